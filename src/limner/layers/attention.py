@@ -1,0 +1,104 @@
+"""The grid of Gaussian filters that reads from and writes to an image.
+
+Gregor et al. (2015), "DRAW", equations 19 to 29, with pixels numbered from 1: a centre parameter of
+zero is the exact middle (A + 1) / 2 of A pixels. Pure functions; colour channels share the filters.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Window(NamedTuple):
+    """Where N x N filters lie. Lengths are in pixels; leading dimensions are the batch's."""
+
+    center: Float[Tensor, "*batch 2"]
+    """(g_X, g_Y): column and row of the middle of the grid, numbered from 1."""
+    stride: Float[Tensor, "*batch"]
+    """delta: distance between neighbouring filter means."""
+    sigma: Float[Tensor, "*batch"]
+    """Standard deviation of every filter."""
+    gamma: Float[Tensor, "*batch"]
+    """Intensity: multiplies what is read, divides what is written."""
+
+
+class Windows(NamedTuple):
+    """Where DRAW's filters lay, each with leading dimensions [steps, batch]."""
+
+    read: Window | None
+    """None for generated images, which nothing reads."""
+    write: Window
+
+
+def window(params: Float[Tensor, "*batch 5"], size: int, shape: tuple[int, int]) -> Window:
+    """The window of `size` x `size` filters on an image of `shape` (height B, width A).
+
+    `params` are (g~_X, g~_Y, log sigma^2, log delta~, log gamma), equation 21. Equations 22 to 24:
+    g_X = (A + 1) / 2 (g~_X + 1), g_Y = (B + 1) / 2 (g~_Y + 1),
+    delta = (max(A, B) - 1) / (N - 1) delta~; a single filter has delta = (max(A, B) - 1) delta~.
+    """
+    height, width = shape
+    middle = params.new_tensor([(width + 1) / 2, (height + 1) / 2])
+    step = (max(shape) - 1) / max(size - 1, 1)
+    return Window(
+        center=middle * (params[..., :2] + 1),
+        stride=step * params[..., 3].exp(),
+        sigma=(0.5 * params[..., 2]).exp(),
+        gamma=params[..., 4].exp(),
+    )
+
+
+def covering_params(size: int, shape: tuple[int, int]) -> Float[Tensor, " 5"]:
+    """Parameters of the window over the whole image: sigma half its stride, gamma one."""
+    stride = (max(shape) - 1) / max(size - 1, 1)
+    return torch.tensor([0.0, 0.0, 2 * math.log(max(stride, 1.0) / 2), 0.0, 0.0])
+
+
+def filterbank(
+    window: Window, size: int, shape: tuple[int, int]
+) -> tuple[Float[Tensor, "*batch N H"], Float[Tensor, "*batch N W"]]:
+    """F_y and F_x of equations 25 and 26, each row a distribution over the pixels.
+
+    mu^i = g + (i - N/2 - 0.5) delta for i = 1..N (equations 19, 20). Dividing each row by its sum
+    makes it a softmax of -(a - mu)^2 / (2 sigma^2), which stays exact where every term underflows.
+    Terms below e^-40 of the largest are zero: far under rounding, and free of denormal numbers,
+    which are a hundred times slower to multiply.
+    """
+    offsets = torch.arange(1, size + 1, device=window.stride.device) - size / 2 - 0.5
+    spread = window.stride[..., None] * offsets
+    halved_precision = (-0.5 / window.sigma.square())[..., None, None]
+
+    def rows(center: Tensor, length: int) -> Tensor:
+        mu = center[..., None] + spread
+        pixels = torch.arange(1, length + 1, device=mu.device, dtype=mu.dtype)
+        exponent = halved_precision * (pixels - mu[..., None]).square()
+        negligible = exponent < exponent.amax(-1, keepdim=True) - 40
+        return torch.softmax(exponent.masked_fill(negligible, -torch.inf), dim=-1)
+
+    height, width = shape
+    return rows(window.center[..., 1], height), rows(window.center[..., 0], width)
+
+
+def read(
+    images: Float[Tensor, "*batch C H W"],
+    F_y: Float[Tensor, "*batch N H"],
+    F_x: Float[Tensor, "*batch N W"],
+    gamma: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch C N N"]:
+    """gamma F_y x F_x^T of every channel (equation 27). Linear in the image."""
+    patch = F_y[..., None, :, :] @ images @ F_x[..., None, :, :].mT
+    return gamma[..., None, None, None] * patch
+
+
+def write(
+    patch: Float[Tensor, "*batch C N N"],
+    F_y: Float[Tensor, "*batch N H"],
+    F_x: Float[Tensor, "*batch N W"],
+    gamma: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch C H W"]:
+    """(1 / gamma) F_y^T w F_x of every channel (equation 29)."""
+    scaled = patch / gamma[..., None, None, None]
+    return F_y[..., None, :, :].mT @ scaled @ F_x[..., None, :, :]

@@ -1,0 +1,30 @@
+"""Multi-layer perceptrons."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+from torch import nn
+
+ActivationName = Literal["relu", "leaky_relu", "tanh", "elu", "silu"]
+
+ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.1),
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+}
+
+
+def mlp(
+    dims: Sequence[int], activation: ActivationName = "relu", batch_norm: bool = False
+) -> nn.Sequential:
+    """Linear, (batch norm,) activation for each step from `dims[i]` to `dims[i + 1]` features."""
+    layers: list[nn.Module] = []
+    for in_dim, out_dim in pairwise(dims):
+        layers.append(nn.Linear(in_dim, out_dim))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(out_dim))
+        layers.append(ACTIVATIONS[activation]())
+    return nn.Sequential(*layers)

@@ -1,0 +1,285 @@
+"""DRAW, the Deep Recurrent Attentive Writer (Gregor et al. 2015): latent groups in time.
+
+For t = 1..T, with c_0, h_0 learned:
+
+    q_t = N(mu_t, sigma_t^2),  mu_t = W(h_enc_t),  sigma_t = exp(W(h_enc_t))              (1, 2)
+    x_hat_t = x - sigmoid(c_{t-1});  r_t = read(x, x_hat_t, h_dec_{t-1})                  (3, 4)
+    h_enc_t = LSTM_enc(h_enc_{t-1}, [r_t, h_dec_{t-1}]);  z_t ~ q_t                       (5, 6)
+    h_dec_t = LSTM_dec(h_dec_{t-1}, z_t);  c_t = c_{t-1} + write(h_dec_t)                 (7, 8)
+
+    p(z_t) = N(0, I), or learned from h_dec_{t-1} (ConvDRAW, Gregor et al. 2016)
+    p(x | z) = observation(c_T)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.utils.checkpoint import checkpoint
+
+from limner.layers.attention import Windows
+from limner.layers.gaussian import GaussianHead, standard_normal
+from limner.layers.reading import FilterbankWindows, WholeImage
+from limner.layers.recurrent import LSTMCell, LSTMState, lstm
+from limner.models.base import (
+    Divergence,
+    Draws,
+    Generation,
+    Generator,
+    Inference,
+    Latent,
+    LatentVariableModel,
+    ModelConfig,
+    device_memory,
+    divergence_of,
+)
+
+
+class DRAWConfig(ModelConfig):
+    """Settings of DRAW. The defaults are a short DRAW without attention."""
+
+    kind: Literal["draw"] = "draw"
+    num_steps: PositiveInt = Field(10, description="steps T, each with its own latent group")
+    attention: Literal["none", "filterbank"] = Field("none", description="how to read and write")
+    read_size: PositiveInt = Field(2, description="filters a side for reading (filterbank)")
+    write_size: PositiveInt = Field(5, description="filters a side for writing (filterbank)")
+    hidden_dim: PositiveInt = Field(256, description="width of both LSTMs")
+    latent_dim: PositiveInt = Field(100, description="latent variables of each step")
+    prior: Literal["standard", "learned"] = Field(
+        "standard", description="p(z_t): N(0, I) as in the paper, or linear in h_dec_{t-1}"
+    )
+    memory: Literal["auto", "store", "recompute"] = Field(
+        "auto", description="keep every step for the backward pass, or recompute them in chunks"
+    )
+
+
+class Drawing(NamedTuple):
+    """What the decoder hands from step to step."""
+
+    decoder: LSTMState
+    heads: Float[Tensor, "batch heads"]
+    """W(h_dec): what and where it writes, and where the encoder reads next."""
+    canvas: Float[Tensor, "batch maps height width"]
+
+
+class DRAW(LatentVariableModel):
+    """DRAW: a recurrent encoder and decoder that read and write an image step by step.
+
+    `num_steps` starts at the config's and may be changed on a trained model, whose parameters are
+    shared by all steps.
+    """
+
+    config_class = DRAWConfig
+    config: DRAWConfig
+
+    def __init__(self, config: DRAWConfig, image_shape: tuple[int, int, int]):
+        super().__init__(config, image_shape)
+        self.num_steps = config.num_steps
+        self.compiled = False
+        if config.attention == "none":
+            self.reader = WholeImage(self.image_shape, self.canvas_shape)
+        else:
+            self.reader = FilterbankWindows(
+                self.image_shape, self.canvas_shape, config.read_size, config.write_size
+            )
+        hidden, latent = config.hidden_dim, config.latent_dim
+        self.encoder = LSTMCell(self.reader.glimpse_dim + hidden, hidden)
+        self.posterior = GaussianHead(hidden, latent)
+        self.decoder = LSTMCell(latent, hidden)
+        self.heads = nn.Linear(hidden, self.reader.heads_dim)
+        self.prior = GaussianHead(hidden, latent) if config.prior == "learned" else None
+        self.c_0 = nn.Parameter(torch.zeros(self.canvas_shape))
+        self.reader.init_heads(self.heads, write_scale=min(1.0, 5 / config.num_steps))
+        for head in filter(None, (self.posterior, self.prior)):
+            head.linear.weight.data.mul_(0.3)
+            head.linear.bias.data.zero_()
+
+    @property
+    def group_names(self) -> list[str]:
+        return [f"step {t}" for t in range(1, self.num_steps + 1)]
+
+    def infer(
+        self,
+        x: Tensor,
+        generator: Generator = None,
+        trace: bool = False,
+        *,
+        divergence: Divergence = "closed_form",
+        latents: Sequence[Tensor] | Literal["mean"] | None = None,
+    ) -> Inference:
+        n, draws = x.shape[0], Draws(generator, latents)
+        encoder, drawing = self.encoder.initial(n), self._blank(n)
+        folded = self.reader.fold(self.encoder.weight, self.encoder.bias, x)
+        record: list[tuple[Drawing, Latent]] | None = [] if trace else None
+        kl, blank = [], drawing
+        recompute = torch.is_grad_enabled() and not trace and self.memory_mode(n) == "recompute"
+        for steps in self._chunks(recompute):
+            run = partial(self._explain, x, folded, steps, draws.replayable(), record, divergence)
+            if recompute:
+                run = partial(checkpoint, run, use_reentrant=False)
+            encoder, drawing, kl_steps = run(encoder, drawing)
+            kl.append(kl_steps)
+        observation = self.observe(drawing.canvas)
+        kl, log_likelihood = torch.cat(kl, dim=1), observation.log_prob(x)
+        if record is None:
+            return Inference(kl, log_likelihood)
+        drawings, groups = zip(*record, strict=True)
+        return Inference(
+            kl,
+            log_likelihood,
+            list(groups),
+            observation,
+            torch.stack([drawing.canvas for drawing in drawings]),
+            self._windows(blank, drawings),
+            drawing.decoder.h,
+        )
+
+    def generate(
+        self,
+        n: int,
+        generator: Generator = None,
+        trace: bool = True,
+        *,
+        latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
+    ) -> Generation:
+        draws, drawing = Draws(generator, latents), self._blank(n)
+        blank, drawings = drawing, []
+        for t in range(self.num_steps):
+            drawing = self._decode(draws(t, self._prior(drawing)), drawing)
+            if trace:
+                drawings.append(drawing)
+        observation = self.observe(drawing.canvas)
+        if not trace:
+            return Generation(observation.mean, observation)
+        canvases = torch.stack([drawing.canvas for drawing in drawings])
+        windows = self._windows(blank, drawings)
+        if windows is not None:
+            windows = windows._replace(read=None)
+        return Generation(observation.mean, observation, canvases, windows)
+
+    def _explain(
+        self,
+        x: Tensor,
+        folded: tuple[Tensor, Tensor],
+        steps: range,
+        replay: Callable[[], Draws],
+        record: list[tuple[Drawing, Latent]] | None,
+        divergence: Divergence,
+        encoder: LSTMState,
+        drawing: Drawing,
+    ) -> tuple[LSTMState, Drawing, Tensor]:
+        """Several steps of an inference; the KL is [batch, steps]."""
+        draws, kl = replay(), []
+        like = x.new_empty(x.shape[0], self.config.latent_dim)
+        step = _compiled_step() if self.compiled and record is None else DRAW._step
+        for t in steps:
+            encoder, drawing, kl_t, latent = step(
+                self,
+                x,
+                folded,
+                encoder,
+                drawing,
+                draws.noise(t, like),
+                draws.given(t),
+                divergence,
+                record is not None,
+            )
+            kl.append(kl_t)
+            if record is not None and latent is not None:
+                record.append((drawing, latent))
+        return encoder, drawing, torch.stack(kl, dim=1)
+
+    def _step(
+        self,
+        x: Tensor,
+        folded: tuple[Tensor, Tensor],
+        encoder: LSTMState,
+        drawing: Drawing,
+        noise: Tensor,
+        z: Tensor | None,
+        divergence: Divergence,
+        trace: bool,
+    ) -> tuple[LSTMState, Drawing, Tensor, Latent | None]:
+        """One step: z_t is drawn with `noise` unless given."""
+        p = self._prior(drawing)
+        encoder, q = self._encode(x, folded, encoder, drawing)
+        if z is None:
+            z = q.loc + q.scale * noise
+        kl = divergence_of(q, p, z, divergence)
+        return encoder, self._decode(z, drawing), kl, Latent(q, p, z) if trace else None
+
+    def _encode(
+        self, x: Tensor, folded: tuple[Tensor, Tensor], encoder: LSTMState, drawing: Drawing
+    ) -> tuple[LSTMState, Normal]:
+        """Equations 3 to 5, then q(z_t | h_enc_t), equations 1 and 2."""
+        weight, bias = folded
+        drawn = torch.sigmoid(drawing.canvas[:, : x.shape[1]])
+        glimpse = self.reader.glimpse(x, drawn, drawing.heads)
+        inputs = torch.cat([glimpse, drawing.decoder.h, encoder.h], dim=1)
+        encoder = lstm(torch.addmm(bias, inputs, weight.T), encoder.c)
+        return encoder, self.posterior(encoder.h)
+
+    def _decode(self, z: Tensor, drawing: Drawing) -> Drawing:
+        """Equations 7 and 8."""
+        decoder = lstm(self.decoder(torch.cat([z, drawing.decoder.h], dim=1)), drawing.decoder.c)
+        heads = self.heads(decoder.h)
+        return Drawing(decoder, heads, drawing.canvas + self.reader.stroke(heads))
+
+    def _prior(self, drawing: Drawing) -> Normal:
+        if self.prior is not None:
+            return self.prior(drawing.decoder.h)
+        return standard_normal(drawing.canvas.shape[0], self.config.latent_dim, like=self.c_0)
+
+    def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
+        """What `memory="auto"` means for training on batches of this size here.
+
+        `recompute` where storing all steps would take more than a quarter of the device's memory.
+        """
+        if self.config.memory != "auto":
+            return self.config.memory
+        limit = device_memory(self.c_0.device) / 4
+        return "store" if self.stored_bytes(batch) < limit else "recompute"
+
+    def stored_bytes(self, batch: int) -> int:
+        """Estimate of what training stores for the backward pass with `memory="store"`."""
+        config = self.config
+        floats = 20 * config.hidden_dim + 8 * config.latent_dim + 4 * math.prod(self.canvas_shape)
+        return 4 * batch * self.num_steps * (floats + 2 * self.reader.glimpse_dim)
+
+    def _chunks(self, recompute: bool) -> list[range]:
+        """Steps in one chunk, or in chunks of about sqrt(T) whose boundaries alone are stored."""
+        size = math.ceil(math.sqrt(self.num_steps)) if recompute else self.num_steps
+        return [
+            range(first, min(first + size, self.num_steps))
+            for first in range(0, self.num_steps, size)
+        ]
+
+    def compile_parts(self) -> None:
+        """Compile the inference step; all steps of a shape share one compiled region."""
+        self.compiled = True
+
+    @property
+    def _output_bias(self) -> nn.Parameter:
+        return self.c_0
+
+    def _blank(self, batch: int) -> Drawing:
+        """c_0 and h_0, before the first step."""
+        decoder = self.decoder.initial(batch)
+        canvas = self.c_0.expand(batch, *self.canvas_shape)
+        return Drawing(decoder, self.heads(decoder.h), canvas)
+
+    def _windows(self, blank: Drawing, drawings: Sequence[Drawing]) -> Windows | None:
+        """Windows of all steps: reading looks where the step before said."""
+        heads = torch.stack([drawing.heads for drawing in (blank, *drawings)])
+        return self.reader.windows(heads[:-1], heads[1:])
+
+
+@cache
+def _compiled_step() -> Callable[..., tuple[LSTMState, Drawing, Tensor, Latent | None]]:
+    return torch.compile(DRAW._step, dynamic=False)

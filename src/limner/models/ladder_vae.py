@@ -1,0 +1,161 @@
+"""The Ladder VAE (Sonderby et al. 2016): a hierarchy of latent groups in space.
+
+Bottom up, without noise:   d_i = MLP_i(d_{i-1}), d_0 = x;   q^_i = N(mu^(d_i), sigma^2(d_i))
+Top down, the model:        p_L = N(0, I);   p_i(z_i | z_{i+1}) = N(mu(MLP(z_{i+1})), sigma^2(.))
+Posterior:                  q_L = q^_L;   q_i proportional to q^_i p_i, the precision-weighted merge
+Image:                      p(x | z_1) = observation(MLP(z_1))
+
+Group i of `kl` and `latents` is z_{i+1}: the bottom first, as in the config.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from limner.layers.gaussian import precision_weighted, standard_normal
+from limner.layers.mlp import ActivationName, mlp
+from limner.models.base import (
+    Divergence,
+    Draws,
+    Generation,
+    Generator,
+    Inference,
+    Latent,
+    LatentVariableModel,
+    ModelConfig,
+    divergence_of,
+)
+
+VAR_FLOOR = 1e-6
+"""Added to every softplus variance, so that no precision overflows."""
+
+
+class LadderVAEConfig(ModelConfig):
+    """Widths of a Ladder VAE, bottom first. Fewer entries make a shallower ladder."""
+
+    kind: Literal["ladder-vae"] = "ladder-vae"
+    hidden_dims: tuple[PositiveInt, ...] = Field(
+        (512, 256, 128, 64, 32), min_length=1, description="width of each layer's two-layer MLPs"
+    )
+    latent_dims: tuple[PositiveInt, ...] = Field(
+        (64, 32, 16, 8, 4), min_length=1, description="latent variables of each layer"
+    )
+    activation: ActivationName = Field("leaky_relu", description="nonlinearity of the MLPs")
+
+    @model_validator(mode="after")
+    def _one_latent_group_a_layer(self) -> "LadderVAEConfig":
+        if len(self.hidden_dims) != len(self.latent_dims):
+            raise ValueError(
+                f"hidden_dims has {len(self.hidden_dims)} layers and latent_dims "
+                f"{len(self.latent_dims)}; give both the same number"
+            )
+        return self
+
+
+class SoftplusHead(nn.Module):
+    """Features to N(mu, softplus(.)), both batch-normalised."""
+
+    def __init__(self, in_dim: int, latent_dim: int):
+        super().__init__()
+        self.linear = nn.Linear(in_dim, 2 * latent_dim)
+        self.norm = nn.BatchNorm1d(2 * latent_dim)
+
+    def forward(self, features: Tensor) -> Normal:
+        mu, var = self.norm(self.linear(features)).chunk(2, dim=-1)
+        return Normal(mu, (F.softplus(var) + VAR_FLOOR).sqrt(), validate_args=False)
+
+
+class LadderVAE(LatentVariableModel):
+    """Ladder VAE: one latent group a layer, batch norm everywhere but at the image.
+
+    In evaluation mode batch norm uses running statistics, so images are independent; training
+    recomputes them over the training set for the weights at hand before they are used.
+    """
+
+    config_class = LadderVAEConfig
+    config: LadderVAEConfig
+
+    def __init__(self, config: LadderVAEConfig, image_shape: tuple[int, int, int]):
+        super().__init__(config, image_shape)
+        pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        widths, latents = config.hidden_dims, config.latent_dims
+
+        def block(in_dim: int, width: int) -> nn.Sequential:
+            return mlp((in_dim, width, width), config.activation, batch_norm=True)
+
+        self.up = nn.ModuleList(map(block, (pixels, *widths[:-1]), widths))
+        self.up_heads = nn.ModuleList(map(SoftplusHead, widths, latents))
+        self.down = nn.ModuleList(map(block, latents, widths))
+        self.down_heads = nn.ModuleList(map(SoftplusHead, widths[1:], latents[:-1]))
+        self.output = nn.Linear(widths[0], pixels * self.observe.canvases)
+
+    @property
+    def group_names(self) -> list[str]:
+        return [f"z_{i + 1}" for i in range(len(self.config.latent_dims))]
+
+    def infer(
+        self,
+        x: Tensor,
+        generator: Generator = None,
+        trace: bool = False,
+        *,
+        divergence: Divergence = "closed_form",
+        latents: Sequence[Tensor] | Literal["mean"] | None = None,
+    ) -> Inference:
+        draws = Draws(generator, latents)
+        evidence, features = self._bottom_up(x), None
+        kl, groups = [], []
+        for layer in reversed(range(self.num_groups)):
+            p = self._prior(layer, features, x.shape[0])
+            q = evidence[layer] if features is None else precision_weighted(evidence[layer], p)
+            z = draws(layer, q)
+            kl.append(divergence_of(q, p, z, divergence))
+            groups.append(Latent(q, p, z))
+            features = self.down[layer](z)
+        observation = self.observe(self.output(features).unflatten(1, self.canvas_shape))
+        kl, log_likelihood = torch.stack(kl[::-1], dim=1), observation.log_prob(x)
+        if not trace:
+            return Inference(kl, log_likelihood)
+        return Inference(kl, log_likelihood, groups[::-1], observation, features=features)
+
+    def generate(
+        self,
+        n: int,
+        generator: Generator = None,
+        trace: bool = True,
+        *,
+        latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
+    ) -> Generation:
+        draws, features = Draws(generator, latents), None
+        for layer in reversed(range(self.num_groups)):
+            p = self._prior(layer, features, n)
+            features = self.down[layer](draws(layer, p))
+        observation = self.observe(self.output(features).unflatten(1, self.canvas_shape))
+        return Generation(observation.mean, observation)
+
+    def _bottom_up(self, x: Tensor) -> list[Normal]:
+        """q^_i of every layer, bottom first."""
+        d, evidence = x.flatten(1), []
+        for block, head in zip(self.up, self.up_heads, strict=True):
+            d = block(d)
+            evidence.append(head(d))
+        return evidence
+
+    def _prior(self, layer: int, features: Tensor | None, n: int) -> Normal:
+        """p(z) of a layer, given the features of the layer above; N(0, I) at the top."""
+        if features is None:
+            return standard_normal(n, self.config.latent_dims[-1], like=self.output.weight)
+        return self.down_heads[layer](features)
+
+    def compile_parts(self) -> None:
+        for module in (*self.up, *self.up_heads, *self.down, *self.down_heads):
+            module.compile(dynamic=False)
+
+    @property
+    def _output_bias(self) -> nn.Parameter:
+        return self.output.bias

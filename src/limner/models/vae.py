@@ -1,0 +1,95 @@
+"""The variational autoencoder (Kingma and Welling 2014; Rezende et al. 2014).
+
+q(z | x) = N(mu(x), sigma^2(x)),  p(z) = N(0, I),  p(x | z) = observation(decoder(z))
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from limner.layers.gaussian import GaussianHead, standard_normal, standard_normal_like
+from limner.layers.mlp import ActivationName, mlp
+from limner.models.base import (
+    Divergence,
+    Draws,
+    Generation,
+    Generator,
+    Inference,
+    Latent,
+    LatentVariableModel,
+    ModelConfig,
+    divergence_of,
+)
+
+
+class VAEConfig(ModelConfig):
+    """Widths of a VAE; the decoder mirrors the encoder."""
+
+    kind: Literal["vae"] = "vae"
+    hidden_dims: tuple[PositiveInt, ...] = Field((512, 256), description="encoder widths")
+    latent_dim: PositiveInt = Field(50, description="latent variables")
+    activation: ActivationName = Field("relu", description="nonlinearity of the MLPs")
+
+
+class VAE(LatentVariableModel):
+    """Variational autoencoder with MLP encoder and decoder: one latent group."""
+
+    config_class = VAEConfig
+    config: VAEConfig
+
+    def __init__(self, config: VAEConfig, image_shape: tuple[int, int, int]):
+        super().__init__(config, image_shape)
+        pixels = self.image_shape[0] * self.image_shape[1] * self.image_shape[2]
+        encoder_dims = (pixels, *config.hidden_dims)
+        decoder_dims = (config.latent_dim, *reversed(config.hidden_dims))
+        self.encoder = mlp(encoder_dims, config.activation)
+        self.posterior = GaussianHead(encoder_dims[-1], config.latent_dim)
+        self.decoder = mlp(decoder_dims, config.activation)
+        self.output = nn.Linear(decoder_dims[-1], pixels * self.observe.canvases)
+
+    @property
+    def group_names(self) -> list[str]:
+        return ["z"]
+
+    def infer(
+        self,
+        x: Tensor,
+        generator: Generator = None,
+        trace: bool = False,
+        *,
+        divergence: Divergence = "closed_form",
+        latents: Sequence[Tensor] | Literal["mean"] | None = None,
+    ) -> Inference:
+        q = self.posterior(self.encoder(x.flatten(1)))
+        z = Draws(generator, latents)(0, q)
+        canvas, features = self._decode(z)
+        observation = self.observe(canvas)
+        kl = divergence_of(q, None, z, divergence)[:, None]
+        log_likelihood = observation.log_prob(x)
+        if not trace:
+            return Inference(kl, log_likelihood)
+        latent = Latent(q, standard_normal_like(q), z)
+        return Inference(kl, log_likelihood, [latent], observation, features=features)
+
+    def generate(
+        self,
+        n: int,
+        generator: Generator = None,
+        trace: bool = True,
+        *,
+        latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
+    ) -> Generation:
+        p = standard_normal(n, self.config.latent_dim, like=self.output.weight)
+        canvas, _ = self._decode(Draws(generator, latents)(0, p))
+        observation = self.observe(canvas)
+        return Generation(observation.mean, observation)
+
+    def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.decoder(z)
+        return self.output(features).unflatten(1, self.canvas_shape), features
+
+    @property
+    def _output_bias(self) -> nn.Parameter:
+        return self.output.bias

@@ -1,0 +1,98 @@
+"""Folders of PNG and JPEG files: what is read, and the sentence for what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limner import data
+from limner.errors import InputError
+
+GREY = np.arange(60 * 5 * 4, dtype=np.uint8).reshape(60, 5, 4)
+
+
+def load(path, **more):
+    return data.load(data.DataConfig(name=str(path), **more))
+
+
+def picture(path, array, **more):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **more)
+
+
+def test_a_folder_without_classes(tmp_path):
+    for place, image in enumerate(GREY):
+        picture(tmp_path / f"{place}.png", image)
+    (tmp_path / "notes.txt").write_text("not an image, and not named like one")
+    dataset = load(tmp_path)
+    assert dataset.train.labels is None
+    levels = torch.cat([dataset.split(split).levels for split in data.SPLITS])
+    rows = levels.flatten(1).tolist()
+    assert sorted(rows) == sorted(GREY.reshape(60, -1).tolist())
+
+
+def test_a_folder_with_splits_and_classes(tmp_path):
+    for split, count in (("train", 12), ("val", 4), ("test", 2)):
+        for place in range(count):
+            name = "ab"[place % 2]
+            picture(tmp_path / split / name / f"{place}.jpg", GREY[place], quality=100)
+    dataset = load(tmp_path)
+    assert [len(dataset.split(split)) for split in data.SPLITS] == [12, 4, 2]
+    assert dataset.class_names == ("a", "b")
+    assert dataset.train.labels.bincount().tolist() == [6, 6]
+    assert (dataset.train.levels[0, 0].int() - torch.from_numpy(GREY[0]).int()).abs().max() <= 3
+
+
+def test_kinds_of_pictures(tmp_path):
+    rgba = np.zeros((5, 4, 4), np.uint8)
+    rgba[0, :, 3] = 255
+    grey = {
+        "16 bits": (GREY[0].astype(np.uint16) * 257, GREY[0]),
+        "bool": (GREY[0] > 9, (GREY[0] > 9) * np.uint8(255)),
+    }
+    for name, (array, _) in grey.items():
+        for place in range(3):
+            picture(tmp_path / name / f"{place}.png", array)
+    for place in range(3):
+        picture(tmp_path / "colour" / f"{place}.png", rgba)
+        Image.fromarray(GREY[0]).convert("P").save(tmp_path / "16 bits" / f"palette{place}.png")
+    for name, (_, expected) in grey.items():
+        dataset = load(tmp_path / name)
+        assert dataset.image_shape == (1, 5, 4)
+        assert np.array_equal(dataset.test.levels[0, 0], expected)
+    transparent = load(tmp_path / "colour").test.levels[0]
+    assert transparent[:, 0].max() == 0
+    assert transparent[:, 1:].min() == 255
+    picture(tmp_path / "colour" / "grey.png", GREY[0])
+    assert load(tmp_path / "colour").image_shape == (3, 5, 4)
+
+
+def test_folders_that_hold_no_usable_images_are_refused(tmp_path):
+    def refused(message):
+        with pytest.raises(InputError, match=message):
+            load(tmp_path)
+
+    refused("holds no PNG or JPEG")
+    (tmp_path / "a.png").write_text("not an image")
+    refused(r"a\.png cannot be read")
+    picture(tmp_path / "a.png", GREY[0])
+    refused("at least 3")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    refused(r"b\.png cannot be read")
+    picture(tmp_path / "b.png", GREY[0].T)
+    refused(r"a\.png is 4 x 5 and .*b\.png is 5 x 4")
+    picture(tmp_path / "b.png", GREY[0])
+    picture(tmp_path / "class" / "c.png", GREY[0])
+    refused("both directly and in subfolders")
+
+
+def test_too_large_pictures_are_refused(tmp_path, monkeypatch):
+    picture(tmp_path / "a.png", GREY[0])
+    for limit in (15, 5):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(InputError, match="too large"):
+            load(tmp_path)
+    (tmp_path / "list.csv").write_text("")
+    with pytest.raises(InputError, match="neither"):
+        load(tmp_path / "list.csv")

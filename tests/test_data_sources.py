@@ -1,0 +1,107 @@
+"""Static MNIST, OMNIGLOT and the Hub, from small files of their kinds."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+
+from limner import data
+from limner.data import hub, omniglot
+from limner.errors import InputError
+
+GREY = np.arange(60 * 5 * 4, dtype=np.uint8).reshape(60, 5, 4)
+
+
+def load(path, **more):
+    return data.load(data.DataConfig(name=str(path), **more))
+
+
+def test_static_mnist_from_text_and_from_npz(tmp_path):
+    bits = np.random.RandomState(0).rand(6, 784) > 0.5
+    for word in ("train", "valid", "test"):
+        lines = [" ".join(map(str, row)) for row in bits.astype(int)]
+        (tmp_path / f"binarized_mnist_{word}.amat").write_text("\n".join(lines) + "\n")
+    text = load("static-mnist", root=tmp_path)
+    assert text.binarization == "static"
+    assert text.is_binary
+    assert torch.equal(data.frozen(text, "test", "bernoulli").flatten(1), torch.tensor(bits) * 1.0)
+    splits = {f"{word}_data": bits * 1.0 for word in ("train", "valid", "test")}
+    np.savez(tmp_path / "binarized_mnist.npz", **splits, objects=np.array([None]))
+    assert torch.equal(load("static-mnist", root=tmp_path).test.levels, text.test.levels)
+    np.savez(tmp_path / "binarized_mnist.npz", train=bits)
+    with pytest.raises(InputError, match="valid_data"):
+        load("static-mnist", root=tmp_path)
+    (tmp_path / "binarized_mnist.npz").unlink()
+    for content, message in (("0 1 2", "more than 0, 1"), ("0 1", "784")):
+        (tmp_path / "binarized_mnist_test.amat").write_text(content)
+        with pytest.raises(InputError, match=message):
+            load("static-mnist", root=tmp_path)
+    (tmp_path / "binarized_mnist_test.amat").unlink()
+    with pytest.raises(InputError, match="neither"):
+        load("static-mnist", root=tmp_path)
+
+
+def test_omniglot_is_turned_shuffled_and_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(omniglot, "VALIDATION", 2)
+    images = np.random.RandomState(0).randint(0, 256, (7, 28, 28)).astype(np.uint8)
+    columns = np.stack([image.ravel(order="F") for image in images], axis=1) / 255
+    one_hot = np.eye(7)[:3, :].copy()
+    path = tmp_path / "chardata.mat"
+    savemat(path, {"data": columns, "testdata": columns, "target": one_hot})
+    dataset = load("omniglot", root=tmp_path)
+    order = np.random.RandomState(123).permutation(7)
+    assert np.array_equal(dataset.validation.levels[:, 0], images[order[-2:]])
+    assert np.array_equal(dataset.train.levels[:, 0], images[order[:-2]])
+    assert np.array_equal(dataset.test.levels[:, 0], images)
+    assert dataset.train.labels.tolist() == one_hot.argmax(0)[order[:-2]].tolist()
+    savemat(path, {"data": columns})
+    with pytest.raises(InputError, match="testdata"):
+        load("omniglot", root=tmp_path)
+    path.write_bytes(b"no MATLAB file")
+    with pytest.raises(InputError, match="MATLAB"):
+        load("omniglot", root=tmp_path)
+    with pytest.raises(InputError, match="does not hold"):
+        load("omniglot", root=tmp_path / "elsewhere")
+
+
+class Table(list):
+    """As much of a `datasets` table as the reader uses."""
+
+    ClassLabel = type("ClassLabel", (), {"names": ["no", "yes"]})
+    features = {"id": 0, "picture": type("Image", (), {})(), "class": ClassLabel()}  # noqa: RUF012
+
+    def select_columns(self, keys):
+        return [{key: row[key] for key in keys} for row in self]
+
+    def __getitem__(self, key):
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+
+def test_hub_datasets_by_their_first_columns_of_images_and_labels(tmp_path, monkeypatch):
+    rows = [{"picture": Image.fromarray(GREY[i]), "class": i % 2} for i in range(20)]
+    library = types.ModuleType("datasets")
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    library.load_dataset = lambda name, cache_dir: {"train": Table(rows), "test": Table(rows[:4])}
+    dataset = load("hub:owner/name")
+    assert [len(dataset.split(split)) for split in data.SPLITS] == [18, 2, 4]
+    assert dataset.class_names == ("no", "yes")
+    assert np.array_equal(dataset.test.levels[:, 0], GREY[:4])
+    library.load_dataset = lambda name, cache_dir: {"all": Table(rows)}
+    with pytest.raises(InputError, match="no split"):
+        load("hub:name")
+    library.load_dataset = lambda name, cache_dir: 1 / 0
+    with pytest.raises(InputError, match="could not be loaded"):
+        load("hub:name")
+
+
+def test_hub_names_and_the_missing_extra(monkeypatch):
+    for name in ("hub:", "hub:../x", "hub:/etc", "hub:a/b/c", "hub:a b", "hub:.hidden"):
+        with pytest.raises(InputError, match="no name of a Hub dataset"):
+            load(name)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"pip install 'limner\[hub\]'"):
+        hub.load_hub("owner/name", None, 0)
