@@ -1,17 +1,194 @@
-"""Bounds on log p(x), in nats per image, [batch], higher is better."""
+"""Bounds on log p(x), in nats per image, [batch], higher is better.
+
+`elbo` and `importance_weighted_bound` measure; `objective` is what training maximises, with a
+choice of gradient estimator. With log w = log p(x, z) - log q(z | x) and v_k = w_k / sum_j w_j,
+the estimators differ in what they do with d log q / d phi at a fixed z, the score:
+
+    plain   keeps it: the gradient of the bound as it is written
+    stl     leaves it out (Roeder et al. 2017): unbiased for K = 1, as the score is zero in
+            expectation, and without variance where q is the exact posterior; biased for K > 1
+    dreg    replaces it by a second reparameterisation (Tucker et al. 2019): what reaches z_k is
+            weighted by v_k twice, v_k^2 d log w_k / d z_k. Unbiased for every K
+
+Both hold for any number of groups, as z_1..z_L is one draw from one joint q (Bauer and Mnih 2021):
+d log w / d z_t is taken at fixed parameters with the other z fixed, and is carried through the
+chain of draws by its total derivative. A score of p is left as it is.
+"""
 
 import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.func import functional_call
 
-from limner.models.base import Inference, LatentVariableModel
+from limner.errors import InputError
+from limner.layers.gaussian import log_ratio
+from limner.models.base import Generator, Inference, Latent, LatentVariableModel
+
+ObjectiveKind = Literal["elbo", "iwae"]
+Gradient = Literal["plain", "stl", "dreg"]
+
+
+class ObjectiveTerms(NamedTuple):
+    """What training maximises, and its two parts for the log (means over samples), in nats."""
+
+    value: Float[Tensor, " batch"]
+    log_likelihood: Float[Tensor, " batch"]
+    kl: Float[Tensor, "batch groups"]
+    """Closed form for the plain ELBO, log q(z) - log p(z) elsewhere. Unweighted by beta."""
 
 
 def elbo(inference: Inference) -> Float[Tensor, " batch"]:
     """The evidence lower bound, E_q[log p(x | z)] - sum over groups KL(q || p) <= log p(x)."""
     return inference.log_likelihood - inference.kl.sum(1)
+
+
+def objective(
+    model: LatentVariableModel,
+    x: Float[Tensor, "batch channels height width"],
+    *,
+    generator: Generator = None,
+    kind: ObjectiveKind = "elbo",
+    num_samples: int = 1,
+    gradient: Gradient = "plain",
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+) -> ObjectiveTerms:
+    """What to maximise for each image, differentiable in the parameters.
+
+    elbo: E_q[log p(x | z)] - beta sum_t max(free_bits, KL_t), averaged over `num_samples` draws.
+    iwae: log 1/K sum_k p(x | z_k) (p(z_k) / q(z_k))^beta, K = `num_samples` (Burda et al. 2016).
+
+    Args:
+        gradient: see the top of this page. `dreg` assumes independent images, which batch norm in
+            training mode only approximates. `stl` and `dreg` keep every step of a DRAW in memory;
+            with several groups they run the model twice and three times.
+        beta: weight of the KL; below one it warms up, and the value is no bound.
+        free_bits: nats that each group may use unpunished: its KL, averaged over the batch, counts
+            as at least that much (Kingma et al. 2016, lambda of equation 15).
+
+    Raises:
+        InputError: a combination that is not defined; see `check_objective`.
+    """
+    check_objective(kind, num_samples, gradient, free_bits)
+    if num_samples > 1:
+        x = x.repeat(num_samples, 1, 1, 1)
+    if gradient == "plain":
+        divergence = "closed_form" if kind == "elbo" else "sampled"
+        inference: Inference = model(x, generator, divergence=divergence)
+        log_likelihood, kl = inference.log_likelihood, inference.kl
+    else:
+        log_likelihood, kl = _without_score(
+            model, x, generator, num_samples, beta if gradient == "dreg" else None
+        )
+    value = _weighted(log_likelihood, _floored(kl, free_bits), beta)
+    if num_samples == 1:
+        return ObjectiveTerms(value, log_likelihood, kl)
+    samples = (num_samples, -1)
+    value = value.unflatten(0, samples)
+    return ObjectiveTerms(
+        value.mean(0) if kind == "elbo" else value.logsumexp(0) - math.log(num_samples),
+        log_likelihood.unflatten(0, samples).mean(0),
+        kl.unflatten(0, samples).mean(0),
+    )
+
+
+def check_objective(
+    kind: ObjectiveKind, num_samples: int, gradient: Gradient, free_bits: float
+) -> None:
+    """Refuse what `objective` does not define, with an `InputError`."""
+    if num_samples < 1:
+        raise InputError(f"An objective needs at least one sample; got num_samples={num_samples}.")
+    if gradient == "dreg" and kind != "iwae":
+        raise InputError(
+            "The dreg gradient belongs to the iwae objective; choose iwae, or stl for the elbo."
+        )
+    if free_bits and (kind, gradient) != ("elbo", "plain"):
+        raise InputError(
+            "Free bits put a floor under the closed-form KL; use them with the elbo objective and "
+            "the plain gradient, or set free_bits to 0."
+        )
+
+
+def _weighted(log_likelihood: Tensor, kl: Tensor, beta: float) -> Float[Tensor, " batch"]:
+    total = kl.sum(1)
+    return log_likelihood - (total if beta == 1.0 else beta * total)
+
+
+def _floored(kl: Float[Tensor, "batch groups"], free_bits: float) -> Float[Tensor, "batch groups"]:
+    """KL whose batch mean is max(free_bits, mean KL) in every group; constant where floored."""
+    if not free_bits:
+        return kl
+    return torch.where(kl.mean(0) < free_bits, kl.new_tensor(free_bits), kl)
+
+
+def _without_score(
+    model: LatentVariableModel,
+    x: Float[Tensor, "rows channels height width"],
+    generator: Generator,
+    num_samples: int,
+    beta: float | None,
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows groups"]]:
+    """log p(x | z) and log q(z) - log p(z), the latter with the parameters of q held fixed.
+
+    With `beta` (dreg), what reaches z_k through them is also scaled by 1 - beta + beta v_k: to the
+    score -beta v_k d log q, the second reparameterisation gives -beta v_k (1 - v_k) d log w / d z.
+    """
+    inference: Inference = model(x, generator, trace=True, divergence="sampled")
+    if beta is not None:
+        log_w = _weighted(inference.log_likelihood, inference.kl, beta).detach()
+        v = log_w.unflatten(0, (num_samples, -1)).softmax(0).flatten()
+        inference = _scaled_at_z(model, x, inference, 1 - beta + beta * v)
+    latents = inference.latents or []
+    posteriors = _fixed_posteriors(model, x, latents)
+    ratios = [log_ratio(q, p, z) for q, (_, p, z) in zip(posteriors, latents, strict=True)]
+    return inference.log_likelihood, torch.stack(ratios, dim=1)
+
+
+def _scaled_at_z(
+    model: LatentVariableModel, x: Tensor, inference: Inference, scale: Float[Tensor, " rows"]
+) -> Inference:
+    """The same inference, in which gradients of every density that reach a z are scaled.
+
+    Scaled once: not again on their way to earlier groups, through the draws. A hook on a lone z
+    does that; several are scored again, as copies, with hooks that the draws do not pass.
+    """
+    zs = [latent.z for latent in inference.latents or []]
+    if len(zs) > 1:
+        zs = [z.clone() for z in zs]
+    for z in zs:
+        if z.requires_grad:
+            z.register_hook(lambda gradient: gradient * scale[:, None])
+    return inference if len(zs) == 1 else _scored(model, x, zs, fixed=False)
+
+
+def _fixed_posteriors(
+    model: LatentVariableModel, x: Tensor, latents: Sequence[Latent]
+) -> list[Normal]:
+    """q of every group as a function of earlier z alone, its parameters held fixed."""
+    if len(latents) == 1:
+        q = latents[0].q
+        return [Normal(q.loc.detach(), q.scale.detach(), validate_args=False)]
+    scored = _scored(model, x, [latent.z for latent in latents], fixed=True)
+    return [latent.q for latent in scored.latents or []]
+
+
+def _scored(model: LatentVariableModel, x: Tensor, zs: Sequence[Tensor], fixed: bool) -> Inference:
+    """`zs` scored by the model, its parameters held fixed or not.
+
+    Buffers are copies: batch norm sees the same batch and must count it once.
+    """
+    module: nn.Module = getattr(model, "module", model)  # inside DistributedDataParallel
+    state = {
+        name: parameter.detach() if fixed else parameter
+        for name, parameter in module.named_parameters()
+    }
+    state |= {name: buffer.clone() for name, buffer in module.named_buffers()}
+    return functional_call(module, state, (x,), {"trace": True, "latents": zs})
 
 
 @torch.no_grad()
@@ -28,23 +205,45 @@ def importance_weighted_bound(
 
     Args:
         num_samples: K.
-        chunk_size: samples of one image that are taken at once; all where None. Memory grows with
-            batch times chunk_size; every sample has noise of its own, so the bound does not depend
-            on it.
+        chunk_size: samples of one image that are taken at once; as many as half a GiB is sure to
+            hold where None. Memory grows with batch times chunk_size; every sample has noise of
+            its own, so the bound does not depend on it.
         generator: source of the noise; the global seed where None.
 
     Raises:
         RuntimeError: the model is in training mode, whose batch norm mixes images.
+        InputError: fewer than one sample, or samples in chunks of less than one.
     """
     if model.training:
         raise RuntimeError("importance_weighted_bound evaluates; call model.eval() first.")
-    chunk_size = min(chunk_size or num_samples, num_samples)
-    seeds = torch.randint(2**62, (num_samples,), generator=generator).tolist()
+    if num_samples < 1 or (chunk_size is not None and chunk_size < 1):
+        raise InputError(
+            f"num_samples and chunk_size must be at least 1; got {num_samples} and {chunk_size}."
+        )
+    chunk_size = chunk_size or max(1, rows_that_fit(model) // max(1, x.shape[0]))
     total = x.new_full((x.shape[0],), -math.inf)
-    for first in range(0, num_samples, chunk_size):
-        chunk = seeds[first : first + chunk_size]
-        sources = [torch.Generator(x.device).manual_seed(seed) for seed in chunk]
+    for chunk in torch.split(sample_seeds(num_samples, generator), chunk_size):
+        sources = [torch.Generator(x.device).manual_seed(seed) for seed in chunk.tolist()]
         repeated = x.repeat(len(chunk), 1, 1, 1)
         log_weights = elbo(model.infer(repeated, sources, divergence="sampled"))
         total = torch.logaddexp(total, log_weights.unflatten(0, (len(chunk), -1)).logsumexp(0))
     return total - math.log(num_samples)
+
+
+def sample_seeds(count: int, generator: torch.Generator | None = None) -> Tensor:
+    """A seed for the noise of each of `count` samples."""
+    device = "cpu" if generator is None else generator.device
+    return torch.randint(2**32, (count,), generator=generator, device=device)
+
+
+def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**29, trace: bool = False) -> int:
+    """How many images `infer` takes at once, without gradients, in about `num_bytes`; at least one.
+
+    An estimate from above: every linear layer's output twice, sixteen arrays of a canvas in the
+    observation model, and with `trace` five for every group.
+    """
+    widths = sum(m.out_features for m in model.modules() if isinstance(m, nn.Linear))
+    canvas = math.prod(model.canvas_shape)
+    arrays = 16 + (5 * model.num_groups if trace else 0)
+    element = next(model.parameters()).element_size()
+    return max(1, num_bytes // (element * (2 * widths + arrays * canvas)))

@@ -2,9 +2,13 @@
 
 from typing import Any, Self
 
+import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from limner.errors import InputError
+
+Hidden = tyro.conf.Suppress
+"""Marks a field that is no flag: `Annotated[type, Hidden]`."""
 
 
 class Settings(BaseModel):

@@ -135,7 +135,7 @@ def device_memory(device: torch.device) -> int:
 class ModelConfig(Settings):
     """What the configs of all models share."""
 
-    observation: ObservationName = Field("bernoulli", description="p(x | z) of a pixel")
+    observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
 
 
 class LatentVariableModel(nn.Module, ABC):
@@ -211,6 +211,28 @@ class LatentVariableModel(nn.Module, ABC):
         """Compile the hot parts with torch.compile. Results agree with eager mode to rounding."""
         for module in self.children():
             module.compile(dynamic=False)
+
+    def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
+        """Whether training on `batch` images stores all groups or recomputes them."""
+        return "store"
+
+    def stored_bytes(self, batch: int) -> int:
+        """Bytes that training on `batch` images keeps for the backward pass, from a try with two."""
+        seen: dict[int, int] = {}
+
+        def count(tensor: Tensor) -> Tensor:
+            seen[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        training = self.training
+        with (
+            torch.random.fork_rng(),
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        ):
+            self.eval().infer(torch.zeros(2, *self.image_shape, device=self._output_bias.device))
+        self.train(training)
+        parameters = {parameter.data_ptr() for parameter in self.parameters()}
+        return sum(n for pointer, n in seen.items() if pointer not in parameters) * batch // 2
 
     def sample(
         self, n: int, generator: torch.Generator | None = None, draw: bool = False

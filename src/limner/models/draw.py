@@ -14,7 +14,7 @@ For t = 1..T, with c_0, h_0 learned:
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -39,23 +39,31 @@ from limner.models.base import (
     device_memory,
     divergence_of,
 )
+from limner.settings import Hidden
 
 
 class DRAWConfig(ModelConfig):
     """Settings of DRAW. The defaults are a short DRAW without attention."""
 
-    kind: Literal["draw"] = "draw"
-    num_steps: PositiveInt = Field(10, description="steps T, each with its own latent group")
-    attention: Literal["none", "filterbank"] = Field("none", description="how to read and write")
-    read_size: PositiveInt = Field(2, description="filters a side for reading (filterbank)")
-    write_size: PositiveInt = Field(5, description="filters a side for writing (filterbank)")
-    hidden_dim: PositiveInt = Field(256, description="width of both LSTMs")
-    latent_dim: PositiveInt = Field(100, description="latent variables of each step")
+    kind: Annotated[Literal["draw"], Hidden] = "draw"
+    num_steps: PositiveInt = Field(
+        default=10, description="steps T, each with its own latent group"
+    )
+    attention: Literal["none", "filterbank"] = Field(
+        default="none", description="how to read and write"
+    )
+    read_size: PositiveInt = Field(default=2, description="filters a side for reading (filterbank)")
+    write_size: PositiveInt = Field(
+        default=5, description="filters a side for writing (filterbank)"
+    )
+    hidden_dim: PositiveInt = Field(default=256, description="width of both LSTMs")
+    latent_dim: PositiveInt = Field(default=100, description="latent variables of each step")
     prior: Literal["standard", "learned"] = Field(
-        "standard", description="p(z_t): N(0, I) as in the paper, or linear in h_dec_{t-1}"
+        default="standard", description="p(z_t): N(0, I) as in the paper, or linear in h_dec_{t-1}"
     )
     memory: Literal["auto", "store", "recompute"] = Field(
-        "auto", description="keep every step for the backward pass, or recompute them in chunks"
+        default="auto",
+        description="keep every step for the backward pass, or recompute them in chunks",
     )
 
 
@@ -237,20 +245,27 @@ class DRAW(LatentVariableModel):
         return standard_normal(drawing.canvas.shape[0], self.config.latent_dim, like=self.c_0)
 
     def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
-        """What `memory="auto"` means for training on batches of this size here.
+        """What `memory="auto"` means for training on `batch` images here.
 
         `recompute` where storing all steps would take more than a quarter of the device's memory.
         """
         if self.config.memory != "auto":
             return self.config.memory
-        limit = device_memory(self.c_0.device) / 4
-        return "store" if self.stored_bytes(batch) < limit else "recompute"
+        stored = 4 * batch * self.num_steps * self._floats_a_step
+        return "store" if stored < device_memory(self.c_0.device) / 4 else "recompute"
 
     def stored_bytes(self, batch: int) -> int:
-        """Estimate of what training stores for the backward pass with `memory="store"`."""
+        """Estimate of what training keeps for the backward pass."""
+        if self.memory_mode(batch) == "store":
+            return 4 * batch * self.num_steps * self._floats_a_step
+        between = 4 * self.config.hidden_dim + self.reader.heads_dim + math.prod(self.canvas_shape)
+        return 4 * batch * math.ceil(math.sqrt(self.num_steps)) * (self._floats_a_step + between)
+
+    @property
+    def _floats_a_step(self) -> int:
         config = self.config
-        floats = 20 * config.hidden_dim + 8 * config.latent_dim + 4 * math.prod(self.canvas_shape)
-        return 4 * batch * self.num_steps * (floats + 2 * self.reader.glimpse_dim)
+        floats = 20 * config.hidden_dim + 8 * config.latent_dim + 2 * self.reader.glimpse_dim
+        return floats + 4 * math.prod(self.canvas_shape)
 
     def _chunks(self, recompute: bool) -> list[range]:
         """Steps in one chunk, or in chunks of about sqrt(T) whose boundaries alone are stored."""

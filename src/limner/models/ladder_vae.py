@@ -9,7 +9,7 @@ Group i of `kl` and `latents` is z_{i+1}: the bottom first, as in the config.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from limner.models.base import (
     ModelConfig,
     divergence_of,
 )
+from limner.settings import Hidden
 
 VAR_FLOOR = 1e-6
 """Added to every softplus variance, so that no precision overflows."""
@@ -38,14 +39,16 @@ VAR_FLOOR = 1e-6
 class LadderVAEConfig(ModelConfig):
     """Widths of a Ladder VAE, bottom first. Fewer entries make a shallower ladder."""
 
-    kind: Literal["ladder-vae"] = "ladder-vae"
+    kind: Annotated[Literal["ladder-vae"], Hidden] = "ladder-vae"
     hidden_dims: tuple[PositiveInt, ...] = Field(
-        (512, 256, 128, 64, 32), min_length=1, description="width of each layer's two-layer MLPs"
+        default=(512, 256, 128, 64, 32),
+        min_length=1,
+        description="width of each layer's two-layer MLPs",
     )
     latent_dims: tuple[PositiveInt, ...] = Field(
-        (64, 32, 16, 8, 4), min_length=1, description="latent variables of each layer"
+        default=(64, 32, 16, 8, 4), min_length=1, description="latent variables of each layer"
     )
-    activation: ActivationName = Field("leaky_relu", description="nonlinearity of the MLPs")
+    activation: ActivationName = Field(default="leaky_relu", description="nonlinearity of the MLPs")
 
     @model_validator(mode="after")
     def _one_latent_group_a_layer(self) -> "LadderVAEConfig":

@@ -4,7 +4,7 @@ q(z | x) = N(mu(x), sigma^2(x)),  p(z) = N(0, I),  p(x | z) = observation(decode
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -22,15 +22,16 @@ from limner.models.base import (
     ModelConfig,
     divergence_of,
 )
+from limner.settings import Hidden
 
 
 class VAEConfig(ModelConfig):
     """Widths of a VAE; the decoder mirrors the encoder."""
 
-    kind: Literal["vae"] = "vae"
-    hidden_dims: tuple[PositiveInt, ...] = Field((512, 256), description="encoder widths")
-    latent_dim: PositiveInt = Field(50, description="latent variables")
-    activation: ActivationName = Field("relu", description="nonlinearity of the MLPs")
+    kind: Annotated[Literal["vae"], Hidden] = "vae"
+    hidden_dims: tuple[PositiveInt, ...] = Field(default=(512, 256), description="encoder widths")
+    latent_dim: PositiveInt = Field(default=50, description="latent variables")
+    activation: ActivationName = Field(default="relu", description="nonlinearity of the MLPs")
 
 
 class VAE(LatentVariableModel):

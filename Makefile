@@ -1,0 +1,49 @@
+# Two commands on a fresh machine: `make study` and `make test`. Each makes .venv and installs what
+# it needs, once. Variables: VENV, PYTHON, RUNS (where the study goes), STUDY (more flags for it).
+
+PYTHON ?= python3
+VENV ?= .venv
+RUNS ?= runs
+STUDY ?=
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: study test test-fast lint types format benchmark clean
+.DEFAULT_GOAL := study
+
+study: $(VENV)/installed
+	$(BIN)/limner compare --out $(RUNS)/study --overwrite $(STUDY)
+
+test: lint types
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/installed-dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+benchmark: $(VENV)/installed
+	$(BIN)/limner benchmark
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(INSTALL) --editable ".[dev]"
+	@touch $@

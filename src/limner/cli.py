@@ -1,0 +1,96 @@
+"""The command line: finds a command by its name and imports only what that one needs."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from limner.errors import InputError, Stopped
+
+
+class Command(NamedTuple):
+    home: str
+    """module:function; the function's parameters are the flags."""
+    summary: str
+    parses: bool = False
+    """The function takes the arguments as they are and parses them itself."""
+
+
+COMMANDS = {
+    "train": Command("train:train", "train a model, then evaluate it", parses=True),
+    "evaluate": Command("evaluate:evaluate", "ELBO, importance-weighted bound, active units"),
+    "compare": Command("compare:compare", "train and compare models, or compare finished runs"),
+    "report": Command("report:report", "one HTML page on one run or several"),
+    "sample": Command("sample:sample", "images from the prior"),
+    "reconstruct": Command("reconstruct:reconstruct", "test images beside what the model redraws"),
+    "interpolate": Command("interpolate:interpolate", "walk between two images or two samples"),
+    "encode": Command("encode:encode", "write posterior means of images to a file"),
+    "probe": Command("probe:probe", "how well representations predict labels"),
+    "animate": Command("animate:animate", "the drawing, step by step, as GIF and strip"),
+    "figures": Command("figures:figures", "all figures of a run"),
+    "data": Command("data:data", "list the datasets, or get one", parses=True),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `limner ARGUMENTS` and return its exit status."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        from limner import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if name not in COMMANDS:
+            raise InputError(f"There is no command {name!r}; limner --help lists them.")
+        _run(name, COMMANDS[name], rest)
+    except InputError as error:
+        print(f"limner: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Stopped as error:
+        print(f"limner: {error}", file=sys.stderr)
+        return error.status
+    return 0
+
+
+def _run(name: str, command: Command, arguments: list[str]) -> None:
+    module, _, function_name = command.home.partition(":")
+    function: Callable[..., None] = getattr(
+        importlib.import_module(f"limner.commands.{module}"), function_name
+    )
+    if command.parses:
+        function(arguments)
+        return
+    import tyro
+
+    tyro.cli(
+        function,
+        prog=f"limner {name}",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: limner COMMAND [OPTIONS]",
+            "",
+            "Deep latent-variable models of images: VAE, Ladder VAE and DRAW.",
+            "",
+            *lines,
+            "",
+            "limner COMMAND --help tells the options of a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The config of a run: one file that alone reproduces it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from limner.data import DataConfig
+from limner.errors import InputError
+from limner.models import AnyModelConfig
+from limner.settings import Hidden, Settings
+
+SCHEMA_VERSION = 1
+
+
+class OptimizerConfig(Settings):
+    """How parameters move."""
+
+    name: Literal["adam", "adamw"] = Field(default="adam", description="Adam, or AdamW")
+    learning_rate: PositiveFloat = Field(default=2e-3, description="peak learning rate")
+    weight_decay: NonNegativeFloat = Field(
+        default=0.0, description="L2 (adam) or decoupled (adamw)"
+    )
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of both moments")
+    epsilon: PositiveFloat = Field(
+        default=1e-8, description="added to the root of the second moment"
+    )
+    clip_norm: PositiveFloat = Field(default=10.0, description="largest norm of the whole gradient")
+    warmup_steps: NonNegativeInt = Field(
+        default=200, description="steps of linear learning-rate warm-up"
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine",
+        description="after warm-up: down to zero at the end of the budget, or constant",
+    )
+
+
+class ObjectiveConfig(Settings):
+    """What is maximised."""
+
+    kind: Literal["elbo", "iwae"] = Field(
+        default="elbo", description="ELBO, or importance-weighted bound"
+    )
+    num_samples: PositiveInt = Field(
+        default=1, description="samples K of the importance-weighted bound"
+    )
+    gradient: Literal["plain", "stl", "dreg"] = Field(
+        default="plain",
+        description="estimator: plain, sticking the landing, doubly reparameterised",
+    )
+    kl_warmup_epochs: NonNegativeFloat = Field(
+        default=0.0, description="epochs over which the weight of the KL rises from 0 to 1"
+    )
+    beta: PositiveFloat = Field(default=1.0, description="weight of the KL after warm-up")
+    free_bits: NonNegativeFloat = Field(
+        default=0.0, description="nats of each group that cost nothing"
+    )
+
+
+class RunConfig(Settings):
+    """Everything that decides the result of a training, and how it is carried out."""
+
+    schema_version: Annotated[Literal[1], Hidden] = SCHEMA_VERSION
+    model: AnyModelConfig
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    epochs: PositiveInt | None = Field(default=None, description="passes over the training images")
+    minutes: PositiveFloat | None = Field(
+        default=None, description="training time, in place of or besides epochs"
+    )
+    batch_size: PositiveInt = Field(default=128, description="images a step, over all processes")
+    seed: NonNegativeInt = Field(
+        default=0, description="of initialisation, order of images and noise"
+    )
+    ema_decay: float = Field(
+        default=0.999,
+        ge=0,
+        lt=1,
+        description="decay a step of the averaged weights; 0: no averaging",
+    )
+    validate_every: PositiveInt = Field(default=1, description="epochs between validations")
+    checkpoint_minutes: PositiveFloat = Field(
+        default=5.0, description="longest time between checkpoints"
+    )
+    evaluate_samples: PositiveInt = Field(
+        default=50, description="importance samples in the evaluation after training"
+    )
+    compile: bool = Field(
+        default=True, description="torch.compile the hot parts where a C++ compiler is"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="bfloat16 autocasts; canvas, KL and likelihood stay float32"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        default=(), description="also log there (extra [trackers])"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> "RunConfig":
+        if self.epochs is None and self.minutes is None:
+            raise ValueError("a run needs a budget; give epochs or minutes")
+        if self.objective.kind == "elbo" and self.objective.num_samples != 1:
+            raise ValueError("the ELBO has one sample; set objective.kind to iwae for more")
+        return self
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "RunConfig":
+        """The config in a JSON file.
+
+        Raises:
+            InputError: no such file, not JSON, or not a config of this schema version.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"Cannot read the config {path}: {error.strerror}.") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+            raise InputError(f"{path} is damaged: it is not JSON; restore or retrain it.") from None
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{path} has schema version {version!r}; this Limner reads {SCHEMA_VERSION}."
+            )
+        return cls.parse(values)

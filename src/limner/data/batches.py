@@ -1,0 +1,72 @@
+"""Training batches, a pure function of (seed, epoch, index)."""
+
+import torch
+from torch import Tensor
+
+from limner.data.dataset import Dataset
+from limner.data.pixels import (
+    bernoulli,
+    dequantized,
+    frozen,
+    mixed_seed,
+    noise_words,
+    pixel_kind,
+    scaled,
+)
+from limner.errors import InputError
+
+
+class TrainingBatches:
+    """The training images, shuffled and drawn anew every epoch, as float32 batches on a device.
+
+    A batch depends on the seed, the epoch and its index alone: a run resumed in the middle of an
+    epoch needs no saved state of the data. The order of an epoch is the same on every device; the
+    noise of a CUDA device is its own. Levels move to the device once, at construction.
+
+    `batch_size` is cut to the number of images, and the incomplete last batch is dropped, so an
+    epoch has `steps_per_epoch` = N // batch_size batches. With `static` or `threshold` binarization
+    the pixels are those of `frozen(images, "train", observation)`, every epoch.
+    """
+
+    def __init__(
+        self,
+        images: Dataset,
+        observation: str,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"A batch holds at least 1 image; got batch size {batch_size}.")
+        self._kind = pixel_kind(images, observation)
+        self._redraws = self._kind == "dequantized" or images.binarization == "dynamic"
+        self.device = torch.device(device)
+        pixels = images.train.levels
+        if self._kind == "binary" and not self._redraws:
+            pixels = frozen(images, "train", observation).to(torch.uint8)
+        self._pixels = pixels.to(self.device)
+        self._generator = torch.Generator(self.device)
+        self._seed = seed
+        self._epoch: int | None = None
+        self._order = torch.empty(0, dtype=torch.int64)
+        self.batch_size = min(batch_size, len(pixels))
+        self.steps_per_epoch = len(pixels) // self.batch_size
+
+    def batch(self, epoch: int, index: int) -> Tensor:
+        """Batch `index` of `epoch`, both from 0: float32 [batch_size, C, H, W] in [0, 1]."""
+        if not 0 <= index < self.steps_per_epoch:
+            raise IndexError(f"batch {index} of an epoch of {self.steps_per_epoch}")
+        if epoch != self._epoch:
+            self._shuffle(epoch)
+        start = index * self.batch_size
+        chosen = self._pixels.index_select(0, self._order[start : start + self.batch_size])
+        if self._redraws:
+            self._generator.manual_seed(mixed_seed("noise", self._seed, epoch, index))
+            words = noise_words(chosen.shape, self._generator)
+            return (dequantized if self._kind == "dequantized" else bernoulli)(chosen, words)
+        return chosen.float() if self._kind == "binary" else scaled(chosen)
+
+    def _shuffle(self, epoch: int) -> None:
+        generator = torch.Generator().manual_seed(mixed_seed("order", self._seed, epoch))
+        self._order = torch.randperm(len(self._pixels), generator=generator).to(self.device)
+        self._epoch = epoch

@@ -1,0 +1,140 @@
+"""Images in memory, and how a collection is cut into train, validation and test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner.data.config import Binarization
+from limner.errors import InputError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MAX_BYTES = 8 * 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images of one split: `levels` uint8 [N, C, H, W], 0..255; `labels` int64 [N] or None."""
+
+    levels: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.levels.shape[0]
+
+    def take(self, index: np.ndarray | slice) -> "Images":
+        """The images at `index`, in that order."""
+        at = index if isinstance(index, slice) else torch.from_numpy(index)
+        return Images(self.levels[at], None if self.labels is None else self.labels[at])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three splits of 8-bit images, and how their pixels are shown to a model.
+
+    `image_shape` is (C, H, W). `binarization` is resolved, never None; `draw_seed` fixes the draws
+    that are made once. `class_names[k]` names label k where the source has names.
+    """
+
+    name: str
+    binarization: Binarization
+    draw_seed: int
+    image_shape: tuple[int, int, int]
+    train: Images
+    validation: Images
+    test: Images
+    class_names: tuple[str, ...] | None = None
+
+    def split(self, name: Split) -> Images:
+        """One split by name."""
+        if name not in SPLITS:
+            raise InputError(f"There is no split {name!r}; choose one of {', '.join(SPLITS)}.")
+        return getattr(self, name)
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether every pixel of every split is 0 or 255."""
+        return all(_is_binary(getattr(self, name).levels) for name in SPLITS)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a reader hands to `load`: splits and class names, before seeds and binarization."""
+
+    train: Images
+    validation: Images
+    test: Images
+    class_names: tuple[str, ...] | None = None
+
+
+def stratified_order(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+    """A shuffle of range(count) in which every prefix holds the classes in proportion.
+
+    Image r of a class of m (shuffled within the class) is put at (r + 1/2) / m; sorting by this
+    place, ties in random order, keeps each class within one image of its share in any prefix.
+    RandomState, because numpy promises that its stream never changes (NEP 19).
+    """
+    random = np.random.RandomState(seed % 2**32)
+    shuffled = random.permutation(count)
+    if labels is None:
+        return shuffled
+    place = np.empty(count)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels[shuffled] == label)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return shuffled[np.argsort(place, kind="stable")]
+
+
+def split_off(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]:
+    """`images` cut at random, stratified by label, into a rest and then splits of `sizes`."""
+    labels = None if images.labels is None else images.labels.numpy()
+    order = stratified_order(labels, len(images), seed)
+    cuts = np.cumsum([len(images) - sum(sizes), *sizes])[:-1]
+    return [images.take(part) for part in np.split(order, cuts)]
+
+
+def complete(splits: dict[str, Images], seed: int, where: str) -> tuple[Images, Images, Images]:
+    """Train, validation and test, where those missing are a tenth of train each, stratified."""
+    if "train" not in splits:
+        raise InputError(f"{where} has no training images; add a split or folder named train.")
+    missing = [name for name in SPLITS if name not in splits]
+    train = splits["train"]
+    size = max(1, round(len(train) / 10))
+    if len(train) <= size * len(missing):
+        raise InputError(
+            f"{where} holds {len(train)} training images, too few to split; give at least 3."
+        )
+    if missing:
+        rest, *parts = split_off(train, (size,) * len(missing), seed)
+        splits = splits | {"train": rest} | dict(zip(missing, parts, strict=True))
+    for name in SPLITS:
+        if not len(splits[name]):
+            raise InputError(f"{where} has no images in its {name} split; add some or remove it.")
+    shapes = {name: tuple(splits[name].levels.shape[1:]) for name in SPLITS}
+    if len(set(shapes.values())) > 1:
+        raise InputError(f"The splits of {where} differ in shape, {shapes}; make them one.")
+    return splits["train"], splits["validation"], splits["test"]
+
+
+def check_size(count: int, pixels: int, where: str) -> None:
+    """Refuse more than `MAX_BYTES` of pixels before any memory is taken."""
+    if count * pixels > MAX_BYTES:
+        raise InputError(
+            f"{where} would take {count * pixels / 2**30:.1f} GiB of pixels, more than the "
+            f"{MAX_BYTES / 2**30:.0f} GiB that Limner keeps in memory; use fewer or smaller images."
+        )
+
+
+def _is_binary(levels: Tensor) -> bool:
+    return all(bool(((part == 0) | (part == 255)).all()) for part in _parts(levels))
+
+
+def _parts(levels: Tensor) -> Iterator[Tensor]:
+    """Slices of about a megabyte: a grey image is told after the first, and no big mask is made."""
+    step = max(1, 2**20 // max(1, levels[0].numel())) if len(levels) else 1
+    yield from levels.split(step)

@@ -1,0 +1,57 @@
+"""Files fetched from public mirrors into the user's cache, checked before they land there."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from limner.errors import InputError
+
+TIMEOUT = 30
+
+
+def cache_folder(name: str) -> Path:
+    """The user's cache for a dataset: where the system keeps such (XDG_CACHE_HOME on Linux)."""
+    import pooch
+
+    return Path(pooch.os_cache("limner")) / name
+
+
+def download(
+    file: str, mirrors: Sequence[str], folder: Path, check: Callable[[Path], object]
+) -> Path:
+    """`folder / file`, fetched from the first of `mirrors` that serves it and passes `check`.
+
+    Mirrors are addresses that end in a slash. `check` raises `InputError` on a file it refuses; a
+    file that fails is never left in the folder. If none serves it, `InputError` tells why of each.
+    """
+    import pooch
+
+    path = folder / file
+    if path.exists():
+        return path
+    failures = []
+    for mirror in mirrors:
+        keeper = pooch.create(folder, mirror, registry={file: None})
+        try:
+            keeper.fetch(file, downloader=_checked(check))
+            return path
+        except InputError:
+            failures.append(f"{mirror} served an altered file")
+        except (OSError, ValueError) as error:
+            failures.append(f"{mirror} failed ({type(error).__name__})")
+    raise InputError(
+        f"{file} could not be downloaded ({', '.join(failures)}); try again later, or fetch it by "
+        "hand and name its folder with --data.root."
+    )
+
+
+def _checked(check: Callable[[Path], object]) -> Callable[..., None]:
+    import pooch
+
+    get = pooch.HTTPDownloader(timeout=TIMEOUT)
+
+    def fetch(url: str, output_file: Any, keeper: Any) -> None:
+        get(url, output_file, keeper)
+        check(Path(output_file))
+
+    return fetch

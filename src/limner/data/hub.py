@@ -1,0 +1,80 @@
+"""Image datasets of the Hugging Face Hub, with the extra `[hub]`."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from limner.data.dataset import Images, Source, complete
+from limner.data.pictures import levels_of_picture, stack
+from limner.errors import InputError
+
+# No leading dot or slash: the library would read such a name as a path on this machine.
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+_HUB_SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+def load_hub(name: str, root: Path | None, seed: int) -> Source:
+    """The images of `NAME` or `OWNER/NAME`, cached by the `datasets` library (in `root` if given).
+
+    The first column of images and the first of class labels are used; splits that the dataset
+    lacks are cut from train with `seed`.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name of a Hub dataset; write hub:NAME or hub:OWNER/NAME.")
+    tables = _tables(name, root)
+    some = next(iter(tables.values()))
+    image = _column(some.features, "Image")
+    if image is None:
+        raise InputError(f"hub:{name} has no column of images; choose a dataset that has one.")
+    label = _column(some.features, "ClassLabel")
+    splits = {split: _images(table, image, label, name) for split, table in tables.items()}
+    names = None if label is None else tuple(some.features[label].names)
+    return Source(*complete(splits, seed, f"hub:{name}"), names)
+
+
+def _tables(name: str, root: Path | None) -> dict[str, Any]:
+    try:
+        from datasets import load_dataset  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError(
+            f"hub:{name} needs the datasets library; install it with pip install 'limner[hub]'."
+        ) from None
+    try:
+        found = load_dataset(name, cache_dir=None if root is None else str(root))
+    except Exception as error:  # the library, its network stack and its builders raise many kinds
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"hub:{name} could not be loaded ({first}); correct the name, or try again later."
+        ) from None
+    tables: dict[str, Any] = {}
+    for split, words in _HUB_SPLITS.items():
+        present = [word for word in words if word in found]
+        if present:
+            tables[split] = found[present[0]]
+    if not tables:
+        raise InputError(f"hub:{name} has no split named train; it has {', '.join(found)}.")
+    return tables
+
+
+def _column(features: Any, kind: str) -> str | None:
+    return next((key for key, value in features.items() if type(value).__name__ == kind), None)
+
+
+def _images(table: Any, image: str, label: str | None, name: str) -> Images:
+    def pictures() -> Iterator[tuple[str, np.ndarray]]:
+        for place, row in enumerate(table.select_columns([image])):
+            if row[image] is None:
+                raise InputError(f"hub:{name} lacks the image of row {place}; choose another.")
+            yield f"row {place}", levels_of_picture(row[image])
+
+    levels = stack(pictures(), f"hub:{name}")
+    labels = None if label is None else torch.from_numpy(np.asarray(table[label], dtype=np.int64))
+    return Images(levels, labels)

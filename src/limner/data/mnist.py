@@ -1,0 +1,138 @@
+"""MNIST and Fashion-MNIST: four IDX files, found on disk or downloaded, always checked.
+
+LeCun, Cortes and Burges 1998; Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from limner.data.dataset import Images, Source
+from limner.data.download import cache_folder, download
+from limner.data.idx import read_idx
+from limner.data.installed import DIGITS
+from limner.errors import InputError
+
+VALIDATION = 10_000
+SYSTEM_FOLDERS = (Path("/usr/share/datasets"),)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A dataset in MNIST's four files: `sha256` of each, uncompressed, and who serves them."""
+
+    name: str
+    torchvision: str
+    sha256: dict[str, str]
+    mirrors: tuple[str, ...]
+    class_names: tuple[str, ...]
+    validation: int = VALIDATION
+
+
+MNIST = Archive(
+    name="mnist",
+    torchvision="MNIST",
+    sha256={
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738"
+        "ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5"
+        "333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77"
+        "db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351"
+        "222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    class_names=DIGITS,
+)
+
+FASHION_MNIST = Archive(
+    name="fashion-mnist",
+    torchvision="FashionMNIST",
+    sha256={
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f8388776"
+        "8d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec29"
+        "4ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe0"
+        "87ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494"
+        "c5af83dab82d92729df917d7dec38c34",
+    },
+    mirrors=(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    class_names=(
+        "t-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+)
+
+
+def load_archive(archive: Archive, root: Path | None) -> Source:
+    """50,000 train, 10,000 validation (the last of the training file), 10,000 test."""
+    paths = dict(zip(archive.sha256, archive_paths(archive, root), strict=True))
+    read = {file: read_idx(path, archive.sha256[file]) for file, path in paths.items()}
+    train_x, train_y, test_x, test_y = (torch.from_numpy(array) for array in read.values())
+    train = Images(train_x.unsqueeze(1), train_y.long())
+    test = Images(test_x.unsqueeze(1), test_y.long())
+    kept = len(train) - archive.validation
+    return Source(
+        train.take(slice(0, kept)), train.take(slice(kept, None)), test, archive.class_names
+    )
+
+
+def archive_paths(archive: Archive, root: Path | None) -> list[Path]:
+    """The four files: under `root`, else in a system folder or the cache, else downloaded."""
+    folders = _folders(archive, [root] if root is not None else [*SYSTEM_FOLDERS, cache_folder("")])
+    for folder in folders:
+        found = [_find(folder, file) for file in archive.sha256]
+        if all(found):
+            return [path for path in found if path is not None]
+    if root is None:
+        return fetch_archive(archive, None)
+    raise InputError(
+        f"{root} does not hold the files of {archive.name} (train-images-idx3-ubyte, gzipped or "
+        "not, and the three others); correct --data.root, or leave it out to download them."
+    )
+
+
+def fetch_archive(archive: Archive, root: Path | None) -> list[Path]:
+    """The four files in `root`, else the cache, downloaded where absent and all of them checked."""
+    folder = root if root is not None else cache_folder(archive.name)
+    paths = []
+    for file, sha256 in archive.sha256.items():
+        path = _find(folder, file)
+        if path is None:
+            path = download(
+                f"{file}.gz", archive.mirrors, folder, lambda got, key=sha256: read_idx(got, key)
+            )
+        else:
+            read_idx(path, sha256)
+        paths.append(path)
+    return paths
+
+
+def _folders(archive: Archive, roots: list[Path]) -> list[Path]:
+    """Where the files may lie: flat, by our name, as torchvision or Debian lay them out."""
+    below = ("", archive.name, f"{archive.torchvision}/raw", "raw")
+    return [root / part for root in roots for part in below]
+
+
+def _find(folder: Path, file: str) -> Path | None:
+    dotted = file.replace("-idx", ".idx")
+    names = [file, f"{file}.gz", dotted, f"{dotted}.gz"]
+    return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,0 +1,116 @@
+"""From 8-bit levels to what a model sees: draws, thresholds, dequantization.
+
+All noise is taken as uniform 16-bit words w, which cost a quarter of torch.rand. Of a level k,
+
+    x = [w' < 257 k - 32768],   w' = w with its lowest bit cleared
+    P(x = 1) = ceil(257 k / 2) / 32768
+
+is exact at 0 and 255 and within 2^-16 of k / 255 between. Dequantized, x = (k + u) / 256 with
+u = (w + 32768) / 65536, which float32 holds exactly: x has 24 bits.
+"""
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner.data.dataset import Dataset, Split
+from limner.errors import InputError
+
+Pixels = Literal["binary", "dequantized", "levels"]
+OBSERVATIONS = ("bernoulli", "gaussian", "discretized_logistic")
+
+
+def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
+    """What a model with this observation sees of this dataset.
+
+    `binary`: 0 or 1, for `bernoulli`; `dequantized`: (level + u) / 256, for `gaussian`;
+    `levels`: level / 255 exactly, for `discretized_logistic`. A pair that makes no density, such
+    as a Bernoulli on grey values or a density on binary pixels, raises `InputError`.
+    """
+    if observation not in OBSERVATIONS:
+        raise InputError(f"There is no observation {observation!r}; choose {_either()}.")
+    drawn = dataset.binarization != "none"
+    if observation == "bernoulli":
+        if drawn or dataset.is_binary:
+            return "binary"
+        raise InputError(
+            f"A bernoulli observation needs binary pixels and {dataset.name} is grey or colour "
+            "without binarization; pass --data.binarization dynamic, or --model.observation "
+            "discretized_logistic."
+        )
+    if dataset.is_binary:
+        raise InputError(
+            f"The pixels of {dataset.name} are only black or white, on which {observation} makes "
+            "no density; pass --model.observation bernoulli."
+        )
+    if drawn:
+        raise InputError(
+            f"A {observation} observation needs 8-bit levels and the binarization is "
+            f"{dataset.binarization}; pass --data.binarization none, or --model.observation "
+            "bernoulli."
+        )
+    return "dequantized" if observation == "gaussian" else "levels"
+
+
+def frozen(dataset: Dataset, split: Split, observation: str) -> Tensor:
+    """A whole split as the model sees it, float32 [N, C, H, W] in [0, 1], the same at every call.
+
+    Its noise is drawn once from `draw_seed` and the split's name, with a stream that numpy promises
+    not to change, so that a test set drawn today is the one drawn with another torch.
+    """
+    levels = dataset.split(split).levels
+    kind = pixel_kind(dataset, observation)
+    if dataset.binarization == "threshold":
+        return threshold(levels)
+    if kind == "levels":
+        return scaled(levels)
+    random = np.random.RandomState(mixed_seed(dataset.draw_seed, split) % 2**32)
+    raw = np.frombuffer(bytearray(random.bytes(2 * levels.numel())), dtype="<i2")
+    words = torch.from_numpy(raw.astype(np.int16, copy=False)).view(levels.shape)
+    return bernoulli(levels, words) if kind == "binary" else dequantized(levels, words)
+
+
+def bernoulli(levels: Tensor, words: Tensor) -> Tensor:
+    """Float32 like `levels`: 1 with probability level / 255, else 0, from int16 noise `words`."""
+    bound = levels.to(torch.int16).mul_(257).sub_(32768)
+    drawn = torch.empty_like(levels, dtype=torch.float32)
+    return torch.lt(words & -2, bound, out=drawn)
+
+
+def threshold(levels: Tensor) -> Tensor:
+    """Float32 like `levels`: 1 where level >= 128, else 0."""
+    return (levels >= 128).float()
+
+
+def dequantized(levels: Tensor, words: Tensor) -> Tensor:
+    """Float32 like `levels`, (level + u) / 256 in [0, 1), from int16 noise `words`."""
+    return levels.float().mul_(2**-8).add_(2**-9).add_(words, alpha=2**-24)
+
+
+def scaled(levels: Tensor) -> Tensor:
+    """Float32 like `levels`: level / 255."""
+    return levels.float() / 255
+
+
+def noise_words(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Uniform int16 noise on the generator's device, cut from full-range 64-bit words."""
+    count = shape.numel()
+    wide = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
+    wide.random_(-(2**63), None, generator=generator)
+    return wide.view(torch.int16)[:count].view(shape)
+
+
+def mixed_seed(*parts: int | str) -> int:
+    """A 63-bit seed in which every bit depends on every part.
+
+    Torch's CPU generator keeps only the lower 32 bits of a seed, so sums and shifts would collide.
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _either() -> str:
+    return ", ".join(OBSERVATIONS[:-1]) + " or " + OBSERVATIONS[-1]

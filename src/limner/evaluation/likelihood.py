@@ -1,0 +1,170 @@
+"""The bounds of a model on images, measured as the papers do, the same at every call.
+
+Images are taken in blocks of `BLOCK`. The noise of a block is a function of the seed and of where
+the block starts, and every importance sample has noise of its own, so no result depends on how many
+samples fit into memory, nor on whether the evaluation was stopped on its way.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.data.pixels import mixed_seed
+from limner.errors import InputError
+from limner.evaluation.partial import Partial, fingerprint
+from limner.evaluation.progress import Report
+from limner.evaluation.units import count_active, unit_sums
+from limner.models import Inference, LatentVariableModel
+from limner.objectives import elbo, importance_weighted_bound
+
+BLOCK = 50
+"""Images that are evaluated together."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, image by image, in nats; `limner.evaluation.results_of` sums it up."""
+
+    model: LatentVariableModel
+    per_image: dict[str, Tensor]
+    """`elbo`, `log_likelihood`, `iw_bound` [images], `kl` [images, groups]; with `per_step`,
+    `elbo_per_step` [images, steps]. On the CPU, in the order of the images."""
+    active_units: list[int]
+    """Of each group, the units with Var_x(E_q[u]) > 0.01."""
+    latent_units: list[int]
+    """Of each group, all units."""
+    num_samples: int
+    seed: int
+    seconds: float
+
+
+@torch.no_grad()
+def evaluate_model(
+    model: LatentVariableModel,
+    x: Float[Tensor, "images channels height width"],
+    num_samples: int = 100,
+    seed: int = 0,
+    *,
+    per_step: bool = False,
+    partial_folder: Path | None = None,
+    report: Report | None = None,
+) -> Evaluation:
+    """ELBO, importance-weighted bound, KL and active units of `model` on frozen images `x`.
+
+    The ELBO has one draw of z an image and closed-form KL; the bound has `num_samples` others.
+
+    Args:
+        num_samples: K of the importance-weighted bound.
+        per_step: also the ELBO after each step of a DRAW; see `elbo_per_step`.
+        partial_folder: an existing folder where an interrupted evaluation is kept, to be taken up
+            again by the next one of the same model, images and settings.
+        report: called after each block with the number of images done and the figures so far.
+
+    Raises:
+        RuntimeError: the model is in training mode.
+        InputError: fewer than two images, no samples, steps of a model that has none, or a bound
+            that is not finite.
+    """
+    if model.training:
+        raise RuntimeError("evaluate_model evaluates; call model.eval() first.")
+    if len(x) < 2:
+        raise InputError(f"An evaluation needs at least two images; got {len(x)}.")
+    if num_samples < 1:
+        raise InputError(f"The bound needs at least one sample; got num_samples={num_samples}.")
+    if per_step and not hasattr(model, "num_steps"):
+        raise InputError("Only DRAW draws in steps; leave out --per-step for this model.")
+    settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": BLOCK}
+    partial = Partial(partial_folder, fingerprint(model, x, settings))
+    values, seconds = partial.load()
+    started = time.monotonic() - seconds
+    try:
+        for first in range(len(values.get("elbo", ())), len(x), BLOCK):
+            block = x[first : first + BLOCK]
+            found = _block_values(model, block, num_samples, seed, first, per_step)
+            values = _joined(values, found)
+            partial.save_if_due(values, time.monotonic() - started)
+            if report is not None:
+                report(len(values["elbo"]), _figures(values, num_samples))
+    except BaseException:
+        partial.save(values, time.monotonic() - started)
+        raise
+    partial.remove()
+    sums = values.pop("unit_sums")
+    active, units = count_active(sums, len(x), model)
+    return Evaluation(model, values, active, units, num_samples, seed, time.monotonic() - started)
+
+
+def set_num_steps(model: LatentVariableModel, num_steps: int) -> LatentVariableModel:
+    """The model, a DRAW, with another number of steps than it was trained with.
+
+    Raises:
+        InputError: a model without steps, or fewer than one step.
+    """
+    if not hasattr(model, "num_steps"):
+        raise InputError("Only DRAW has a number of steps; leave out --num-steps for this model.")
+    if num_steps < 1:
+        raise InputError(f"A DRAW needs at least one step; got --num-steps {num_steps}.")
+    model.num_steps = num_steps  # type: ignore[assignment]
+    return model
+
+
+def elbo_per_step(
+    model: LatentVariableModel, x: Tensor, inference: Inference
+) -> Float[Tensor, "batch steps"]:
+    """log p(x | c_t) - sum_{s <= t} KL_s for t = 1..T: the ELBO of the same DRAW with t steps.
+
+    Step t knows nothing of what follows, so the first t steps of a traced inference are an
+    inference with t steps.
+    """
+    canvases = inference.canvases if inference.canvases is not None else ()
+    log_likelihood = [model.observe(canvas).log_prob(x) for canvas in canvases]
+    return torch.stack(log_likelihood, dim=1) - inference.kl.cumsum(1)
+
+
+def _block_values(
+    model: LatentVariableModel, x: Tensor, num_samples: int, seed: int, first: int, per_step: bool
+) -> dict[str, Tensor]:
+    """The values of one block, whose first image is image `first`."""
+    device = next(model.parameters()).device
+    x = x.to(device)
+
+    def noise(purpose: str) -> torch.Generator:
+        return torch.Generator(device).manual_seed(mixed_seed(purpose, seed, first))
+
+    inference = model.infer(x, noise("elbo"), trace=per_step)
+    values = {
+        "elbo": elbo(inference),
+        "log_likelihood": inference.log_likelihood,
+        "kl": inference.kl,
+        "iw_bound": importance_weighted_bound(model, x, num_samples, None, noise("iw_bound")),
+        "unit_sums": unit_sums(model, x, noise("units")),
+    }
+    if per_step:
+        values["elbo_per_step"] = elbo_per_step(model, x, inference)
+    finite = (values["elbo"] + values["iw_bound"]).isfinite()
+    if not finite.all():
+        image = first + int(finite.int().argmin())
+        raise InputError(
+            f"The bound of image {image} is not finite; evaluate another checkpoint or train again "
+            "with a lower learning rate."
+        )
+    return {name: value.cpu() for name, value in values.items()}
+
+
+def _joined(values: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values of the images so far and of the next block: sums added, the rest in order."""
+    if not values:
+        return found
+    return {
+        name: values[name] + new if name == "unit_sums" else torch.cat([values[name], new])
+        for name, new in found.items()
+    }
+
+
+def _figures(values: dict[str, Tensor], num_samples: int) -> str:
+    bound, weighted = values["elbo"].mean().item(), values["iw_bound"].mean().item()
+    return f"ELBO {bound:.2f}  L_{num_samples} {weighted:.2f}"

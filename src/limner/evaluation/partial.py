@@ -1,0 +1,68 @@
+"""What an unfinished evaluation has found so far, kept so that it can be taken up again."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limner.errors import InputError
+from limner.models import LatentVariableModel
+from limner.training.storage import load_tensors, save_tensors
+
+SAVE_EVERY = 10.0
+"""Seconds between two savings of an evaluation that goes on."""
+
+
+def fingerprint(model: LatentVariableModel, x: Tensor, settings: Mapping[str, Any]) -> str:
+    """A hash of all that decides an evaluation: weights, groups, device, images and settings."""
+    about = {
+        "settings": dict(settings),
+        "model": model.config.model_dump(mode="json"),
+        "groups": model.group_names,
+        "shape": list(x.shape),
+        "device": next(model.parameters()).device.type,
+        "torch": torch.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for tensor in (x, *model.state_dict().values()):
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class Partial:
+    """Values by name in a folder, in a file named by the fingerprint; nowhere without a folder."""
+
+    def __init__(self, folder: Path | None, key: str):
+        self.path = None if folder is None else folder / f"partial-{key[:16]}.safetensors"
+        self.saved = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Tensor], float]:
+        """Values so far and the seconds that they took; none where the file is damaged."""
+        if self.path is None or not self.path.is_file():
+            return {}, 0.0
+        try:
+            values, document = load_tensors(self.path)
+        except InputError:
+            return {}, 0.0
+        return values, float(document["seconds"])
+
+    def save(self, values: dict[str, Tensor], seconds: float) -> None:
+        """Write the values, whole or not at all."""
+        if self.path is not None and values:
+            save_tensors(self.path, values, {"seconds": seconds})
+            self.saved = time.monotonic()
+
+    def save_if_due(self, values: dict[str, Tensor], seconds: float) -> None:
+        """Write the values where the last writing was `SAVE_EVERY` seconds ago."""
+        if time.monotonic() - self.saved > SAVE_EVERY:
+            self.save(values, seconds)
+
+    def remove(self) -> None:
+        """Forget the values: the evaluation is finished."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""Active units: which latent variables say anything about the image (Burda et al. 2016).
+
+Unit u is active where Var_x(E_q[u]) > 0.01, the variance over images of its posterior mean. In a
+hierarchy q of a group depends on the draws of groups before it: they are sampled, and the mean is
+averaged over `NUM_DRAWS` draws.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limner.models import LatentVariableModel
+from limner.objectives import rows_that_fit, sample_seeds
+
+NUM_DRAWS = 10
+THRESHOLD = 0.01
+
+
+@torch.no_grad()
+def posterior_means(
+    model: LatentVariableModel,
+    x: Float[Tensor, "batch channels height width"],
+    generator: torch.Generator | None = None,
+) -> list[Float[Tensor, "batch latent"]]:
+    """E_q[z | x] of each group, groups before it sampled, averaged over `NUM_DRAWS` draws.
+
+    One draw is exact where there is one group.
+    """
+    draws = 1 if model.num_groups == 1 else NUM_DRAWS
+    chunk_size = max(1, rows_that_fit(model, trace=True) // len(x))
+    totals: list[Tensor] = []
+    for chunk in torch.split(sample_seeds(draws, generator), chunk_size):
+        sources = [torch.Generator(x.device).manual_seed(seed) for seed in chunk.tolist()]
+        inference = model.infer(x.repeat(len(chunk), 1, 1, 1), sources, trace=True)
+        for group, latent in enumerate(inference.latents or []):
+            total = latent.q.loc.unflatten(0, (len(chunk), -1)).sum(0)
+            if group < len(totals):
+                totals[group] += total
+            else:
+                totals.append(total)
+    return [total / draws for total in totals]
+
+
+def unit_sums(
+    model: LatentVariableModel, x: Tensor, generator: torch.Generator | None = None
+) -> Float[Tensor, "2 units"]:
+    """Sums over images of the posterior mean of every unit and of its square, in float64.
+
+    Sums of several batches add up to those of all their images.
+    """
+    means = torch.cat(posterior_means(model, x, generator), dim=1).double()
+    return torch.stack([means.sum(0), means.square().sum(0)])
+
+
+def count_active(
+    sums: Float[Tensor, "2 units"], num_images: int, model: LatentVariableModel
+) -> tuple[list[int], list[int]]:
+    """Active units and all units of each group, from `unit_sums` of `num_images` images."""
+    mean, mean_square = sums / num_images
+    variance = (mean_square - mean.square()) * num_images / (num_images - 1)
+    sizes = group_sizes(model)
+    return [int((part > THRESHOLD).sum()) for part in variance.split(sizes)], sizes
+
+
+@torch.no_grad()
+def group_sizes(model: LatentVariableModel) -> list[int]:
+    """The number of latent variables of each group."""
+    blank = next(model.parameters()).new_zeros(1, *model.image_shape)
+    latents = model.infer(blank, trace=True, latents="mean").latents or []
+    return [latent.z.shape[1] for latent in latents]

@@ -1,0 +1,90 @@
+"""How training went: bounds and their parts by epoch, KL of each latent group.
+
+`metrics` is one dictionary an epoch, as in a run's metrics.jsonl. Curves show costs in nats per
+image, -ELBO = -log p(x | z) + KL: lower is better.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from limner.figures import style
+
+Metrics = Sequence[Mapping[str, Any]]
+SPLITS = ("validation", "train")
+
+
+@style.styled
+def training_curves(metrics: Metrics) -> Figure:
+    """-ELBO, reconstruction and KL, each in a panel of its own, by epoch."""
+    made, axes = style.panels(3)
+    quantities = (("elbo", "−ELBO", -1), ("reconstruction", "−log p(x | z)", -1), ("kl", "KL", 1))
+    epochs = [entry["epoch"] for entry in metrics]
+    for panel, (key, title, sign) in zip(axes, quantities, strict=True):
+        for split, line, colour in zip(SPLITS, ("-", "--"), (style.INK, style.SERIES[1]), strict=True):
+            values = [sign * entry[split][key] for entry in metrics]
+            panel.plot(epochs, values, line, color=colour, label=split, marker=_dot(epochs))
+        panel.set(title=f"{title}, nats", xlabel="epoch")
+        _leave_out_the_start(panel)
+    axes[0].legend()
+    return made
+
+
+@style.styled
+def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
+    """Validation -ELBO of several runs by name, against epochs and against time."""
+    made, (by_epoch, by_time) = style.panels(2, height=2.8)
+    for k, (name, entries) in enumerate(metrics.items()):
+        bound = [-entry["validation"]["elbo"] for entry in entries]
+        minutes = [entry["seconds"] / 60 for entry in entries]
+        epochs = [entry["epoch"] for entry in entries]
+        by_epoch.plot(epochs, bound, label=name, marker=_dot(epochs), **style.series(k))
+        by_time.plot(minutes, bound, marker=_dot(epochs), **style.series(k))
+    by_epoch.set(title="validation −ELBO, nats", xlabel="epoch")
+    by_time.set(title="validation −ELBO, nats", xlabel="minutes of training")
+    for panel in (by_epoch, by_time):
+        _leave_out_the_start(panel)
+    by_epoch.legend()
+    return made
+
+
+@style.styled
+def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "validation") -> Figure:
+    """KL of every latent group over training as a heat map: epochs across, groups up."""
+    kl = np.asarray([entry[split]["kl_per_group"] for entry in metrics], dtype=float).T
+    groups, epochs = kl.shape
+    made = style.figure(7.2, min(4.0, 0.9 + 0.2 * max(groups, 4)))
+    axes = made.subplots()
+    last = float(metrics[-1]["epoch"])
+    first = last - (last - float(metrics[0]["epoch"])) * epochs / max(epochs - 1, 1)
+    first = first if epochs > 1 else last - 1
+    image = axes.imshow(
+        kl, aspect="auto", origin="lower", cmap=style.HEAT, vmin=0,
+        vmax=kl[:, epochs // 10 :].max() or 1.0,
+        extent=(first + 0.5, last + 0.5, -0.5, groups - 0.5),
+    )  # fmt: skip
+    axes.grid(False)
+    shown = style.evenly(groups, 11)
+    axes.set_yticks(list(shown), [group_names[k] for k in shown])
+    axes.set(xlabel="epoch")
+    made.colorbar(image, ax=axes, label="KL, nats", pad=0.01)
+    return made
+
+
+def _dot(epochs: Sequence[float]) -> str:
+    """A marker where a line of few points would not show them, or not be a line."""
+    return "o" if len(epochs) < 4 else ""
+
+
+def _leave_out_the_start(axes: Axes) -> None:
+    """Limit y to what follows the first tenth of training, which would flatten the rest."""
+    lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
+    later = np.concatenate([line[len(line) // 10 :] for line in lines])
+    later = later[np.isfinite(later)]
+    if later.size:
+        low, high = later.min(), later.max()
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)

@@ -1,0 +1,89 @@
+"""Images on their way, step by step: as a GIF, as a still strip, as a sprite for a page."""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from limner.errors import InputError
+from limner.figures import style
+from limner.figures.grids import labelled_rows
+from limner.figures.tiles import RGB, beside, columns_for, tile
+
+GROUND = (128, 128, 128)
+"""Between images: told from their black and from their white."""
+COLOURS = 128
+STRIP_STEPS = 12
+
+
+class Film(NamedTuple):
+    """`n` images on their way through T steps, each seen in one panel or in several."""
+
+    panels: tuple[RGB, ...]
+    """Magnified images, each [T, n, H, W, 3]."""
+    panel_names: tuple[str, ...]
+    captions: tuple[str, ...]
+    """What each of the T frames shows."""
+    title: str
+    alt: str
+
+    @property
+    def count(self) -> int:
+        return self.panels[0].shape[1]
+
+    def frames(self, columns: int | None = None) -> RGB:
+        """Every step as a grid, panels side by side: [T, height, width, 3]."""
+        gap = max(2, self.panels[0].shape[2] // 28)
+        columns = columns or columns_for(self.count)
+        joined = beside(self.panels, gap=max(1, gap // 2))
+        grids = [tile(step, columns, gap, GROUND) for step in joined]
+        return np.stack([np.pad(grid, ((gap, gap), (gap, gap), (0, 0)), mode="constant",
+                                constant_values=GROUND[0]) for grid in grids])  # fmt: skip
+
+
+def indexed(frames: RGB) -> list[Image.Image]:
+    """Frames with one palette of at most 128 colours in common."""
+    count, height, width, _ = frames.shape
+    stack = Image.fromarray(frames.reshape(count * height, width, 3))
+    stack = stack.quantize(COLOURS, dither=Image.Dither.NONE)
+    return [stack.crop((0, k * height, width, (k + 1) * height)) for k in range(count)]
+
+
+def save_gif(frames: RGB, path: Path, seconds: float = 3.0, hold: float = 1.5) -> Path:
+    """Write frames [T, height, width, 3] as an endless GIF.
+
+    Args:
+        seconds: for all steps together.
+        hold: seconds that the last frame stays besides.
+    """
+    # GIF counts hundredths of a second, and browsers slow down what is under two of them.
+    each = max(20, round(1000 * seconds / len(frames) / 10) * 10)
+    first, *rest = indexed(frames)
+    durations = [each] * len(rest) + [each + round(1000 * hold)]
+    try:
+        first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from None
+    return path
+
+
+def sprite(frames: RGB) -> bytes:
+    """Frames below each other as one PNG, the first on top."""
+    count, height, width, _ = frames.shape
+    stack = Image.fromarray(frames.reshape(count * height, width, 3))
+    stream = io.BytesIO()
+    stack.quantize(COLOURS, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def strip(film: Film, images: int = 5, steps: int = STRIP_STEPS) -> Figure:
+    """The film on paper: a row for each of the first `images` and each panel, steps across."""
+    chosen = list(style.evenly(len(film.captions), steps))
+    rows = []
+    for k in range(min(images, film.count)):
+        for name, panel in zip(film.panel_names, film.panels, strict=True):
+            rows.append((name if len(film.panels) > 1 else "", panel[chosen, k]))
+    return labelled_rows(rows, [film.captions[t].split(" of ")[0] for t in chosen])

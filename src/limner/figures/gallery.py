@@ -1,0 +1,297 @@
+"""Every figure of a trained model, one after the other: for `limner figures` and the report."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from limner.data import Dataset, frozen
+from limner.figures import attention, curves, films, grids, maps, scenes
+from limner.figures.groups import from_the_top, posterior_means
+from limner.figures.neighbours import nearest
+from limner.figures.tiles import to_rgb
+from limner.layers.attention import Window, Windows
+from limner.models import LatentVariableModel
+
+BATCH = 250
+MAX_MAPPED = 2000
+"""Points in a map: more would hide each other."""
+
+
+class Picture(NamedTuple):
+    """A figure with the words around it."""
+
+    name: str
+    """Of its file."""
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A trained model, its images and the metrics of its training."""
+
+    model: LatentVariableModel
+    dataset: Dataset
+    metrics: Sequence[Mapping[str, Any]] = ()
+    seed: int = 0
+    max_images: int | None = None
+    """Test images that statistics are taken over; all where None."""
+    projection: maps.Projection = "pca"
+
+    def generator(self) -> torch.Generator:
+        """A source of noise that starts at `seed`, so that figures do not depend on each other."""
+        return torch.Generator(next(self.model.parameters()).device).manual_seed(self.seed)
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Test images as the model sees them, [n, C, H, W]."""
+        x = frozen(self.dataset, "test", self.model.config.observation)[: self.max_images]
+        return x.to(next(self.model.parameters()).device)
+
+    @cached_property
+    def _trace(self) -> tuple[Tensor, Windows | None]:
+        """Posterior means [n, all latents] and windows [steps, n] of `x`."""
+        means, windows = [], []
+        for batch in self.x.split(BATCH):
+            traced = self.model.infer(batch, trace=True, latents="mean")
+            assert traced.latents is not None
+            means.append(torch.cat([latent.q.loc for latent in traced.latents], dim=1))
+            windows.append(traced.windows)
+        return torch.cat(means), _joined(windows)
+
+    @property
+    def means(self) -> Tensor:
+        return self._trace[0]
+
+    @property
+    def windows(self) -> Windows | None:
+        return self._trace[1]
+
+
+@torch.no_grad()
+def pictures(subject: Subject) -> Iterator[Picture]:
+    """All that there is to show of `subject`, in a reader's order."""
+    for make in _PICTURES:
+        picture = make(subject)
+        if picture is not None:
+            yield picture
+
+
+def _training(subject: Subject) -> Picture | None:
+    if not subject.metrics:
+        return None
+    last = subject.metrics[-1]
+    return Picture(
+        "training",
+        "Training",
+        "The bound and its two parts by epoch. Validation is measured with the weights that are "
+        "kept, training with those of each step.",
+        f"Curves of −ELBO, reconstruction and KL; after epoch {last['epoch']} the validation −ELBO "
+        f"is {-last['validation']['elbo']:.1f} nats.",
+        curves.training_curves(subject.metrics),
+    )
+
+
+def _kl(subject: Subject) -> Picture | None:
+    if not subject.metrics or subject.model.num_groups == 1:
+        return None
+    return Picture(
+        "kl-per-group",
+        "KL of each latent group",
+        "Nats that each group carries about a validation image, by epoch. A dark row is a group "
+        "that the model does not use.",
+        "Heat map of KL by latent group and epoch.",
+        curves.kl_heat_map(subject.metrics, subject.model.group_names),
+    )
+
+
+def _samples(subject: Subject) -> Picture:
+    images = subject.model.sample(60, subject.generator())
+    return Picture(
+        "samples",
+        "Samples",
+        f"Mean images E[x | z] with z from the prior, seed {subject.seed}; not chosen.",
+        "A grid of 60 images drawn by the model.",
+        grids.image_grid(to_rgb(images), columns=12, width=grids.WIDTH),
+    )
+
+
+def _neighbours(subject: Subject) -> Picture:
+    images = subject.model.sample(12, subject.generator())
+    levels = subject.dataset.train.levels
+    found = nearest(images.cpu(), levels)
+    neighbours = levels[found.index].float() / 255
+    rows = [("sample", to_rgb(images)), ("nearest", to_rgb(neighbours))]
+    return Picture(
+        "nearest-training-images",
+        "Samples beside the nearest training image",
+        f"Nearest in L2 over pixels, of {len(levels):,} training images, with the distance. "
+        "Copies would show that the model remembers rather than draws.",
+        "Samples above, their nearest training images below.",
+        grids.labelled_rows(rows, [f"{distance:.1f}" for distance in found.distance.tolist()]),
+    )
+
+
+def _reconstructions(subject: Subject) -> Picture:
+    x = subject.x[:24]
+    observation = subject.model.infer(x, subject.generator(), trace=True).observation
+    assert observation is not None
+    return Picture(
+        "reconstructions",
+        "Reconstructions",
+        "Test images as the model sees them, and the mean image after one draw from q(z | x).",
+        "Test images above, their reconstructions below.",
+        grids.pairs(("image", to_rgb(x)), ("redrawn", to_rgb(observation.mean))),
+    )
+
+
+def _steps(subject: Subject) -> Picture:
+    film = scenes.generation_film(subject.model, 6, subject.generator(), magnification=4)
+    return Picture(
+        "samples-step-by-step",
+        film.title,
+        f"{_windows_caption(subject)}Columns follow each other; a row is one image.",
+        film.alt,
+        films.strip(film, images=6),
+    )
+
+
+def _reconstructed_steps(subject: Subject) -> Picture:
+    x = subject.x[:4]
+    film = scenes.explanation_film(subject.model, x, subject.generator(), magnification=4)
+    return Picture(
+        "reconstructions-step-by-step",
+        film.title,
+        f"{_windows_caption(subject)}Columns follow each other.",
+        film.alt,
+        films.strip(film, images=4),
+    )
+
+
+def _windows_caption(subject: Subject) -> str:
+    if subject.windows is None:
+        return ""
+    return (
+        "Windows span the means of the first and last filter, reading in green and writing in "
+        "red; the line widens with sigma. "
+    )
+
+
+def _where(subject: Subject) -> Picture | None:
+    if subject.windows is None:
+        return None
+    return Picture(
+        "where-it-looks",
+        "Where it looks",
+        f"Centres of the windows over {len(subject.x):,} test images, by step; lighter is more. The "
+        "line is around the average image.",
+        "Density of the centres of reading and writing windows, step by step.",
+        attention.where_it_looks(subject.windows, subject.x.mean((0, 1)).cpu().numpy()),
+    )
+
+
+def _sizes(subject: Subject) -> Picture | None:
+    if subject.windows is None:
+        return None
+    read, write = (getattr(subject.model.config, name) for name in ("read_size", "write_size"))
+    return Picture(
+        "window-size",
+        "Size and sharpness of the windows",
+        f"Median and 10 to 90 % band over {len(subject.x):,} test images.",
+        "Curves of the window's side and of sigma by step, for reading and writing.",
+        attention.window_sizes(subject.windows, read, write),
+    )
+
+
+def _interpolations(subject: Subject, rows: int = 5, columns: int = 9) -> Picture | None:
+    x = subject.x[: 2 * rows]
+    rows = len(x) // 2
+    if not rows:
+        return None
+    shares = torch.linspace(0, 1, columns, device=x.device)[:, None, None]
+    latents = [
+        torch.lerp(z[None, :rows], z[None, rows : 2 * rows], shares).flatten(0, 1)
+        for z in posterior_means(subject.model, x)
+    ]
+    between = subject.model.generate(columns * rows, trace=False, latents=latents).images
+    between = between.unflatten(0, (columns, rows))
+    images = to_rgb(torch.cat([x[None, :rows], between, x[None, rows : 2 * rows]]))
+    return Picture(
+        "interpolations",
+        "Interpolations",
+        "On a straight line between the posterior means of two test images, which stand at the "
+        "ends; all groups move together.",
+        f"{rows} rows, each a gradual change from one test image to another.",
+        grids.labelled_rows(
+            [("", images[:, row]) for row in range(rows)], ["image", *[""] * columns, "image"]
+        ),
+    )
+
+
+def _resampled(subject: Subject, draws: int = 4) -> Picture | None:
+    model, total = subject.model, subject.model.num_groups
+    if total == 1 or subject.windows is not None or model.generate(1).canvases is not None:
+        return None
+    x = subject.x[:3].repeat_interleave(draws, dim=0)
+    held = posterior_means(model, x)
+    generator, names = subject.generator(), model.group_names
+    rows = [("image", to_rgb(x))]
+    for keep in range(total, -1, -1):
+        below = total - keep
+        new = names[0] if below == 1 else f"{names[0]} to {names[below - 1]}"
+        label = f"{new} new" if below else "all kept"
+        rows.append((label, to_rgb(from_the_top(model, held, keep, generator))))
+    return Picture(
+        "resampled-layers",
+        "What each layer decides",
+        f"Three test images, {draws} draws of each: layers above are kept at their posterior mean, "
+        "those named are drawn anew from the prior.",
+        "Rows of images in which more and more layers are drawn anew.",
+        grids.labelled_rows(rows),
+    )
+
+
+def _map(subject: Subject) -> Picture | None:
+    if len(subject.x) < 3:
+        return None
+    means = subject.means[:MAX_MAPPED].cpu().double().numpy()
+    labels = subject.dataset.test.labels
+    mapped = maps.project(means, subject.projection, subject.seed)
+    method = "PCA" if subject.projection == "pca" else "t-SNE"
+    return Picture(
+        "representation",
+        "The representation in two dimensions",
+        f"Posterior means of all groups of {len(means):,} test images, {method}.",
+        "Scatter of test images by their representation, marked by class.",
+        maps.representation_map(
+            mapped,
+            None if labels is None else labels[: len(means)].numpy(),
+            subject.dataset.class_names,
+        ),
+    )
+
+
+_PICTURES: tuple[Callable[[Subject], Picture | None], ...] = (
+    _training, _kl, _samples, _reconstructions, _steps, _reconstructed_steps, _where, _sizes,
+    _neighbours, _interpolations, _resampled, _map,
+)  # fmt: skip
+
+
+def _joined(parts: Sequence[Windows | None]) -> Windows | None:
+    """Windows of several batches as those of one."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+
+    def join(windows: Sequence[Window]) -> Window:
+        return Window(*(torch.cat(fields, dim=1) for fields in zip(*windows, strict=True)))
+
+    read = [part.read for part in known if part.read is not None]
+    return Windows(join(read) if read else None, join([part.write for part in known]))

@@ -1,0 +1,169 @@
+"""Films of a model: images being generated, and images being explained.
+
+What a model's trace holds decides what there is to see, not its name. With canvases, the image grows
+step by step, under windows where there are any. With several groups and no canvases, groups are
+fixed from the top down, those below at the mean of their prior. With one group, a walk through the
+latent space.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from limner.figures.films import Film
+from limner.figures.groups import ancestral, completed_by_means, posterior_means
+from limner.figures.style import READ_RGB, WRITE_RGB
+from limner.figures.tiles import RGB, magnify, to_rgb
+from limner.figures.windows import draw_windows
+from limner.layers.attention import Window, Windows
+from limner.models import LatentVariableModel
+
+STOPS, STEPS_BETWEEN = 4, 6
+"""Of a walk: places it passes, and frames from one to the next."""
+
+
+@torch.no_grad()
+def generation_film(
+    model: LatentVariableModel,
+    n: int,
+    generator: torch.Generator | None = None,
+    magnification: int = 4,
+) -> Film:
+    """`n` samples from the prior on their way."""
+    generation = model.generate(n, generator)
+    if generation.canvases is not None:
+        panel = _canvases(model, generation.canvases, generation.windows, magnification)
+        captions = _steps(len(panel))
+        alt = f"{n} samples being drawn in {len(panel)} steps"
+        return Film((panel,), ("canvas",), captions, "Samples being drawn", alt)
+    like = posterior_means(model, generation.images)
+    if model.num_groups > 1:
+        return _layers(model, ancestral(model, like, generator), None, magnification)
+    stops = [ancestral(model, like, generator)[0] for _ in range(STOPS)]
+    images = _walked(model, stops)
+    alt = f"{n} walks through the latent space, from sample to sample"
+    panel = magnify(to_rgb(images), magnification)
+    return Film((panel,), ("sample",), _steps(len(panel)), "A walk through the latent space", alt)
+
+
+@torch.no_grad()
+def explanation_film(
+    model: LatentVariableModel,
+    x: Tensor,
+    generator: torch.Generator | None = None,
+    magnification: int = 4,
+) -> Film:
+    """Images `x` [n, C, H, W] on their way to being reconstructed, beside themselves."""
+    inference = model.infer(x, generator, trace=True)
+    assert inference.latents is not None
+    if inference.canvases is not None:
+        return _reconstructed(model, x, inference.canvases, inference.windows, magnification)
+    if model.num_groups > 1:
+        return _layers(model, [latent.z for latent in inference.latents], x, magnification)
+    order = [torch.arange(len(x)).roll(-k) for k in range(min(STOPS, len(x)))]
+    means = inference.latents[0].q.loc
+    walked = magnify(to_rgb(_walked(model, [means[k] for k in order])), magnification)
+    nearest = [order[(2 * t + STEPS_BETWEEN) // (2 * STEPS_BETWEEN) % len(order)]
+               for t in range(len(walked))]  # fmt: skip
+    originals = magnify(to_rgb(torch.stack([x[k] for k in nearest])), magnification)
+    alt = f"{len(x)} walks between reconstructions of test images, beside the nearest image"
+    names = ("image", "redrawn")
+    title = "A walk from image to image"
+    return Film((originals, walked), names, _steps(len(walked)), title, alt)
+
+
+def _reconstructed(
+    model: LatentVariableModel, x: Tensor, canvases: Tensor, windows: Windows | None, factor: int
+) -> Film:
+    """Images with the reading window, canvases with the writing window."""
+    originals = to_rgb(x)[None].repeat(len(canvases), axis=0)
+    if windows is None or windows.read is None:
+        left = magnify(originals, factor)
+    else:
+        left = _windowed(originals, windows.read, model.config, "read_size", READ_RGB, factor)
+    right = _canvases(model, canvases, windows, factor)
+    captions = _steps(len(canvases))
+    alt = f"{len(x)} test images being read and redrawn in {len(canvases)} steps"
+    names = ("image", "canvas")
+    return Film((left, right), names, captions, "Test images being reconstructed", alt)
+
+
+def _canvases(
+    model: LatentVariableModel, canvases: Tensor, windows: Windows | None, factor: int
+) -> RGB:
+    """Canvases [T, n, maps, H, W] as magnified images, each under its writing window."""
+    images = to_rgb(canvas_images(model, canvases))
+    if windows is None:
+        return magnify(images, factor)
+    return _windowed(images, windows.write, model.config, "write_size", WRITE_RGB, factor)
+
+
+def canvas_images(model: LatentVariableModel, canvases: Tensor) -> Tensor:
+    """Mean images [T, n, C, H, W] of canvases [T, n, maps, H, W]."""
+    return torch.stack([model.observe(canvas).mean for canvas in canvases])
+
+
+def _windowed(
+    images: RGB, window: Window, config: object, size: str, colour: tuple[int, int, int], factor: int
+) -> RGB:
+    return draw_windows(images, window, getattr(config, size), colour, factor)
+
+
+def _layers(
+    model: LatentVariableModel, latents: Sequence[Tensor], x: Tensor | None, factor: int
+) -> Film:
+    """Frame k has the top k groups as in `latents`, and those below at their prior's mean."""
+    names, total = model.group_names, model.num_groups
+    images = []
+    for keep in range(1, total + 1):
+        completed = completed_by_means(model, latents, keep)
+        generation = model.generate(len(latents[0]), trace=False, latents=completed)
+        images.append(generation.images)
+    panel = magnify(to_rgb(torch.stack(images)), factor)
+    captions = tuple(
+        names[-1] if keep == 1 else f"{names[-1]} to {names[total - keep]}"
+        for keep in range(1, total + 1)
+    )
+    if x is None:
+        alt = f"{len(latents[0])} samples, layers fixed one by one from the top"
+        return Film((panel,), ("sample",), captions, "Samples, layer by layer", alt)
+    originals = magnify(to_rgb(x), factor)[None].repeat(total, axis=0)
+    alt = f"{len(x)} reconstructions, layers fixed one by one from the top"
+    title = "Test images, layer by layer"
+    return Film((originals, panel), ("image", "redrawn"), captions, title, alt)
+
+
+def _walked(model: LatentVariableModel, stops: Sequence[Tensor]) -> Tensor:
+    """Mean images [T, n, C, H, W] on a round trip through latents [n, latent]."""
+    places = torch.stack(round_trip(stops, STEPS_BETWEEN))
+    z = places.flatten(0, 1)
+    images = model.generate(len(z), trace=False, latents=[z]).images
+    return images.unflatten(0, places.shape[:2])
+
+
+def round_trip(stops: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """From each of the stops [n, latent] to the next and back to the first, `steps` to each.
+
+    Along great circles, with lengths in proportion: the middle between two Gaussian draws is then
+    as far from zero as they are, where the model knows what to draw.
+    """
+    places = []
+    for a, b in zip(stops, [*stops[1:], stops[0]], strict=True):
+        places.extend(spherical(a, b, k / steps) for k in range(steps))
+    return places
+
+
+def spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """The place at `share` of the way from a to b [n, latent] along a great circle."""
+    length_a, length_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    cosine = (a * b).sum(1, keepdim=True) / (length_a * length_b).clamp_min(1e-9)
+    angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
+    straight = angle < 1e-2
+    weight_a = torch.where(straight, 1 - share, torch.sin((1 - share) * angle) / torch.sin(angle))
+    weight_b = torch.where(straight, share, torch.sin(share * angle) / torch.sin(angle))
+    return weight_a * a + weight_b * b
+
+
+def _steps(count: int) -> tuple[str, ...]:
+    return tuple(f"{t} of {count}" for t in range(1, count + 1))

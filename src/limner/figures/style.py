@@ -1,0 +1,172 @@
+"""One quiet style for every figure: thin grey axes, few colours that also differ in grey.
+
+Figures are matplotlib `Figure` objects without pyplot's global state; a function that makes one is
+decorated with `styled`. Hues are from Okabe and Ito, safe for colour-blind readers.
+"""
+
+import functools
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from limner.errors import InputError
+
+INK, MUTED, RULE = "#24292f", "#6e7781", "#d0d7de"
+READ, WRITE = "#2a9d4a", "#cc3333"
+"""Windows: reading in green, writing in red."""
+READ_RGB, WRITE_RGB = (42, 157, 74), (204, 51, 51)
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (2, 3)))
+"""Line styles beside `SERIES`, so that lines are told apart without colour."""
+HEAT = "cividis"
+
+Format = Literal["svg", "png", "pdf"]
+FORMATS: tuple[Format, ...] = ("svg", "png")
+
+_RC = {
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "figure.dpi": 100,
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "grid.color": RULE,
+    "grid.linewidth": 0.5,
+    "image.interpolation": "none",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "limner",
+    "svg.fonttype": "path",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8,
+}
+
+_TIGHT: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.04}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` run in Limner's style, whatever the caller's matplotlib settings are."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(_RC)
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of `width` x `height` inches."""
+    return Figure((width, height), layout="constrained")
+
+
+def panels(columns: int, width: float = 7.2, height: float = 2.3) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` x `height` inches with axes side by side."""
+    made = figure(width, height)
+    return made, list(made.subplots(1, columns, squeeze=False)[0])
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """Label a logarithmic y axis 0.5, 1, 2, 5, 10 rather than by powers."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def bare(axes: Axes) -> Axes:
+    """Axes without ticks, frame and grid, for images."""
+    axes.set_axis_off()
+    axes.grid(False)
+    return axes
+
+
+@styled
+def save(
+    made: Figure, folder: Path, name: str, formats: Iterable[Format] = FORMATS
+) -> list[Path]:
+    """Write `folder/name` in each format, on white paper. The files' paths."""
+    paths = [folder / f"{name}.{kind}" for kind in formats]
+    for path in paths:
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+        try:
+            made.savefig(path, facecolor="white", metadata=metadata[path.suffix[1:]], **_TIGHT)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}).") from None
+    return paths
+
+
+def output_folder(folder: Path) -> Path:
+    """`folder`, made where it is missing. Raises `InputError` where that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be made ({error.strerror}); choose another --out."
+        ) from None
+    return folder
+
+
+@styled
+def themed_svg(made: Figure) -> str:
+    """The figure as SVG whose ink follows the reader's light or dark colour scheme.
+
+    For a browser: the greys of the style become CSS variables, and the ground is transparent.
+    """
+    stream = io.StringIO()
+    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **_TIGHT)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*\n\s*", " ", svg)
+    for colour, variable in ((INK, "--ink"), (MUTED, "--muted"), (RULE, "--rule")):
+        svg = svg.replace(colour, f"var({variable})")
+    return svg.replace("<defs>", f"<style>{_THEMES}</style><defs>", 1)
+
+
+_THEMES = (
+    f":root{{--ink:{INK};--muted:{MUTED};--rule:{RULE}}}"
+    "@media screen and (prefers-color-scheme:dark)"
+    "{:root{--ink:#e6edf3;--muted:#8b949e;--rule:#3d444d}}"
+)
+
+
+def series(index: int) -> dict[str, object]:
+    """Colour and line style of line number `index`."""
+    return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index % len(DASHES)]}
+
+
+def evenly(count: int, at_most: int) -> Sequence[int]:
+    """At most `at_most` indices of range(count), evenly spread, with the first and the last."""
+    if count <= at_most:
+        return range(count)
+    return [round(i * (count - 1) / (at_most - 1)) for i in range(at_most)]

@@ -1,0 +1,87 @@
+"""DRAW's windows drawn on magnified images, in exact pixel geometry.
+
+Pixels are numbered from 1 and pixel p covers [p - 1/2, p + 1/2], as in `limner.layers.attention`. A
+window of N x N filters is the rectangle from the first to the last filter mean,
+
+    center +- (N - 1) / 2 stride,
+
+whose border widens with sigma, as in Gregor et al. (2015), figure 1.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from limner.figures.tiles import RGB, magnify
+from limner.layers.attention import Window
+
+
+class Rectangle(NamedTuple):
+    """Edges in pixels numbered from 1, and the width of the line along them, in pixels.
+
+    Each field has the shape of the window's batch.
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    top: np.ndarray
+    bottom: np.ndarray
+    line: np.ndarray
+
+
+def rectangle(window: Window, size: int) -> Rectangle:
+    """The rectangle of `size` x `size` filters. One filter makes a square as wide as its line."""
+    center = window.center.detach().cpu().double().numpy()
+    reach = (size - 1) / 2 * window.stride.detach().cpu().double().numpy()
+    x, y = center[..., 0], center[..., 1]
+    line = line_width(window.sigma.detach().cpu().double().numpy())
+    return Rectangle(x - reach, x + reach, y - reach, y + reach, line)
+
+
+def line_width(sigma: np.ndarray) -> np.ndarray:
+    """Width of a window's line in pixels of the image: 0.3 + sigma / 4, at most 2."""
+    return np.minimum(0.3 + 0.25 * sigma, 2.0)
+
+
+def coverage(low: float, high: float, length: int, factor: int) -> np.ndarray:
+    """How much of each of `length * factor` magnified pixels lies in [low, high], in [0, 1].
+
+    `low` and `high` are in image pixels numbered from 1, so that image pixel p is the magnified
+    pixels (p - 1) factor .. p factor - 1.
+    """
+    edges = np.arange(length * factor + 1)
+    start, stop = (low - 0.5) * factor, (high - 0.5) * factor
+    covered = np.minimum(stop, edges[1:]) - np.maximum(start, edges[:-1])
+    return np.clip(covered, 0.0, 1.0)
+
+
+def outline(edges: Rectangle, shape: tuple[int, int], factor: int) -> np.ndarray:
+    """Opacity in [0, 1] of one window's line on an image of `shape` (height, width), magnified.
+
+    [height factor, width factor]; the line is centred on the rectangle's edges, its area exact in
+    every magnified pixel. What lies outside the image is cut off.
+    """
+    height, width = shape
+
+    def block(margin: float) -> np.ndarray:
+        rows = coverage(edges.top - margin, edges.bottom + margin, height, factor)
+        columns = coverage(edges.left - margin, edges.right + margin, width, factor)
+        return np.outer(rows, columns)
+
+    half = max(edges.line.item(), 1 / factor) / 2
+    inner = min(half, (edges.right - edges.left).item() / 2, (edges.bottom - edges.top).item() / 2)
+    return block(half) - block(-inner)
+
+
+def draw_windows(
+    images: RGB, window: Window, size: int, colour: tuple[int, int, int], factor: int
+) -> RGB:
+    """Images [steps, n, H, W, 3] magnified, each with its own window [steps, n] outlined."""
+    magnified = magnify(images, factor)
+    edges = rectangle(window, size)
+    for index in np.ndindex(images.shape[:-3]):
+        one = Rectangle(*(np.asarray(field[index]) for field in edges))
+        opacity = outline(one, images.shape[-3:-1], factor)[..., None]
+        blended = magnified[index] * (1 - opacity) + np.asarray(colour) * opacity
+        magnified[index] = np.rint(blended).astype(np.uint8)
+    return magnified

@@ -1,0 +1,86 @@
+"""The report: one HTML file with no references to anything outside itself."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import limner
+from limner.data import Dataset
+from limner.errors import InputError
+from limner.figures.gallery import Subject
+from limner.figures.style import output_folder
+from limner.report import sections
+from limner.training.runs import Run
+from limner.training.storage import write_atomically
+
+
+def write(runs: Sequence[Run], out: Path, comparison: Mapping[str, Any] | None = None) -> Path:
+    """Write the report on `runs` to the file `out`.
+
+    Args:
+        runs: trained runs; those that were evaluated get their row in the table.
+        comparison: `{"rows", "description", "command"}` as `limner compare` makes it, with paired
+            differences to the best; without it rows come from each run's results.
+
+    Raises:
+        InputError: no run is given, one is not trained, or `out` cannot be written.
+    """
+    if not runs:
+        raise InputError("A report needs at least one run; name the folder of one.")
+    html = render(runs, comparison)
+    output_folder(out.parent)
+    write_atomically(out, html)
+    return out
+
+
+def render(runs: Sequence[Run], comparison: Mapping[str, Any] | None = None) -> str:
+    """The page as text."""
+    subjects = _subjects(runs)
+    datasets = [subject.dataset for subject in subjects]
+    comparison = comparison or {}
+    rows = comparison.get("rows") or sections.rows_of(runs)
+    environment = Environment(
+        loader=PackageLoader("limner.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        style=_part("page.css"),
+        script=_part("page.js"),
+        version=limner.__version__,
+        description=comparison.get("description", ""),
+        command=comparison.get("command", ""),
+        rows=sections.table(rows),
+        samples=sections.samples_in(rows),
+        compared=sections.compared(runs, subjects),
+        literature=sections.ours_and_published(runs, datasets),
+        sections=[
+            sections.section(index, run, subject)
+            for index, (run, subject) in enumerate(zip(runs, subjects, strict=True), 1)
+        ],
+    )
+
+
+def _subjects(runs: Sequence[Run]) -> list[Subject]:
+    """Model, images and metrics of each run; images that runs share are loaded once."""
+    loaded: dict[str, Dataset] = {}
+    subjects = []
+    for run in runs:
+        key = run.config.data.model_dump_json()
+        if key not in loaded:
+            loaded[key] = run.dataset()
+        subjects.append(
+            Subject(run.model(), loaded[key], run.metrics(), max_images=sections.MAX_IMAGES)
+        )
+    return subjects
+
+
+def _part(name: str) -> Markup:
+    """A file beside this one, to be put into the page as it is."""
+    return Markup(files("limner.report").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704

@@ -1,0 +1,45 @@
+"""Published results to hold ours against, each with its binarization, bound and source.
+
+Nats per image, negative, lower is better. Only figures of one binarization and one kind of bound
+compare: on MNIST static against dynamic costs about two nats, an ELBO against an importance-weighted
+bound two to four.
+"""
+
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """One published result."""
+
+    dataset: str
+    model: str
+    nats: str
+    """-log p(x) or its bound, as printed; with "<" where the authors state it so."""
+    bound: str
+    binarization: str
+    source: str
+
+
+PUBLISHED = (
+    Published("mnist", "DRAW without attention", "87.40", "ELBO", "static", "Gregor et al. 2015, arXiv:1502.04623"),
+    Published("mnist", "DRAW, filterbank attention, T = 64", "80.97", "ELBO", "static", "Gregor et al. 2015, arXiv:1502.04623"),
+    Published("mnist", "VAE, one layer, 200-200-z50", "88.71", "importance-weighted, K = 5000", "static", "Burda et al. 2016, arXiv:1509.00519"),
+    Published("mnist", "VAE, one layer, 200-200-z50", "86.76", "importance-weighted, K = 5000", "dynamic", "Burda et al. 2016, arXiv:1509.00519"),
+    Published("mnist", "IWAE, two layers, k = 50", "82.90", "importance-weighted, K = 5000", "dynamic", "Burda et al. 2016, arXiv:1509.00519"),
+    Published("mnist", "Ladder VAE, five layers", "81.84", "importance-weighted, K = 5000", "dynamic", "Sønderby et al. 2016, arXiv:1602.02282"),
+    Published("mnist", "BIVA", "80.60", "ELBO", "dynamic", "Maaløe et al. 2019, arXiv:1902.02102"),
+    Published("mnist", "BIVA", "78.41", "importance-weighted, K = 1000", "dynamic", "Maaløe et al. 2019, arXiv:1902.02102"),
+    Published("mnist", "NVAE", "78.01", "importance-weighted, K = 1000", "dynamic", "Vahdat and Kautz 2020, arXiv:2007.03898"),
+    Published("omniglot", "DRAW", "96.50", "ELBO", "not stated", "Gregor et al. 2016, arXiv:1604.08772"),
+    Published("omniglot", "ConvDRAW", "< 91.00", "ELBO", "not stated", "Gregor et al. 2016, arXiv:1604.08772"),
+    Published("omniglot", "Ladder VAE, five layers", "102.11", "importance-weighted, K = 5000", "dynamic", "Sønderby et al. 2016, arXiv:1602.02282"),
+)  # fmt: skip
+
+SAME_IMAGES = {"mnist-5k": "mnist", "static-mnist": "mnist"}
+"""Datasets whose images are of the same kind as a published one's; not always as many."""
+
+
+def published_for(dataset: str) -> list[Published]:
+    """What was published about images like those of `dataset`."""
+    kind = SAME_IMAGES.get(dataset, dataset)
+    return [entry for entry in PUBLISHED if entry.dataset == kind]

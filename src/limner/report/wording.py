@@ -1,0 +1,47 @@
+"""Numbers as a reader wants them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Stat = Mapping[str, float] | float | None
+"""`{"mean", "stderr"}`, a bare number, or nothing known."""
+NOTHING = "–"
+
+
+def mean_of(value: Stat) -> float | None:
+    """The mean of a statistic, whether or not it comes with its error."""
+    return value.get("mean") if isinstance(value, Mapping) else value
+
+
+def with_error(value: Stat, sign: int = 1, digits: int = 2) -> str:
+    """`97.13 ± 0.42`, or without the error where there is none; `sign` -1 negates."""
+    mean = mean_of(value)
+    if mean is None:
+        return NOTHING
+    error = value.get("stderr") if isinstance(value, Mapping) else None
+    text = f"{sign * mean:.{digits}f}"
+    return text if error is None else f"{text} ± {error:.{digits}f}"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """`1 234 567`, or with decimals `1 234.5`: thousands apart by narrow spaces."""
+    return NOTHING if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
+    if seconds is None:
+        return NOTHING
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain(value: Any) -> str:
+    """A setting as text: nothing for None, entries of a list with commas between."""
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(entry) for entry in value)
+    return NOTHING if value is None else str(value)

@@ -1,0 +1,43 @@
+"""Weights that are evaluated: averaged over steps, with batch-norm statistics of their own."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+EVERY = 8
+"""Steps between two updates of the average, whose decay is that of so many steps."""
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of `model`'s weights, updated every `EVERY` steps.
+
+    After n updates the decay is at most (1 + n) / (10 + n), so that the start is soon forgotten.
+    """
+
+    @torch.no_grad()
+    def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+        n = int(updates)
+        weight = 1 - min(decay**EVERY, (1 + n) / (10 + n))
+        for mean, value in zip(average, current, strict=True):
+            mean.lerp_(value, weight)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def recompute_batch_norm(model: nn.Module, batches: Iterable[Tensor], seed: int) -> None:
+    """Batch-norm statistics of `model` over `batches` of training images, for its present weights.
+
+    Leaves the global random state and the model's mode as they were; does nothing to a model
+    without batch norm.
+    """
+    if not has_batch_norm(model):
+        return
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        update_bn(batches, model)

@@ -1,0 +1,29 @@
+"""Ctrl-C and SIGTERM: noticed at once, obeyed between two steps."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Self
+
+
+class StopSignals:
+    """A context in which SIGINT and SIGTERM are remembered; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous[signum] = signal.signal(signum, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+
+    def _remember(self, signum: int, _: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = signum

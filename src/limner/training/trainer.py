@@ -1,0 +1,356 @@
+"""The training loop, one for all models.
+
+Everything random is a function of (seed, step): the order of the images, their pixels (see
+`limner.data`) and the noise of the latents. A run that was stopped therefore resumes to the bit
+from weights, optimizer and counters alone.
+"""
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from limner.data import Dataset, TrainingBatches, frozen
+from limner.data.pixels import mixed_seed
+from limner.errors import InputError, Stopped
+from limner.models import build
+from limner.objectives import objective
+from limner.training.averaging import EVERY as AVERAGE_EVERY
+from limner.training.averaging import averaged, recompute_batch_norm
+from limner.training.checkpoint import pack, unpack
+from limner.training.display import TrainingDisplay, say
+from limner.training.interrupts import StopSignals
+from limner.training.optimizer import (
+    MAX_STREAK,
+    GuardedStep,
+    build_optimizer,
+    kl_weight,
+    learning_rate,
+)
+from limner.training.runs import Run, WeightKind
+from limner.training.storage import first_sound, save_tensors, write_atomically
+
+READ_EVERY = 20
+"""Steps between two readings from an accelerator, and between agreements of several processes."""
+VALIDATION_BATCH = 250
+
+
+@dataclass
+class Counters:
+    """Where a training stands; with the tensors of `Trainer._state`, all that a resume needs."""
+
+    epoch: int = 0
+    index: int = 0
+    """Batches of the present epoch that are done."""
+    step: int = 0
+    seconds: float = 0.0
+    validated_step: int = -1
+    best_bound: float | None = None
+    best_epoch: float = 0.0
+    metrics_bytes: int = 0
+
+
+class Trainer:
+    """Trains the model of a run's config on a dataset, from the start or from its checkpoint."""
+
+    def __init__(self, run: Run, dataset: Dataset, accelerator: Accelerator):
+        config = self.config = run.config
+        self.run, self.dataset, self.accelerator = run, dataset, accelerator
+        self.device, self.processes = accelerator.device, accelerator.num_processes
+        self.batches = TrainingBatches(
+            dataset, config.model.observation, config.batch_size, config.seed, self.device
+        )
+        if self.batches.batch_size % self.processes:
+            raise InputError(
+                f"A batch of {self.batches.batch_size} images cannot be shared by {self.processes} "
+                "processes; make --batch-size a multiple of their number."
+            )
+        torch.manual_seed(config.seed)
+        model = build(config.model, dataset.image_shape)
+        model.init_from_images(frozen(dataset, "train", config.model.observation))
+        self.model = model.to(self.device).train()
+        self.average = averaged(self.model, config.ema_decay) if config.ema_decay else None
+        self.shadow = build(config.model, dataset.image_shape).to(self.device)
+        self.step = GuardedStep(
+            build_optimizer(self.model, config.optimizer), config.optimizer.clip_norm, self.device
+        )
+        self.noise = torch.Generator(self.device)
+        self.validation = frozen(dataset, "validation", config.model.observation)
+        self.totals = torch.zeros(2 + self.model.num_groups, device=self.device)
+        self.counters = Counters()
+        self.snapshots: dict[str, dict[WeightKind, dict[str, Tensor]]] = {}
+
+    # The loop
+
+    def fit(self, display: TrainingDisplay, signals: StopSignals) -> None:
+        """Train until the budget is spent.
+
+        Raises:
+            Stopped: a signal asked to leave; the state is saved.
+            InputError: gradients stayed non-finite.
+        """
+        self.started, self.saved = time.monotonic() - self.counters.seconds, time.monotonic()
+        self.first_step, self.first_seconds = self.counters.step, self.counters.seconds
+        while self._share() < 1:
+            x = self.batches.batch(self.counters.epoch, self.counters.index)
+            self._train_step(x[self.accelerator.process_index :: self.processes])
+            self._advance()
+            if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
+                self._validate()
+            if self.processes == 1 or self.counters.step % READ_EVERY == 0:
+                self._attend(display, signals)
+        if self.counters.validated_step != self.counters.step:
+            self._validate()
+        self._save()
+        if self.accelerator.is_main_process:
+            self.run.export()
+
+    def _train_step(self, x: Tensor) -> None:
+        config, counters = self.config.objective, self.counters
+        rank = self.accelerator.process_index
+        self.noise.manual_seed(mixed_seed("latent", self.config.seed, counters.step, rank))
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        ):
+            terms = objective(
+                self.model,
+                x,
+                generator=self.noise,
+                kind=config.kind,
+                num_samples=config.num_samples,
+                gradient=config.gradient,
+                beta=kl_weight(self.config, counters.step / self.batches.steps_per_epoch),
+                free_bits=config.free_bits,
+            )
+        (-terms.value.mean()).backward()
+        self._share_gradients()
+        self.step(learning_rate(self.config.optimizer, counters.step, self._share()))
+        self.step.optimizer.zero_grad()
+        if self.average is not None and (counters.step + 1) % AVERAGE_EVERY == 0:
+            self.average.update_parameters(self.model)
+        with torch.no_grad():
+            figures = torch.cat([terms.log_likelihood.sum()[None], terms.kl.sum(0)])
+            figures = torch.cat([figures, figures.new_full((1,), len(x))])
+            self.totals += torch.where(figures.isfinite().all(), figures, 0)
+
+    def _share_gradients(self) -> None:
+        """The mean of the gradient over all processes, in one message."""
+        if self.processes == 1:
+            return
+        gradients = [p.grad for p in self.step.parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = self._reduced(flat, "mean")
+        for gradient, mean in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(mean.view_as(gradient))
+
+    def _reduced(self, tensor: Tensor, how: str) -> Tensor:
+        return cast(Tensor, self.accelerator.reduce(tensor, how))
+
+    def _advance(self) -> None:
+        counters = self.counters
+        counters.step += 1
+        counters.index += 1
+        if counters.index == self.batches.steps_per_epoch:
+            counters.epoch, counters.index = counters.epoch + 1, 0
+        if self.processes == 1:
+            counters.seconds = time.monotonic() - self.started
+
+    def _share(self) -> float:
+        """The share of the budget that is spent."""
+        shares = []
+        if self.config.epochs is not None:
+            shares.append(self.counters.step / (self.config.epochs * self.batches.steps_per_epoch))
+        if self.config.minutes is not None:
+            shares.append(self.counters.seconds / (60 * self.config.minutes))
+        return max(shares)
+
+    def _attend(self, display: TrainingDisplay, signals: StopSignals) -> None:
+        """Between steps: agree on the time, show figures, save in time, stop when asked."""
+        now = time.monotonic()
+        due = now - self.saved > 60 * self.config.checkpoint_minutes
+        stop = signals.received
+        if self.processes > 1:
+            agreed = self._reduced(
+                torch.tensor([now - self.started, due, stop], device=self.device).double(), "max"
+            )
+            self.counters.seconds, due, stop = agreed[0].item(), bool(agreed[1]), int(agreed[2])
+        if display.due():
+            self._show(display)
+        readable = self.device.type == "cpu" or self.counters.step % READ_EVERY == 0
+        if readable and self.step.stuck():
+            raise InputError(
+                f"The gradient was not finite for {MAX_STREAK} steps in a row at epoch "
+                f"{self._epochs():.2f}; lower --optimizer.learning-rate, then resume from the last "
+                "checkpoint."
+            )
+        if due or stop:
+            self._save()
+        if stop:
+            raise Stopped(
+                f"Stopped by {signal.Signals(stop).name}; continue with "
+                f"limner train --resume --out {self.run.path}",
+                stop,
+            )
+
+    def _show(self, display: TrainingDisplay) -> None:
+        figures, share, counters = _figures(self.totals), self._share(), self.counters
+        bound = "" if figures["elbo"] is None else f"bound {figures['elbo']:.2f}"
+        if counters.best_bound is not None:
+            bound += f", best validation {counters.best_bound:.2f}"
+        left = counters.seconds / share * (1 - share) if share else None
+        rate = f"{self._images_per_second():,.0f} images/s"
+        display.update(share, f"epoch {self._epochs():.1f}  {bound}  {rate}", left)
+
+    def _epochs(self) -> float:
+        return self.counters.epoch + self.counters.index / self.batches.steps_per_epoch
+
+    def _images_per_second(self) -> float:
+        steps = self.counters.step - self.first_step
+        seconds = max(self.counters.seconds - self.first_seconds, 1e-9)
+        return steps * self.batches.batch_size / seconds
+
+    # Validation
+
+    def _validate(self) -> None:
+        """Validate the weights that will be used, log, keep them if they are the best."""
+        epochs, seed = self._epochs(), self.config.seed
+        states: dict[WeightKind, dict[str, Tensor]] = {}
+        sources: dict[WeightKind, torch.nn.Module] = {"raw": self.model}
+        if self.average is not None:
+            sources["ema"] = self.average.module
+        for kind, source in sources.items():
+            self.shadow.load_state_dict(source.state_dict())
+            recompute_batch_norm(self.shadow, self._epoch_of_batches(), seed)
+            states[kind] = {k: v.clone() for k, v in self.shadow.state_dict().items()}
+        figures = self._validation_figures()
+        self.snapshots["last"] = states
+        best = self.counters.best_bound
+        if figures["elbo"] is not None and (best is None or figures["elbo"] > best):
+            self.counters.best_bound, self.counters.best_epoch = figures["elbo"], epochs
+            self.snapshots["best"] = states
+        elif best is None:
+            self.snapshots["best"] = states
+        self.counters.validated_step = self.counters.step
+        self._log(figures)
+        self.totals.zero_()
+
+    def _epoch_of_batches(self) -> Iterator[Tensor]:
+        epoch = max(0, self.counters.epoch - 1)
+        return (self.batches.batch(epoch, i) for i in range(self.batches.steps_per_epoch))
+
+    @torch.no_grad()
+    def _validation_figures(self) -> dict:
+        """Means over the validation images, whose noise is the same every time."""
+        self.shadow.eval()
+        noise = torch.Generator(self.device).manual_seed(mixed_seed("validation", self.config.seed))
+        totals = torch.zeros_like(self.totals)
+        for x in self.validation.split(VALIDATION_BATCH):
+            inference = self.shadow.infer(x.to(self.device), noise)
+            totals[0] += inference.log_likelihood.sum()
+            totals[1:-1] += inference.kl.sum(0)
+            totals[-1] += len(x)
+        return _figures(totals)
+
+    def _log(self, validation: dict) -> None:
+        """Append the figures of training since the last entry, and of validation."""
+        totals = self.totals
+        if self.processes > 1:
+            totals = self._reduced(totals.clone(), "sum")
+        if not self.accelerator.is_main_process:
+            return
+        counters = self.counters
+        entry = {
+            "epoch": self._epochs(),
+            "step": counters.step,
+            "seconds": round(counters.seconds, 3),
+            "learning_rate": learning_rate(self.config.optimizer, counters.step, self._share()),
+            "beta": kl_weight(self.config, self._epochs()),
+            "images_per_second": round(self._images_per_second(), 1),
+            "skipped_steps": int(self.step.skipped),
+            "train": _figures(totals),
+            "validation": validation,
+        }
+        try:
+            with open(self.run.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+                counters.metrics_bytes = file.tell()
+        except OSError as error:
+            raise InputError(
+                f"Cannot write {self.run.path / 'metrics.jsonl'}: {error.strerror}; make room, "
+                "then resume."
+            ) from None
+        self.accelerator.log(
+            {
+                f"{part}/{name}": value
+                for part in ("train", "validation")
+                for name, value in entry[part].items()
+                if isinstance(value, float)
+            },
+            step=counters.step,
+        )
+
+    # State
+
+    @property
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        modules: dict[str, torch.nn.Module] = {"model": self.model}
+        return modules if self.average is None else modules | {"average": self.average}
+
+    def _save(self) -> None:
+        """Best and last weights, then the state to resume from; the state before is kept beside."""
+        self.saved = time.monotonic()
+        if not self.accelerator.is_main_process:
+            return
+        document = {
+            "image_shape": self.dataset.image_shape,
+            "epoch": self.counters.best_epoch,
+            "validation_elbo": self.counters.best_bound,
+        }
+        for name, states in self.snapshots.items():
+            self.run.save_weights(name, states, document)
+        self.snapshots.clear()
+        tensors = pack(self._modules, self.step.optimizer)
+        tensors |= {"totals": self.totals, "skipped": self.step.skipped, "streak": self.step.streak}
+        state, previous = self.run.training_states
+        if state.exists():
+            os.replace(state, previous)
+        save_tensors(state, tensors, asdict(self.counters))
+
+    def restore(self) -> None:
+        """Stand where the last sound checkpoint stood; metrics are cut back to it.
+
+        Raises:
+            InputError: there is no sound checkpoint.
+        """
+        tensors, document = first_sound(list(self.run.training_states), say)
+        self.totals = tensors.pop("totals").to(self.device)
+        self.step.skipped = tensors.pop("skipped").to(self.device)
+        self.step.streak = tensors.pop("streak").to(self.device)
+        unpack(tensors, self._modules, self.step.optimizer)
+        self.counters = Counters(**document)
+        metrics = self.run.path / "metrics.jsonl"
+        if self.accelerator.is_main_process and metrics.exists():
+            write_atomically(metrics, metrics.read_bytes()[: self.counters.metrics_bytes])
+
+
+def _figures(totals: Tensor) -> dict:
+    """Means over images of totals [log-likelihood, KL of each group, count]; None if not finite."""
+    log_likelihood, *kl, count = totals.tolist()
+    if not count or not math.isfinite(sum(totals.tolist())):
+        return {"elbo": None, "reconstruction": None, "kl": None, "kl_per_group": None}
+    return {
+        "elbo": (log_likelihood - sum(kl)) / count,
+        "reconstruction": log_likelihood / count,
+        "kl": sum(kl) / count,
+        "kl_per_group": [value / count for value in kl],
+    }

@@ -1,0 +1,31 @@
+"""Shapes in signatures are checked in every test: `limner` is imported with its types enforced."""
+
+from typing import Self
+
+import jaxtyping
+import pytest
+import torch
+from beartype import beartype
+
+
+def checked(function):
+    """`beartype`, except where it cannot know what `Self` is."""
+    returns = getattr(function, "__annotations__", {}).get("return")
+    return function if returns is Self else beartype(function)
+
+
+jaxtyping.install_import_hook("limner", "conftest.checked")
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def unchecked():
+    """For tests that compile: torch.compile cannot trace the checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

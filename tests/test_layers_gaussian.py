@@ -1,0 +1,68 @@
+"""Closed forms against torch.distributions, Monte Carlo and numerical integration."""
+
+import pytest
+import torch
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as torch_kl
+from torch.testing import assert_close
+
+from limner.layers import gaussian
+
+
+def random_normal(generator, *shape):
+    mu, log_sigma = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    return Normal(mu, (0.5 * log_sigma).exp())
+
+
+@pytest.fixture
+def q(generator):
+    return random_normal(generator, 4, 3)
+
+
+@pytest.fixture(params=["standard", "given"])
+def p(request, q, generator):
+    """The prior, and how `kl_divergence` is told of it."""
+    if request.param == "standard":
+        return gaussian.standard_normal_like(q), None
+    return (random_normal(generator, 4, 3),) * 2
+
+
+def test_kl_equals_torch(q, p):
+    prior, given = p
+    assert_close(gaussian.kl_divergence(q, given), torch_kl(q, prior).sum(1))
+
+
+def test_kl_equals_monte_carlo(q, p, generator):
+    prior, given = p
+    q_K, p_K = (Normal(d.loc.repeat(50_000, 1), d.scale.repeat(50_000, 1)) for d in (q, prior))
+    z = q_K.loc + q_K.scale * torch.empty_like(q_K.loc).normal_(generator=generator)
+    ratios = gaussian.log_ratio(q_K, given and p_K, z)
+    assert_close(ratios, (q_K.log_prob(z) - p_K.log_prob(z)).sum(1))
+    ratios = ratios.unflatten(0, (-1, 4))
+    stderr = ratios.std(0) / len(ratios) ** 0.5
+    assert ((ratios.mean(0) - gaussian.kl_divergence(q, given)).abs() < 4 * stderr).all()
+
+
+def test_merge_is_the_normalised_product_of_densities(generator):
+    a, b = random_normal(generator, 4, 3), random_normal(generator, 4, 3)
+    z = torch.linspace(-40, 40, 40_001, dtype=torch.float64)[:, None, None]
+    product = (a.log_prob(z) + b.log_prob(z)).exp()
+    product /= torch.trapezoid(product, z, dim=0)
+    assert_close(gaussian.precision_weighted(a, b).log_prob(z).exp(), product)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_sigma_is_held_to_its_range(dtype):
+    log_sigma = torch.tensor([[-1e4, -10.5, 0.3, 5.5, 1e4]], dtype=dtype, requires_grad=True)
+    q = gaussian.normal(torch.ones_like(log_sigma), log_sigma)
+    assert_close(q.scale.log(), torch.tensor([[-10, -10, 0.3, 5, 5]], dtype=dtype))
+    gaussian.kl_divergence(q).sum().backward()
+    assert log_sigma.grad.isfinite().all()
+
+
+def test_head_gives_mu_and_log_sigma_of_one_linear_layer(generator):
+    head = gaussian.GaussianHead(5, 2).double()
+    features = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+    out = features @ head.linear.weight.T + head.linear.bias
+    assert_close(head(features).loc, out[:, :2])
+    assert_close(head(features).scale, out[:, 2:].exp())

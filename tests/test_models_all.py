@@ -1,0 +1,194 @@
+"""What every model promises, whatever its latent groups are."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from limner import DRAWConfig, LadderVAEConfig, VAEConfig, elbo
+from limner.models import build
+
+CONFIGS = {
+    "vae": VAEConfig(hidden_dims=(8, 6), latent_dim=3),
+    "ladder": LadderVAEConfig(hidden_dims=(8, 6, 5), latent_dims=(4, 3, 2)),
+    "draw": DRAWConfig(num_steps=3, hidden_dim=6, latent_dim=3),
+    "draw-attention": DRAWConfig(
+        num_steps=3, hidden_dim=6, latent_dim=3, attention="filterbank", write_size=3
+    ),
+    "draw-learned-prior": DRAWConfig(
+        num_steps=3, hidden_dim=6, latent_dim=3, attention="filterbank", prior="learned"
+    ),
+}
+OBSERVATIONS = ("bernoulli", "gaussian", "discretized_logistic")
+models = pytest.mark.parametrize("kind", CONFIGS)
+observations = pytest.mark.parametrize("observation", OBSERVATIONS)
+shapes = pytest.mark.parametrize("shape", [(1, 4, 5), (3, 9, 7)], ids=str)
+
+
+def make(kind, observation="bernoulli", shape=(1, 4, 5)):
+    """A model in float64 and evaluation mode, away from where it starts."""
+    torch.manual_seed(0)
+    model = build(CONFIGS[kind].with_(observation=observation), shape).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return model
+
+
+def images(n, shape=(1, 4, 5)):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, *shape, generator=generator, dtype=torch.float64).round()
+
+
+def seeded(seed=7):
+    return torch.Generator().manual_seed(seed)
+
+
+@models
+@observations
+@shapes
+def test_gradients_reach_every_parameter_and_shapes_hold(kind, observation, shape):
+    model, x = make(kind, observation, shape).train(), images(6, shape)
+    inference = model.infer(x)
+    assert inference.kl.shape == (6, model.num_groups)
+    assert inference[2:] == (None,) * 5
+    bound = elbo(inference)
+    assert_close(bound, inference.log_likelihood - inference.kl.sum(1))
+    bound.sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+    for drawn in (model.sample(2), model.sample(2, draw=True)):
+        assert drawn.shape == (2, *shape)
+        assert ((drawn >= 0) & (drawn <= 1)).all()
+
+
+@models
+@observations
+def test_a_saved_model_gives_the_same_numbers(kind, observation):
+    model, x = make(kind, observation), images(3)
+    model.train()
+    model.infer(x)  # moves the running statistics of batch norm
+    model.eval()
+    copy = build(model.config, model.image_shape).double().eval()
+    copy.load_state_dict(model.state_dict())
+    assert torch.equal(elbo(copy.infer(x, seeded())), elbo(model.infer(x, seeded())))
+    assert torch.equal(copy.sample(3, seeded()), model.sample(3, seeded()))
+
+
+@models
+@torch.no_grad()
+def test_images_of_a_batch_are_independent_to_the_bit(kind):
+    model, x = make(kind), images(4)
+    before = model.infer(x, seeded(), trace=True)
+    x[1] = 1 - x[1]
+    after = model.infer(x, seeded(), trace=True)
+    others = [0, 2, 3]
+    assert torch.equal(before.kl[others], after.kl[others])
+    assert torch.equal(before.log_likelihood[others], after.log_likelihood[others])
+    assert torch.equal(before.observation.mean[others], after.observation.mean[others])
+    assert (before.kl[1] != after.kl[1]).all()
+
+
+@models
+@torch.no_grad()
+def test_noise_is_fresh_for_every_group_and_image_and_fixed_by_its_source(kind):
+    model, x = make(kind), images(1).expand(3, -1, -1, -1)
+    inference = model.infer(x, seeded(), trace=True)
+    noise = torch.cat([((z - q.loc) / q.scale).flatten() for q, _, z in inference.latents])
+    assert len({round(value, 6) for value in noise.tolist()}) == len(noise)
+    assert torch.equal(model.infer(x, seeded()).kl, inference.kl)
+    torch.manual_seed(7)
+    assert torch.equal(model.infer(x).kl, inference.kl)
+    assert not torch.equal(elbo(model.infer(x)), elbo(inference))
+    drawn = model.sample(3, seeded())
+    assert torch.equal(drawn, model.sample(3, seeded()))
+    assert not torch.allclose(drawn, model.sample(3, seeded(8)))
+    assert not torch.allclose(drawn[0], drawn[1])
+
+
+@models
+@torch.no_grad()
+def test_several_generators_give_each_share_of_the_batch_its_own_noise(kind):
+    """The share of a batch that a generator serves is what it would be alone."""
+    model, x = make(kind), images(2)
+    both = model.infer(x.repeat(2, 1, 1, 1), [seeded(1), seeded(2)])
+    for share, seed in zip(elbo(both).chunk(2), (1, 2), strict=True):
+        assert_close(share, elbo(model.infer(x, seeded(seed))))
+
+
+@models
+@torch.no_grad()
+def test_tracing_changes_no_number_and_tells_the_groups(kind):
+    model, x = make(kind), images(3)
+    inference = model.infer(x, seeded(), trace=True)
+    assert_close(tuple(model.infer(x, seeded())[:2]), tuple(inference[:2]))
+    assert_close(inference.observation.log_prob(x), inference.log_likelihood)
+    assert len(inference.latents) == model.num_groups == len(model.group_names)
+    for i, (q, p, z) in enumerate(inference.latents):
+        assert z.shape == q.loc.shape == p.loc.shape
+        kl = torch.distributions.kl_divergence(q, p).sum(1)
+        assert_close(inference.kl[:, i], kl)
+    sampled = model.infer(x, seeded(), divergence="sampled").kl
+    log_ratios = [(q.log_prob(z) - p.log_prob(z)).sum(1) for q, p, z in inference.latents]
+    assert_close(sampled, torch.stack(log_ratios, 1))
+
+
+@models
+@torch.no_grad()
+def test_the_sampled_divergence_has_the_mean_of_the_closed_form(kind):
+    model, x = make(kind), images(1).expand(4000, -1, -1, -1)
+    closed, sampled = (
+        model.infer(x, seeded(), divergence=divergence).kl.sum(1)
+        for divergence in ("closed_form", "sampled")
+    )
+    difference = sampled - closed
+    assert difference.mean().abs() < 4 * difference.std() / len(difference) ** 0.5
+
+
+@models
+@torch.no_grad()
+def test_latents_can_be_given_or_held_at_their_means(kind):
+    model, x = make(kind), images(3)
+    inference = model.infer(x, seeded(), trace=True)
+    latents = [group.z for group in inference.latents]
+    assert_close(model.infer(x, latents=latents).kl, inference.kl)
+    assert_close(model.generate(3, latents=latents).images, inference.observation.mean)
+    held = model.infer(x, trace=True, latents="mean")
+    for q, _, z in held.latents:
+        assert_close(z, q.loc)
+    assert torch.equal(model.generate(3, latents="mean").images[0],
+                       model.generate(3, latents="mean").images[1])  # fmt: skip
+    free = [*latents[:-1], None]
+    assert torch.equal(
+        model.generate(3, seeded(), latents=free).images,
+        model.generate(3, seeded(), latents=free).images,
+    )
+
+
+@models
+@observations
+@torch.no_grad()
+def test_a_model_starts_from_the_mean_image(kind, observation):
+    torch.manual_seed(0)
+    model, x = build(CONFIGS[kind].with_(observation=observation), (1, 4, 5)), images(50).float()
+    assert model.init_from_images(x) is model
+    start = model.observe(model._output_bias.reshape(1, *model.canvas_shape))
+    location = start.mean if observation == "bernoulli" else start.location
+    assert_close(location[0], x.mean(0).clamp(0.01, 0.99))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:torch")
+@models
+def test_compiled_equals_eager(kind):
+    model, x = make(kind).train(), images(3)
+    results = []
+    for compiled in (False, True):
+        if compiled:
+            model.compile_parts()
+        model.zero_grad()
+        bound = elbo(model.infer(x, seeded()))
+        bound.sum().backward()
+        results.append((bound, [parameter.grad for parameter in model.parameters()]))
+    assert_close(*results)
