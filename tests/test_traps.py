@@ -17,6 +17,7 @@ from limner import (
     importance_weighted_bound,
 )
 from limner.data import mnist
+from limner.evaluation import evaluate_model, results_of
 from limner.layers import attention
 
 T, LATENT, SHAPE = 4, 3, (1, 6, 5)
@@ -64,6 +65,9 @@ def test_the_importance_weighted_bound_is_not_the_elbo(x, generator):
     bound = importance_weighted_bound(model, x, 200, generator=generator)
     elbos = [elbo(model.infer(x, generator)) for _ in range(200)]
     assert (bound - torch.stack(elbos).mean(0) > 0.5).all()
+    results = results_of(evaluate_model(model, x, num_samples=50), {})
+    assert results["iw_bound"]["num_samples"] == 50
+    assert results["iw_bound"]["mean"] > results["elbo"]["mean"] + 0.5
 
 
 def test_mnist_is_split_in_50_10_10_and_no_image_is_in_two_splits():

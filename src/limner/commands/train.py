@@ -75,8 +75,9 @@ def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:
     if model is not None and model not in MODELS:
         raise InputError(f"There is no model {model!r}; choose one of {', '.join(MODELS)}.")
     kind = MODELS[model or "draw"].config_class
-    budget = {} if "--minutes" in flags else {"epochs": EPOCHS}
-    return RunConfig(model=kind(), **budget or {"minutes": 1.0}), flags
+    if "--minutes" in flags:
+        return RunConfig(model=kind(), minutes=1.0), flags
+    return RunConfig(model=kind(), epochs=EPOCHS), flags
 
 
 def _out(flags: list[str]) -> Path:

@@ -30,7 +30,9 @@ def fingerprint(model: LatentVariableModel, x: Tensor, settings: Mapping[str, An
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for tensor in (x, *model.state_dict().values()):
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limner.figures import style
-from limner.layers.attention import Window, Windows
+from limner.layers.attention import Windows
 
 MAX_STEPS = 10
 """Panels in a row; of longer sequences, steps evenly spread are shown."""
@@ -80,7 +81,7 @@ def window_sizes(windows: Windows, read_size: int, write_size: int) -> Figure:
     return made
 
 
-def _band(axes, values: np.ndarray, colour: str, line: str, label: str) -> None:  # noqa: ANN001
+def _band(axes: Axes, values: np.ndarray, colour: str, line: str, label: str) -> None:
     """Median over images of [steps, n], and a band from the 10th to the 90th percentile."""
     low, middle, high = np.percentile(values, (10, 50, 90), axis=1)
     steps: Sequence[int] = range(1, len(middle) + 1)

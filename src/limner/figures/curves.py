@@ -24,7 +24,9 @@ def training_curves(metrics: Metrics) -> Figure:
     quantities = (("elbo", "−ELBO", -1), ("reconstruction", "−log p(x | z)", -1), ("kl", "KL", 1))
     epochs = [entry["epoch"] for entry in metrics]
     for panel, (key, title, sign) in zip(axes, quantities, strict=True):
-        for split, line, colour in zip(SPLITS, ("-", "--"), (style.INK, style.SERIES[1]), strict=True):
+        for split, line, colour in zip(
+            SPLITS, ("-", "--"), (style.INK, style.SERIES[1]), strict=True
+        ):
             values = [sign * entry[split][key] for entry in metrics]
             panel.plot(epochs, values, line, color=colour, label=split, marker=_dot(epochs))
         panel.set(title=f"{title}, nats", xlabel="epoch")
@@ -74,7 +76,7 @@ def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "vali
     return made
 
 
-def _dot(epochs: Sequence[float]) -> str:
+def _dot(epochs: Sequence[float | int]) -> str:
     """A marker where a line of few points would not show them, or not be a line."""
     return "o" if len(epochs) < 4 else ""
 

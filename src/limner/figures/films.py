@@ -28,16 +28,17 @@ class Film(NamedTuple):
     captions: tuple[str, ...]
     """What each of the T frames shows."""
     title: str
+    caption: str
     alt: str
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         return self.panels[0].shape[1]
 
     def frames(self, columns: int | None = None) -> RGB:
         """Every step as a grid, panels side by side: [T, height, width, 3]."""
         gap = max(2, self.panels[0].shape[2] // 28)
-        columns = columns or columns_for(self.count)
+        columns = columns or columns_for(self.size)
         joined = beside(self.panels, gap=max(1, gap // 2))
         grids = [tile(step, columns, gap, GROUND) for step in joined]
         return np.stack([np.pad(grid, ((gap, gap), (gap, gap), (0, 0)), mode="constant",
@@ -83,7 +84,7 @@ def strip(film: Film, images: int = 5, steps: int = STRIP_STEPS) -> Figure:
     """The film on paper: a row for each of the first `images` and each panel, steps across."""
     chosen = list(style.evenly(len(film.captions), steps))
     rows = []
-    for k in range(min(images, film.count)):
+    for k in range(min(images, film.size)):
         for name, panel in zip(film.panel_names, film.panels, strict=True):
             rows.append((name if len(film.panels) > 1 else "", panel[chosen, k]))
     return labelled_rows(rows, [film.captions[t].split(" of ")[0] for t in chosen])

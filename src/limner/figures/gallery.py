@@ -1,24 +1,18 @@
 """Every figure of a trained model, one after the other: for `limner figures` and the report."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from limner.data import Dataset, frozen
 from limner.figures import attention, curves, films, grids, maps, scenes
 from limner.figures.groups import from_the_top, posterior_means
 from limner.figures.neighbours import nearest
+from limner.figures.subject import Subject
 from limner.figures.tiles import to_rgb
-from limner.layers.attention import Window, Windows
-from limner.models import LatentVariableModel
 
-BATCH = 250
-MAX_MAPPED = 2000
+MAX_MAPPED = 1000
 """Points in a map: more would hide each other."""
 
 
@@ -31,48 +25,6 @@ class Picture(NamedTuple):
     caption: str
     alt: str
     figure: Figure
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A trained model, its images and the metrics of its training."""
-
-    model: LatentVariableModel
-    dataset: Dataset
-    metrics: Sequence[Mapping[str, Any]] = ()
-    seed: int = 0
-    max_images: int | None = None
-    """Test images that statistics are taken over; all where None."""
-    projection: maps.Projection = "pca"
-
-    def generator(self) -> torch.Generator:
-        """A source of noise that starts at `seed`, so that figures do not depend on each other."""
-        return torch.Generator(next(self.model.parameters()).device).manual_seed(self.seed)
-
-    @cached_property
-    def x(self) -> Tensor:
-        """Test images as the model sees them, [n, C, H, W]."""
-        x = frozen(self.dataset, "test", self.model.config.observation)[: self.max_images]
-        return x.to(next(self.model.parameters()).device)
-
-    @cached_property
-    def _trace(self) -> tuple[Tensor, Windows | None]:
-        """Posterior means [n, all latents] and windows [steps, n] of `x`."""
-        means, windows = [], []
-        for batch in self.x.split(BATCH):
-            traced = self.model.infer(batch, trace=True, latents="mean")
-            assert traced.latents is not None
-            means.append(torch.cat([latent.q.loc for latent in traced.latents], dim=1))
-            windows.append(traced.windows)
-        return torch.cat(means), _joined(windows)
-
-    @property
-    def means(self) -> Tensor:
-        return self._trace[0]
-
-    @property
-    def windows(self) -> Windows | None:
-        return self._trace[1]
 
 
 @torch.no_grad()
@@ -127,7 +79,7 @@ def _neighbours(subject: Subject) -> Picture:
     images = subject.model.sample(12, subject.generator())
     levels = subject.dataset.train.levels
     found = nearest(images.cpu(), levels)
-    neighbours = levels[found.index].float() / 255
+    neighbours = levels[found.rows].float() / 255
     rows = [("sample", to_rgb(images)), ("nearest", to_rgb(neighbours))]
     return Picture(
         "nearest-training-images",
@@ -135,7 +87,7 @@ def _neighbours(subject: Subject) -> Picture:
         f"Nearest in L2 over pixels, of {len(levels):,} training images, with the distance. "
         "Copies would show that the model remembers rather than draws.",
         "Samples above, their nearest training images below.",
-        grids.labelled_rows(rows, [f"{distance:.1f}" for distance in found.distance.tolist()]),
+        grids.labelled_rows(rows, [f"{distance:.1f}" for distance in found.distances.tolist()]),
     )
 
 
@@ -157,7 +109,7 @@ def _steps(subject: Subject) -> Picture:
     return Picture(
         "samples-step-by-step",
         film.title,
-        f"{_windows_caption(subject)}Columns follow each other; a row is one image.",
+        f"From left to right. {film.caption}".strip(),
         film.alt,
         films.strip(film, images=6),
     )
@@ -169,18 +121,9 @@ def _reconstructed_steps(subject: Subject) -> Picture:
     return Picture(
         "reconstructions-step-by-step",
         film.title,
-        f"{_windows_caption(subject)}Columns follow each other.",
+        f"From left to right. {film.caption}".strip(),
         film.alt,
         films.strip(film, images=4),
-    )
-
-
-def _windows_caption(subject: Subject) -> str:
-    if subject.windows is None:
-        return ""
-    return (
-        "Windows span the means of the first and last filter, reading in green and writing in "
-        "red; the line widens with sigma. "
     )
 
 
@@ -190,8 +133,8 @@ def _where(subject: Subject) -> Picture | None:
     return Picture(
         "where-it-looks",
         "Where it looks",
-        f"Centres of the windows over {len(subject.x):,} test images, by step; lighter is more. The "
-        "line is around the average image.",
+        f"Centres of the windows over {len(subject.x):,} test images, by step; lighter is more. "
+        "The line is around the average image.",
         "Density of the centres of reading and writing windows, step by step.",
         attention.where_it_looks(subject.windows, subject.x.mean((0, 1)).cpu().numpy()),
     )
@@ -200,13 +143,12 @@ def _where(subject: Subject) -> Picture | None:
 def _sizes(subject: Subject) -> Picture | None:
     if subject.windows is None:
         return None
-    read, write = (getattr(subject.model.config, name) for name in ("read_size", "write_size"))
     return Picture(
         "window-size",
         "Size and sharpness of the windows",
         f"Median and 10 to 90 % band over {len(subject.x):,} test images.",
         "Curves of the window's side and of sigma by step, for reading and writing.",
-        attention.window_sizes(subject.windows, read, write),
+        attention.window_sizes(subject.windows, *scenes.filters(subject.model)),
     )
 
 
@@ -282,16 +224,5 @@ _PICTURES: tuple[Callable[[Subject], Picture | None], ...] = (
     _training, _kl, _samples, _reconstructions, _steps, _reconstructed_steps, _where, _sizes,
     _neighbours, _interpolations, _resampled, _map,
 )  # fmt: skip
-
-
-def _joined(parts: Sequence[Windows | None]) -> Windows | None:
-    """Windows of several batches as those of one."""
-    known = [part for part in parts if part is not None]
-    if not known:
-        return None
-
-    def join(windows: Sequence[Window]) -> Window:
-        return Window(*(torch.cat(fields, dim=1) for fields in zip(*windows, strict=True)))
-
-    read = [part.read for part in known if part.read is not None]
-    return Windows(join(read) if read else None, join([part.write for part in known]))
+COUNT = len(_PICTURES)
+"""Pictures of a model that has them all."""

@@ -4,10 +4,11 @@ In a model that records canvases groups follow each other in time; in any other 
 hierarchy whose first group is nearest the image, as `Inference.latents` of the ladder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from limner.models import LatentVariableModel
 
@@ -43,14 +44,19 @@ def ancestral(
 ) -> list[Tensor]:
     """All groups drawn from the prior, from the top down, in the shapes of `like`."""
 
-    def drawn(p: torch.distributions.Normal) -> Tensor:
+    def drawn(p: Normal) -> Tensor:
         noise = torch.empty_like(p.loc).normal_(generator=generator)
         return p.loc + p.scale * noise
 
     return _from_prior(model, like, 0, drawn)
 
 
-def _from_prior(model, held, keep, choose) -> list[Tensor]:  # noqa: ANN001
+def _from_prior(
+    model: LatentVariableModel,
+    held: Sequence[Tensor],
+    keep: int,
+    choose: Callable[[Normal], Tensor],
+) -> list[Tensor]:
     """Groups below the top `keep` chosen from p(z | groups above), one after the other.
 
     `infer` tells p of every group, given those above; what image it is shown does not matter.

@@ -36,10 +36,13 @@ def project(features: np.ndarray, projection: Projection = "pca", seed: int = 0)
     centered = features - features.mean(0)
     if projection == "tsne" and len(features) > 5:
         from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
 
         perplexity = min(30.0, (len(features) - 1) / 3)
         embed = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-        return Map(embed.fit_transform(centered), ("t-SNE 1", "t-SNE 2"))
+        # On a busy machine its threads wait for each other: ten times slower than one.
+        with threadpool_limits(1):
+            return Map(embed.fit_transform(centered), ("t-SNE 1", "t-SNE 2"))
     u, s, _ = np.linalg.svd(centered, full_matrices=False)
     share = s**2 / max((s**2).sum(), 1e-12)
     points = np.zeros((len(features), 2))

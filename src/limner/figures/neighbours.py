@@ -9,9 +9,9 @@ from torch import Tensor
 class Neighbours(NamedTuple):
     """Of each image, the nearest other one."""
 
-    index: Tensor
-    """int64 [n], rows of the training images."""
-    distance: Tensor
+    rows: Tensor
+    """int64 [n], of the training images."""
+    distances: Tensor
     """float [n], L2 over all pixels with values in [0, 1]."""
 
 

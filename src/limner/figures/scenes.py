@@ -1,9 +1,9 @@
 """Films of a model: images being generated, and images being explained.
 
-What a model's trace holds decides what there is to see, not its name. With canvases, the image grows
-step by step, under windows where there are any. With several groups and no canvases, groups are
-fixed from the top down, those below at the mean of their prior. With one group, a walk through the
-latent space.
+What a model's trace holds decides what there is to see, not its name. With canvases, the image
+grows step by step, under windows where there are any. With several groups and no canvases, groups
+are fixed from the top down, those below at the mean of their prior. With one group, a walk through
+the latent space.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,15 @@ from limner.figures.groups import ancestral, completed_by_means, posterior_means
 from limner.figures.style import READ_RGB, WRITE_RGB
 from limner.figures.tiles import RGB, magnify, to_rgb
 from limner.figures.windows import draw_windows
-from limner.layers.attention import Window, Windows
+from limner.layers.attention import Windows
 from limner.models import LatentVariableModel
 
 STOPS, STEPS_BETWEEN = 4, 6
 """Of a walk: places it passes, and frames from one to the next."""
+WINDOWS = (
+    "Windows span the means of the first and last filter, reading in green and writing in red; "
+    "the line widens with sigma."
+)
 
 
 @torch.no_grad()
@@ -34,17 +38,27 @@ def generation_film(
     generation = model.generate(n, generator)
     if generation.canvases is not None:
         panel = _canvases(model, generation.canvases, generation.windows, magnification)
-        captions = _steps(len(panel))
-        alt = f"{n} samples being drawn in {len(panel)} steps"
-        return Film((panel,), ("canvas",), captions, "Samples being drawn", alt)
+        return Film(
+            (panel,),
+            ("canvas",),
+            _steps(len(panel)),
+            title="Samples being drawn",
+            caption="" if generation.windows is None else WINDOWS,
+            alt=f"{n} samples being drawn in {len(panel)} steps",
+        )
     like = posterior_means(model, generation.images)
     if model.num_groups > 1:
         return _layers(model, ancestral(model, like, generator), None, magnification)
     stops = [ancestral(model, like, generator)[0] for _ in range(STOPS)]
-    images = _walked(model, stops)
-    alt = f"{n} walks through the latent space, from sample to sample"
-    panel = magnify(to_rgb(images), magnification)
-    return Film((panel,), ("sample",), _steps(len(panel)), "A walk through the latent space", alt)
+    panel = magnify(to_rgb(_walked(model, stops)), magnification)
+    return Film(
+        (panel,),
+        ("sample",),
+        _steps(len(panel)),
+        title="A walk through the latent space",
+        caption=f"Along great circles, past {STOPS} samples and back to the first.",
+        alt=f"{n} walks through the latent space, from sample to sample",
+    )
 
 
 @torch.no_grad()
@@ -67,47 +81,48 @@ def explanation_film(
     nearest = [order[(2 * t + STEPS_BETWEEN) // (2 * STEPS_BETWEEN) % len(order)]
                for t in range(len(walked))]  # fmt: skip
     originals = magnify(to_rgb(torch.stack([x[k] for k in nearest])), magnification)
-    alt = f"{len(x)} walks between reconstructions of test images, beside the nearest image"
-    names = ("image", "redrawn")
-    title = "A walk from image to image"
-    return Film((originals, walked), names, _steps(len(walked)), title, alt)
+    return Film(
+        (originals, walked),
+        ("image", "redrawn"),
+        _steps(len(walked)),
+        title="A walk from image to image",
+        caption="Between the posterior means of test images; each beside the nearest of them.",
+        alt=f"{len(x)} walks between reconstructions of test images, beside the nearest image",
+    )
 
 
 def _reconstructed(
     model: LatentVariableModel, x: Tensor, canvases: Tensor, windows: Windows | None, factor: int
 ) -> Film:
     """Images with the reading window, canvases with the writing window."""
-    originals = to_rgb(x)[None].repeat(len(canvases), axis=0)
+    images = to_rgb(x)[None].repeat(len(canvases), axis=0)
     if windows is None or windows.read is None:
-        left = magnify(originals, factor)
+        left = magnify(images, factor)
     else:
-        left = _windowed(originals, windows.read, model.config, "read_size", READ_RGB, factor)
-    right = _canvases(model, canvases, windows, factor)
-    captions = _steps(len(canvases))
-    alt = f"{len(x)} test images being read and redrawn in {len(canvases)} steps"
-    names = ("image", "canvas")
-    return Film((left, right), names, captions, "Test images being reconstructed", alt)
+        left = draw_windows(images, windows.read, filters(model)[0], READ_RGB, factor)
+    return Film(
+        (left, _canvases(model, canvases, windows, factor)),
+        ("image", "canvas"),
+        _steps(len(canvases)),
+        title="Test images being reconstructed",
+        caption="" if windows is None else WINDOWS,
+        alt=f"{len(x)} test images being read and redrawn in {len(canvases)} steps",
+    )
 
 
 def _canvases(
     model: LatentVariableModel, canvases: Tensor, windows: Windows | None, factor: int
 ) -> RGB:
     """Canvases [T, n, maps, H, W] as magnified images, each under its writing window."""
-    images = to_rgb(canvas_images(model, canvases))
+    images = to_rgb(torch.stack([model.observe(canvas).mean for canvas in canvases]))
     if windows is None:
         return magnify(images, factor)
-    return _windowed(images, windows.write, model.config, "write_size", WRITE_RGB, factor)
+    return draw_windows(images, windows.write, filters(model)[1], WRITE_RGB, factor)
 
 
-def canvas_images(model: LatentVariableModel, canvases: Tensor) -> Tensor:
-    """Mean images [T, n, C, H, W] of canvases [T, n, maps, H, W]."""
-    return torch.stack([model.observe(canvas).mean for canvas in canvases])
-
-
-def _windowed(
-    images: RGB, window: Window, config: object, size: str, colour: tuple[int, int, int], factor: int
-) -> RGB:
-    return draw_windows(images, window, getattr(config, size), colour, factor)
+def filters(model: LatentVariableModel) -> tuple[int, int]:
+    """Filters a side of the reading and of the writing window, of a model that has windows."""
+    return tuple(getattr(model.config, name) for name in ("read_size", "write_size"))
 
 
 def _layers(
@@ -118,20 +133,20 @@ def _layers(
     images = []
     for keep in range(1, total + 1):
         completed = completed_by_means(model, latents, keep)
-        generation = model.generate(len(latents[0]), trace=False, latents=completed)
-        images.append(generation.images)
+        images.append(model.generate(len(latents[0]), trace=False, latents=completed).images)
     panel = magnify(to_rgb(torch.stack(images)), factor)
     captions = tuple(
         names[-1] if keep == 1 else f"{names[-1]} to {names[total - keep]}"
         for keep in range(1, total + 1)
     )
+    caption = "Those named are drawn, those below stand at the mean of their prior."
     if x is None:
         alt = f"{len(latents[0])} samples, layers fixed one by one from the top"
-        return Film((panel,), ("sample",), captions, "Samples, layer by layer", alt)
+        return Film((panel,), ("sample",), captions, "Samples, layer by layer", caption, alt)
     originals = magnify(to_rgb(x), factor)[None].repeat(total, axis=0)
     alt = f"{len(x)} reconstructions, layers fixed one by one from the top"
     title = "Test images, layer by layer"
-    return Film((originals, panel), ("image", "redrawn"), captions, title, alt)
+    return Film((originals, panel), ("image", "redrawn"), captions, title, caption, alt)
 
 
 def _walked(model: LatentVariableModel, stops: Sequence[Tensor]) -> Tensor:

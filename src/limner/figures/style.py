@@ -30,7 +30,7 @@ HEAT = "cividis"
 Format = Literal["svg", "png", "pdf"]
 FORMATS: tuple[Format, ...] = ("svg", "png")
 
-_RC = {
+_RC: dict[Any, Any] = {
     "axes.edgecolor": MUTED,
     "axes.grid": True,
     "axes.grid.axis": "y",
@@ -111,9 +111,7 @@ def bare(axes: Axes) -> Axes:
 
 
 @styled
-def save(
-    made: Figure, folder: Path, name: str, formats: Iterable[Format] = FORMATS
-) -> list[Path]:
+def save(made: Figure, folder: Path, name: str, formats: Iterable[Format] = FORMATS) -> list[Path]:
     """Write `folder/name` in each format, on white paper. The files' paths."""
     paths = [folder / f"{name}.{kind}" for kind in formats]
     for path in paths:
@@ -160,7 +158,7 @@ _THEMES = (
 )
 
 
-def series(index: int) -> dict[str, object]:
+def series(index: int) -> dict[str, Any]:
     """Colour and line style of line number `index`."""
     return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index % len(DASHES)]}
 

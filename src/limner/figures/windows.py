@@ -61,16 +61,15 @@ def outline(edges: Rectangle, shape: tuple[int, int], factor: int) -> np.ndarray
     [height factor, width factor]; the line is centred on the rectangle's edges, its area exact in
     every magnified pixel. What lies outside the image is cut off.
     """
-    height, width = shape
+    left, right, top, bottom, line = (float(field) for field in edges)
 
     def block(margin: float) -> np.ndarray:
-        rows = coverage(edges.top - margin, edges.bottom + margin, height, factor)
-        columns = coverage(edges.left - margin, edges.right + margin, width, factor)
+        rows = coverage(top - margin, bottom + margin, shape[0], factor)
+        columns = coverage(left - margin, right + margin, shape[1], factor)
         return np.outer(rows, columns)
 
-    half = max(edges.line.item(), 1 / factor) / 2
-    inner = min(half, (edges.right - edges.left).item() / 2, (edges.bottom - edges.top).item() / 2)
-    return block(half) - block(-inner)
+    half = max(line, 1 / factor) / 2
+    return block(half) - block(-min(half, (right - left) / 2, (bottom - top) / 2))
 
 
 def draw_windows(

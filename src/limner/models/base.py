@@ -8,7 +8,8 @@ The objective, training, evaluation and figures are written against this page al
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, NamedTuple, Self
+from functools import cache
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import psutil
 import torch
@@ -93,6 +94,16 @@ class Draws:
             share.normal_(generator=generator)
         return noise
 
+    def ahead(self, dims: Sequence[int], like: Tensor) -> "Draws":
+        """The same draws with all noise taken now: [batch of `like`, dim] for each of `dims`.
+
+        The last group, the top of a ladder, comes first. What follows is then a pure function of
+        tensors, which can be compiled.
+        """
+        groups = reversed(list(enumerate(dims)))
+        noise = {g: self.noise(g, like.new_empty(like.shape[0], dim)) for g, dim in groups}
+        return _DrawnAhead(self, noise)
+
     def replayable(self) -> Callable[[], "Draws"]:
         """A source of these draws that starts over, with the same noise, each time it is called.
 
@@ -118,6 +129,21 @@ class Draws:
         if given is not None:
             return given
         return distribution.loc + distribution.scale * self.noise(group, distribution.loc)
+
+
+class _DrawnAhead(Draws):
+    def __init__(self, draws: Draws, noise: dict[int, Tensor]):
+        super().__init__(None, draws.latents)
+        self.drawn = noise
+
+    def noise(self, group: int, like: Tensor) -> Tensor:
+        return self.drawn[group]
+
+
+@cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` compiled for the shapes that it is called with, once for all models."""
+    return torch.compile(function, dynamic=False)
 
 
 def divergence_of(q: Normal, p: Normal | None, z: Tensor, divergence: Divergence) -> Tensor:
@@ -146,10 +172,13 @@ class LatentVariableModel(nn.Module, ABC):
     """
 
     config_class: ClassVar[type[ModelConfig]]
+    compiling_pays: ClassVar[bool] = False
+    """Whether `compile="auto"` compiles: where the time saved soon exceeds the compiler's."""
 
     def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
         super().__init__()
         self.config = config
+        self.compiled = False
         channels, height, width = image_shape
         self.image_shape: ImageShape = (channels, height, width)
         self.observe = OBSERVATIONS[config.observation]
@@ -208,16 +237,15 @@ class LatentVariableModel(nn.Module, ABC):
         return self.infer(x, generator, **options)  # type: ignore[arg-type]
 
     def compile_parts(self) -> None:
-        """Compile the hot parts with torch.compile. Results agree with eager mode to rounding."""
-        for module in self.children():
-            module.compile(dynamic=False)
+        """Compile the hot part of `infer`. Results agree with eager mode to rounding."""
+        self.compiled = True
 
     def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
         """Whether training on `batch` images stores all groups or recomputes them."""
         return "store"
 
     def stored_bytes(self, batch: int) -> int:
-        """Bytes that training on `batch` images keeps for the backward pass, from a try with two."""
+        """Bytes that training on `batch` images keeps for the backward pass, by a try with two."""
         seen: dict[int, int] = {}
 
         def count(tensor: Tensor) -> Tensor:

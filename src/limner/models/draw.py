@@ -13,7 +13,7 @@ For t = 1..T, with c_0, h_0 learned:
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -36,6 +36,7 @@ from limner.models.base import (
     Latent,
     LatentVariableModel,
     ModelConfig,
+    compiled,
     device_memory,
     divergence_of,
 )
@@ -84,12 +85,12 @@ class DRAW(LatentVariableModel):
     """
 
     config_class = DRAWConfig
+    compiling_pays = True
     config: DRAWConfig
 
     def __init__(self, config: DRAWConfig, image_shape: tuple[int, int, int]):
         super().__init__(config, image_shape)
         self.num_steps = config.num_steps
-        self.compiled = False
         if config.attention == "none":
             self.reader = WholeImage(self.image_shape, self.canvas_shape)
         else:
@@ -185,7 +186,7 @@ class DRAW(LatentVariableModel):
         """Several steps of an inference; the KL is [batch, steps]."""
         draws, kl = replay(), []
         like = x.new_empty(x.shape[0], self.config.latent_dim)
-        step = _compiled_step() if self.compiled and record is None else DRAW._step
+        step = compiled(DRAW._step) if self.compiled and record is None else DRAW._step
         for t in steps:
             encoder, drawing, kl_t, latent = step(
                 self,
@@ -275,10 +276,6 @@ class DRAW(LatentVariableModel):
             for first in range(0, self.num_steps, size)
         ]
 
-    def compile_parts(self) -> None:
-        """Compile the inference step; all steps of a shape share one compiled region."""
-        self.compiled = True
-
     @property
     def _output_bias(self) -> nn.Parameter:
         return self.c_0
@@ -293,8 +290,3 @@ class DRAW(LatentVariableModel):
         """Windows of all steps: reading looks where the step before said."""
         heads = torch.stack([drawing.heads for drawing in (blank, *drawings)])
         return self.reader.windows(heads[:-1], heads[1:])
-
-
-@cache
-def _compiled_step() -> Callable[..., tuple[LSTMState, Drawing, Tensor, Latent | None]]:
-    return torch.compile(DRAW._step, dynamic=False)

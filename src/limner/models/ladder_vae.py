@@ -28,6 +28,7 @@ from limner.models.base import (
     Latent,
     LatentVariableModel,
     ModelConfig,
+    compiled,
     divergence_of,
 )
 from limner.settings import Hidden
@@ -110,7 +111,13 @@ class LadderVAE(LatentVariableModel):
         divergence: Divergence = "closed_form",
         latents: Sequence[Tensor] | Literal["mean"] | None = None,
     ) -> Inference:
-        draws = Draws(generator, latents)
+        draws = Draws(generator, latents).ahead(self.config.latent_dims, x)
+        explain = (
+            compiled(LadderVAE._explain) if self.compiled and not trace else LadderVAE._explain
+        )
+        return explain(self, x, draws, divergence, trace)
+
+    def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         evidence, features = self._bottom_up(x), None
         kl, groups = [], []
         for layer in reversed(range(self.num_groups)):
@@ -154,10 +161,6 @@ class LadderVAE(LatentVariableModel):
         if features is None:
             return standard_normal(n, self.config.latent_dims[-1], like=self.output.weight)
         return self.down_heads[layer](features)
-
-    def compile_parts(self) -> None:
-        for module in (*self.up, *self.up_heads, *self.down, *self.down_heads):
-            module.compile(dynamic=False)
 
     @property
     def _output_bias(self) -> nn.Parameter:

@@ -20,6 +20,7 @@ from limner.models.base import (
     Latent,
     LatentVariableModel,
     ModelConfig,
+    compiled,
     divergence_of,
 )
 from limner.settings import Hidden
@@ -63,8 +64,13 @@ class VAE(LatentVariableModel):
         divergence: Divergence = "closed_form",
         latents: Sequence[Tensor] | Literal["mean"] | None = None,
     ) -> Inference:
+        draws = Draws(generator, latents).ahead([self.config.latent_dim], x)
+        explain = compiled(VAE._explain) if self.compiled and not trace else VAE._explain
+        return explain(self, x, draws, divergence, trace)
+
+    def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         q = self.posterior(self.encoder(x.flatten(1)))
-        z = Draws(generator, latents)(0, q)
+        z = draws(0, q)
         canvas, features = self._decode(z)
         observation = self.observe(canvas)
         kl = divergence_of(q, None, z, divergence)[:, None]

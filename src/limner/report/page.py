@@ -11,8 +11,8 @@ from markupsafe import Markup
 import limner
 from limner.data import Dataset
 from limner.errors import InputError
-from limner.figures.gallery import Subject
 from limner.figures.style import output_folder
+from limner.figures.subject import Subject
 from limner.report import sections
 from limner.training.runs import Run
 from limner.training.storage import write_atomically
@@ -75,12 +75,13 @@ def _subjects(runs: Sequence[Run]) -> list[Subject]:
         key = run.config.data.model_dump_json()
         if key not in loaded:
             loaded[key] = run.dataset()
+        images, shown = loaded[key], sections.MAX_IMAGES
         subjects.append(
-            Subject(run.model(), loaded[key], run.metrics(), max_images=sections.MAX_IMAGES)
+            Subject(run.model(), images, run.metrics(), max_images=shown, projection="tsne")
         )
     return subjects
 
 
 def _part(name: str) -> Markup:
     """A file beside this one, to be put into the page as it is."""
-    return Markup(files("limner.report").joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
+    return Markup(files("limner.report").joinpath(name).read_text(encoding="utf-8"))

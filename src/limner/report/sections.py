@@ -10,12 +10,13 @@ import torch
 
 from limner.data import Dataset
 from limner.figures import curves, gallery, grids, scenes
-from limner.figures.gallery import Picture, Subject
+from limner.figures.gallery import Picture
+from limner.figures.subject import Subject
 from limner.figures.tiles import to_rgb
 from limner.models import LatentVariableModel
 from limner.report.published import Published, published_for
 from limner.report.shown import ShownFilm, ShownPicture, shown, shown_film
-from limner.report.wording import duration, mean_of, number, plain, with_error
+from limner.report.wording import duration, mean_of, millions, number, plain, with_error
 from limner.training.runs import Run
 
 MAX_IMAGES = 2000
@@ -73,7 +74,10 @@ def _facts(
         ("batch", plain(config.batch_size)),
         ("seed", plain(config.seed)),
         ("training time", duration(results.get("training_seconds", last.get("seconds")))),
-        ("images a second", number(results.get("images_per_second", last.get("images_per_second")))),
+        (
+            "images a second",
+            number(results.get("images_per_second", last.get("images_per_second"))),
+        ),
     ]
     skipped = sum(entry.get("skipped_steps", 0) for entry in metrics)
     return facts + ([("steps skipped", str(skipped))] if skipped else [])
@@ -91,7 +95,10 @@ def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("KL", with_error(results.get("kl"))),
         (f"−L, K = {samples}", with_error(results.get("iw_bound"), -1)),
         ("bits per dimension", with_error(results.get("bits_per_dim"), digits=4)),
-        ("measured on", f"{number(results.get('num_images'))} {results.get('split', 'test')} images"),
+        (
+            "measured on",
+            f"{number(results.get('num_images'))} {results.get('split', 'test')} images",
+        ),
     ]
     if active is not None:
         total = sum(active) if isinstance(active, list) else active
@@ -153,18 +160,16 @@ def samples_in(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _as_text(row: Mapping[str, Any], best: bool) -> dict[str, str]:
     difference = row.get("difference_to_best")
-    size = None if difference is None else abs(difference["mean"])
-    stderr = difference.get("stderr") if difference else None
-    worse = with_error({"mean": size, "stderr": stderr} if size is not None else None)
+    worse = None if difference is None else {**difference, "mean": abs(difference["mean"])}
     return {
         "name": row["name"],
         "elbo": with_error(row.get("elbo"), -1),
-        "difference": "best" if best else worse,
+        "difference": "best" if best else with_error(worse),
         "reconstruction": with_error(row.get("reconstruction"), -1),
         "kl": with_error(row.get("kl")),
         "iw_bound": with_error(row.get("iw_bound"), -1),
         "bits_per_dim": with_error(mean_of(row.get("bits_per_dim")), digits=4),
-        "parameters": number(row.get("parameters")),
+        "parameters": millions(row.get("parameters")),
         "time": duration(row.get("training_seconds")),
         "speed": number(row.get("images_per_second")),
     }
@@ -213,8 +218,8 @@ def ours_and_published(runs: Sequence[Run], datasets: Sequence[Dataset]) -> dict
             if results.get(key) is None:
                 continue
             samples = results[key].get("num_samples")
-            bound = f"{bound}, K = {samples}" if samples else bound
+            kind = f"{bound}, K = {samples}" if samples else bound
             nats = with_error(results[key], -1)
-            ours.append(Published(about, label, nats, bound, dataset.binarization, "this page"))
+            ours.append(Published(about, label, nats, kind, dataset.binarization, "this page"))
         published += [entry for entry in published_for(dataset.name) if entry not in published]
     return {"ours": ours, "published": published}

@@ -25,6 +25,7 @@ class ShownFilm:
     """A film on the page: frames below each other in one image, of which one is seen at a time."""
 
     title: str
+    caption: str
     alt: str
     src: str
     captions: tuple[str, ...]
@@ -47,4 +48,4 @@ def shown_film(film: Film, columns: int | None = None) -> ShownFilm:
     frames = film.frames(columns)
     src = "data:image/png;base64," + base64.b64encode(sprite(frames)).decode()
     _, height, width, _ = frames.shape
-    return ShownFilm(film.title, film.alt, src, film.captions, width, height)
+    return ShownFilm(film.title, film.caption, film.alt, src, film.captions, width, height)

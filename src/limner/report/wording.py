@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-Stat = Mapping[str, float] | float | None
+Stat = Mapping[str, Any] | float | int | None
 """`{"mean", "stderr"}`, a bare number, or nothing known."""
 NOTHING = "–"
 
 
-def mean_of(value: Stat) -> float | None:
+def mean_of(value: Stat) -> float | int | None:
     """The mean of a statistic, whether or not it comes with its error."""
     return value.get("mean") if isinstance(value, Mapping) else value
 
@@ -23,12 +23,21 @@ def with_error(value: Stat, sign: int = 1, digits: int = 2) -> str:
     return text if error is None else f"{text} ± {error:.{digits}f}"
 
 
-def number(value: float | None, digits: int = 0) -> str:
+def number(value: float | int | None, digits: int = 0) -> str:
     """`1 234 567`, or with decimals `1 234.5`: thousands apart by narrow spaces."""
     return NOTHING if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
 
 
-def duration(seconds: float | None) -> str:
+def millions(value: float | int | None) -> str:
+    """`1.09 M`, `378 k`, `912`."""
+    if value is None:
+        return NOTHING
+    if value >= 999_500:
+        return f"{value / 1e6:.2f} M"
+    return f"{value / 1e3:.0f} k" if value >= 1000 else f"{value:.0f}"
+
+
+def duration(seconds: float | int | None) -> str:
     """`42 s`, `3 min 5 s`, `2 h 10 min`."""
     if seconds is None:
         return NOTHING

@@ -163,6 +163,14 @@ class Run:
         except json.JSONDecodeError:
             raise InputError(f"{path} is damaged; run limner evaluate {self.path} again.") from None
 
+    def per_image(self) -> dict[str, Tensor]:
+        """The evaluation's values of single images.
+
+        Raises:
+            InputError: the run was not evaluated.
+        """
+        return load_tensors(self.path / "per_image.safetensors")[0]
+
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:

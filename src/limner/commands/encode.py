@@ -1,0 +1,77 @@
+"""`limner encode`: posterior means of images, in one file."""
+
+import io
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from limner.data import Split, frozen
+from limner.errors import InputError
+from limner.evaluation.device import Device, pick_device
+from limner.evaluation.progress import progress_bar
+from limner.evaluation.representations import check_groups, encode_images
+from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.storage import write_atomically
+
+
+def encode(
+    run: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    out: Path | None = None,
+    split: Split = "test",
+    groups: tuple[int, ...] = (),
+    features: bool = False,
+    num_images: int | None = None,
+    checkpoint: Checkpoint = "best",
+    weights: WeightKind = "ema",
+    device: Device = "auto",
+) -> None:
+    """Write posterior means of images, with their labels, to a NumPy .npz file.
+
+    Means are carried through the latent groups in place of draws. The file holds `means` [images,
+    dims], `labels` [images] where there are labels, `split` and `config`, the run's config as JSON.
+
+    Args:
+        run: a run folder
+        out: the file; RUN/SPLIT.npz if not given
+        split: the images to encode
+        groups: numbers of the latent groups to keep, from 1; all if not given
+        features: the decoder's final state in place of latent groups
+        num_images: the first so many images of the split; all if not given
+        checkpoint: best by the validation bound, or last
+        weights: averaged over training steps (ema), or raw
+        device: where to compute
+    """
+    opened = Run.open(run)
+    path = out or opened.path / f"{split}.npz"
+    if path.suffix != ".npz":
+        raise InputError(f"The file is written as .npz; name it so in place of {path}.")
+    if num_images is not None and num_images < 1:
+        raise InputError(f"Encode at least one image; got --num-images {num_images}.")
+    model = opened.model(checkpoint, weights).to(pick_device(device))
+    check_groups(model, groups, features)
+    dataset = opened.dataset()
+    x = frozen(dataset, split, opened.config.model.observation)[:num_images]
+    with progress_bar(f"encoding {opened.name}", len(x)) as report:
+        means = encode_images(model, x, groups, features, report)
+    arrays: dict[str, Any] = {
+        "means": means.numpy(),
+        "split": np.array(split),
+        "config": np.array(opened.config.to_json()),
+    }
+    labels = dataset.split(split).labels
+    if labels is not None:
+        arrays["labels"] = labels[:num_images].numpy()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+    Console().print(
+        f"{len(means):,} {split} images of {dataset.name} as vectors of {means.shape[1]}, "
+        f"written to {path}",
+        highlight=False,
+        soft_wrap=True,
+    )

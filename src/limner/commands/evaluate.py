@@ -1,0 +1,137 @@
+"""`limner evaluate`: the bounds of a trained model, and what exactly they are about."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from torch import Tensor
+
+from limner.data import Dataset, Split, frozen
+from limner.errors import InputError
+from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
+from limner.evaluation.device import Device, pick_device
+from limner.evaluation.progress import progress_bar
+from limner.evaluation.results import groups_table, results_table
+from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.storage import save_tensors, write_atomically
+
+MANY_GROUPS = 16
+"""More latent groups than this get one line together, unless they are asked for."""
+
+
+def evaluate(
+    run: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    num_samples: int = 100,
+    num_images: int | None = None,
+    split: Split = "test",
+    checkpoint: Checkpoint = "best",
+    weights: WeightKind = "ema",
+    num_steps: int | None = None,
+    per_step: bool = False,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """ELBO, importance-weighted bound, KL and active units of a trained model.
+
+    Writes RUN/evaluation/NAME.json, whose name says what was evaluated, and beside it the values of
+    single images. All test images, the best averaged weights and the trained number of steps are
+    the results of the run: they are also written to RUN/results.json and RUN/per_image.safetensors.
+    The same command takes up an evaluation that was interrupted.
+
+    Args:
+        run: a run folder
+        num_samples: K of the importance-weighted bound
+        num_images: the first so many images of the split; all if not given
+        split: the images to evaluate on
+        checkpoint: best by the validation bound, or last
+        weights: averaged over training steps (ema), or raw
+        num_steps: steps of a DRAW, in place of those it was trained with
+        per_step: also the ELBO of a DRAW after each of its steps
+        seed: of the noise
+        device: where to compute
+    """
+    opened = Run.open(run)
+    model = opened.model(checkpoint, weights)
+    changes = _changes(split, checkpoint, weights)
+    if num_steps is not None:
+        trained = model.num_groups
+        set_num_steps(model, num_steps)
+        changes += [f"steps{num_steps}"] if num_steps != trained else []
+    dataset = opened.dataset()
+    x = frozen(dataset, split, opened.config.model.observation)
+    if num_images is not None and num_images != len(x):
+        x = _first(x, num_images, split)
+        changes.append(f"first{num_images}")
+    folder = opened.path / "evaluation"
+    folder.mkdir(exist_ok=True)
+    with progress_bar(f"evaluating {opened.name}", len(x)) as report:
+        evaluation = evaluate_model(
+            model.to(pick_device(device)),
+            x,
+            num_samples,
+            seed,
+            per_step=per_step,
+            partial_folder=folder,
+            report=report,
+        )
+    about = _about(opened, dataset) | {"split": split, "checkpoint": checkpoint, "weights": weights}
+    results = results_of(evaluation, about)
+    name = "-".join([*changes, f"K{num_samples}", f"seed{seed}"])
+    path = _write(folder / f"{name}.json", folder / f"{name}.safetensors", evaluation, results)
+    if not changes:
+        values = opened.path / "per_image.safetensors"
+        path = _write(opened.path / "results.json", values, evaluation, results)
+    _print(opened, results, path)
+
+
+def _changes(split: Split, checkpoint: Checkpoint, weights: WeightKind) -> list[str]:
+    """What differs from the evaluation that is the run's result."""
+    chosen = {split: "test", checkpoint: "best", weights: "ema"}
+    return [name for name, usual in chosen.items() if name != usual]
+
+
+def _first(x: Tensor, count: int, split: Split) -> Tensor:
+    if count > len(x):
+        raise InputError(f"The {split} split has {len(x)} images; lower --num-images {count}.")
+    return x[: max(count, 0)]
+
+
+def _write(path: Path, values_path: Path, evaluation: Evaluation, results: dict[str, Any]) -> Path:
+    """Values of single images first, so that results are never without them."""
+    save_tensors(values_path, evaluation.per_image, results)
+    write_atomically(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """What the training contributes to the results."""
+    last = (run.metrics() or [{}])[-1]
+    return {
+        "model": run.config.model.kind,
+        "dataset": dataset.name,
+        "binarization": dataset.binarization,
+        "draw_seed": dataset.draw_seed,
+        "training_seconds": last.get("seconds"),
+        "epochs": last.get("epoch"),
+        "images_per_second": last.get("images_per_second"),
+    }
+
+
+def _print(run: Run, results: dict[str, Any], path: Path) -> None:
+    title = (
+        f"{run.name}: {results['model']}, {results['num_images']:,} {results['split']} images of "
+        f"{results['dataset']}, {results['binarization']} binarization, {results['checkpoint']} "
+        f"{results['weights']} weights, seed {results['seed']}"
+    )
+    console = Console()
+    console.print(results_table(results, title))
+    if len(results["group_names"]) <= MANY_GROUPS or "elbo_per_step" in results:
+        console.print(groups_table(results))
+    else:
+        active, units = sum(results["active_units"]), sum(results["latent_units"])
+        console.print(f"{active:,} of {units:,} latent units are active")
+    console.print(f"written to {path}", highlight=False, soft_wrap=True)

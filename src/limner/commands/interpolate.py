@@ -1,0 +1,103 @@
+"""`limner interpolate`: a walk between two images or two draws from the prior."""
+
+import io
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from limner.data import Split, frozen
+from limner.errors import InputError
+from limner.evaluation.interpolation import (
+    Walk,
+    decode_noise,
+    noise_of_images,
+    noise_of_prior,
+    walk,
+)
+from limner.models import LatentVariableModel
+from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.storage import write_atomically
+
+WALKS: tuple[Walk, ...] = ("line", "sphere")
+MARGIN = 2
+"""Pixels between images."""
+
+
+def interpolate(
+    run: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    images: tuple[int, int] | None = None,
+    frames: int = 10,
+    walks: Literal["line", "sphere", "both"] = "both",
+    out: Path | None = None,
+    split: Split = "test",
+    seed: int = 0,
+    checkpoint: Checkpoint = "best",
+    weights: WeightKind = "ema",
+) -> None:
+    """Walk between two images or two draws from the prior, through all latent groups at once.
+
+    Writes a PNG with one row of mean images for the walk on the line and one for that on the
+    sphere. Between images the first and last picture of a row are the images themselves.
+
+    Args:
+        run: a run folder
+        images: numbers of two images of the split, from 0; two draws from the prior if not given
+        frames: points of a walk, both ends among them
+        walks: on the line, on the sphere, or both
+        out: the file; RUN/figures/interpolation.png if not given
+        split: where the images are from
+        seed: of the draws from the prior
+        checkpoint: best by the validation bound, or last
+        weights: averaged over training steps (ema), or raw
+    """
+    opened = Run.open(run)
+    if frames < 2:
+        raise InputError(f"A walk has at least its two ends; got --frames {frames}.")
+    path = out or opened.path / "figures" / "interpolation.png"
+    if path.suffix != ".png":
+        raise InputError(f"The walk is written as .png; name it so in place of {path}.")
+    model = opened.model(checkpoint, weights)
+    if images is None:
+        shown, noise = None, noise_of_prior(model, 2, torch.Generator().manual_seed(seed))
+    else:
+        x = frozen(opened.dataset(), split, opened.config.model.observation)
+        if not all(0 <= index < len(x) for index in images):
+            raise InputError(f"The {split} split has images 0 to {len(x) - 1}; got {images}.")
+        shown = x[list(images)]
+        noise = noise_of_images(model, shown)
+    rows = [
+        _row(model, noise, shown, frames, chosen) for chosen in WALKS if walks in (chosen, "both")
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, _png(torch.stack(rows)))
+    Console().print(f"written to {path}", highlight=False, soft_wrap=True)
+
+
+def _row(
+    model: LatentVariableModel, noise: Tensor, shown: Tensor | None, frames: int, chosen: Walk
+) -> Tensor:
+    """Mean images of one walk [frames, C, H, W], between the two images that are `shown`."""
+    drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen))
+    return drawn if shown is None else torch.cat([shown[:1], drawn, shown[1:]])
+
+
+def _png(images: Tensor) -> bytes:
+    """Images [rows, columns, C, H, W] in [0, 1] as a PNG, small ones enlarged."""
+    margins = (0, MARGIN, 0, MARGIN)
+    padded = torch.nn.functional.pad(images, margins, value=1.0)
+    page = padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-MARGIN, :-MARGIN]
+    levels = (255 * page.clamp(0, 1)).round().to(torch.uint8)
+    channels = levels.shape[-1]
+    picture = Image.fromarray((levels[..., 0] if channels == 1 else levels[..., :3]).numpy())
+    scale = max(1, 64 // images.shape[-2])
+    picture = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

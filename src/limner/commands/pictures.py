@@ -1,0 +1,60 @@
+"""What the commands that make pictures share: checks, the place of their files, progress."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from limner.errors import InputError
+from limner.figures.maps import Projection
+from limner.figures.style import output_folder
+from limner.figures.subject import Subject
+from limner.training.runs import Checkpoint, Run, WeightKind
+
+T = TypeVar("T")
+
+
+def require_positive(**flags: float | int | None) -> None:
+    """Raise `InputError` for a flag that is given and not above zero."""
+    for name, value in flags.items():
+        if value is not None and value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be above zero; got {value}.")
+
+
+def opened(
+    run: str,
+    checkpoint: Checkpoint = "best",
+    weights: WeightKind = "ema",
+    seed: int = 0,
+    max_images: int | None = None,
+    projection: Projection = "pca",
+) -> tuple[Run, Subject]:
+    """A run with its model, images and metrics, for figures."""
+    if seed < 0:
+        raise InputError(f"--seed must not be negative; got {seed}.")
+    found = Run.open(run)
+    model = found.model(checkpoint, weights)
+    subject = Subject(model, found.dataset(), found.metrics(), seed, max_images, projection)
+    return found, subject
+
+
+def place(run: Run, out: Path | None) -> Path:
+    """The folder `out`, else the run's own figures/, made where it is missing."""
+    return output_folder(run.path / "figures" if out is None else out)
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+    """`items` under a progress bar, which is seen on a terminal only."""
+    console = Console(stderr=True)
+    return track(
+        items, description, total=total, console=console, transient=True,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+
+
+def tell(paths: Sequence[Path]) -> None:
+    """Print where files were written, one a line."""
+    for path in paths:
+        print(path)

@@ -1,0 +1,142 @@
+"""`limner probe`: how well representations predict labels, beside raw pixels and PCA."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from limner.data import Dataset, Split, frozen
+from limner.errors import InputError
+from limner.evaluation.device import Device, pick_device
+from limner.evaluation.probes import (
+    Accuracy,
+    Labelled,
+    Probe,
+    principal_components,
+    probe_representation,
+)
+from limner.evaluation.progress import Report, progress_bar
+from limner.evaluation.representations import check_groups, encode_images
+from limner.models import LatentVariableModel
+from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.storage import write_atomically
+
+
+def probe(
+    run: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    groups: tuple[int, ...] = (),
+    features: bool = False,
+    num_train: int = 10_000,
+    num_test: int | None = None,
+    checkpoint: Checkpoint = "best",
+    weights: WeightKind = "ema",
+    device: Device = "auto",
+) -> None:
+    """Label images from their posterior means, with a linear classifier and nearest neighbours.
+
+    Beside them the same from raw pixels (as the model sees them) and from as many principal
+    components of the pixels. Prints accuracies with 95 % intervals and writes RUN/probe.json.
+
+    Args:
+        run: a run folder
+        groups: numbers of the latent groups to use, from 1; all if not given
+        features: the decoder's final state in place of latent groups
+        num_train: the first so many training images
+        num_test: the first so many test images; all if not given
+        checkpoint: best by the validation bound, or last
+        weights: averaged over training steps (ema), or raw
+        device: where to compute
+    """
+    opened = Run.open(run)
+    model = opened.model(checkpoint, weights).to(pick_device(device))
+    check_groups(model, groups, features)
+    dataset = opened.dataset()
+    train = _pixels(dataset, "train", num_train, opened.config.model.observation)
+    test = _pixels(dataset, "test", num_test, opened.config.model.observation)
+    with progress_bar(f"encoding {opened.name}", len(train.labels) + len(test.labels)) as report:
+        encoded = _encoded(model, train, test, groups, features, report)
+    probes = dict(_probes(train, test, encoded))
+    document = {
+        "dataset": dataset.name,
+        "num_train": len(train.labels),
+        "num_test": len(test.labels),
+        "groups": list(groups) or "all",
+        "features": features,
+        "probes": {name: _plain(found) for name, found in probes.items()},
+    }
+    write_atomically(opened.path / "probe.json", json.dumps(document, indent=2) + "\n")
+    title = (
+        f"{opened.name}: labels of {len(test.labels):,} test images of {dataset.name}, learned "
+        f"from {len(train.labels):,}"
+    )
+    Console().print(_table(probes, title))
+
+
+def _pixels(dataset: Dataset, split: Split, count: int | None, observation: str) -> Labelled:
+    """The first `count` images of a split as vectors of pixels, with labels."""
+    labels = dataset.split(split).labels
+    if labels is None:
+        raise InputError(f"{dataset.name} has no labels; a probe needs a dataset that has.")
+    if count is not None and count < 1:
+        raise InputError(f"A probe needs at least one {split} image; got {count}.")
+    x = frozen(dataset, split, observation)[:count]
+    return Labelled(x.flatten(1).numpy(), labels[:count].numpy())
+
+
+def _encoded(
+    model: LatentVariableModel,
+    train: Labelled,
+    test: Labelled,
+    groups: tuple[int, ...],
+    features: bool,
+    report: Report,
+) -> tuple[Labelled, Labelled]:
+    import torch
+
+    done = 0
+    parts = []
+    for part in (train, test):
+        x = torch.from_numpy(part.vectors).unflatten(1, model.image_shape)
+        offset = done
+        means = encode_images(
+            model, x, groups, features, lambda n, s, offset=offset: report(offset + n, s)
+        )
+        parts.append(part._replace(vectors=means.numpy()))
+        done += len(x)
+    return parts[0], parts[1]
+
+
+def _probes(
+    train: Labelled, test: Labelled, encoded: tuple[Labelled, Labelled]
+) -> Iterator[tuple[str, Probe]]:
+    yield "posterior means", probe_representation(*encoded)
+    dims = encoded[0].vectors.shape[1]
+    yield "PCA of pixels", probe_representation(*principal_components(train, test, dims))
+    yield "raw pixels", probe_representation(train, test)
+
+
+def _plain(found: Probe) -> dict[str, object]:
+    return {
+        "dims": found.dims,
+        "linear": found.linear._asdict(),
+        "neighbours": found.neighbours._asdict(),
+    }
+
+
+def _table(probes: dict[str, Probe], title: str) -> Table:
+    table = Table("accuracy, %, and 95 % interval", title=title, title_justify="left")
+    for heading in ("dims", "linear classifier", "nearest neighbours"):
+        table.add_column(heading, justify="right")
+    for name, found in probes.items():
+        table.add_row(name, str(found.dims), _shown(found.linear), _shown(found.neighbours))
+    return table
+
+
+def _shown(accuracy: Accuracy) -> str:
+    value, low, high = (100 * share for share in accuracy)
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"

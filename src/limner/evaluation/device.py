@@ -1,0 +1,21 @@
+"""Where an evaluation computes."""
+
+from typing import Literal
+
+import torch
+
+from limner.errors import InputError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def pick_device(name: Device) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one.
+
+    Raises:
+        InputError: CUDA is asked for and absent.
+    """
+    present = torch.cuda.is_available()
+    if name == "cuda" and not present:
+        raise InputError("There is no CUDA device here; pass --device cpu or auto.")
+    return torch.device("cuda" if present and name != "cpu" else "cpu")

@@ -1,0 +1,239 @@
+"""What `evaluate_model` measures, that nothing but its settings decides it, and results.json."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from limner import DRAWConfig, InputError, VAEConfig, elbo
+from limner.evaluation import evaluate_model, likelihood, results_of, set_num_steps, summary, units
+from limner.models import build
+from limner.objectives import importance_weighted_bound
+from linear_gaussian import LinearGaussian, TwoGroups
+
+
+@pytest.fixture
+def model():
+    model = TwoGroups().eval()
+    with torch.no_grad():
+        model.shifts.add_(0.3)
+    return model
+
+
+def images(n=12, *shape):
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(n, *(shape or (1, 1, 1)), generator=generator, dtype=torch.float64)
+
+
+def draw(**options):
+    torch.manual_seed(0)
+    config = DRAWConfig(**{"num_steps": 4, "hidden_dim": 6, "latent_dim": 3} | options)
+    return build(config, (1, 3, 4)).double().eval()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(likelihood, "BLOCK", 5)
+
+
+def assert_same(a, b, atol=0.0):
+    assert a.per_image.keys() == b.per_image.keys()
+    for name, values in a.per_image.items():
+        assert_close(b.per_image[name], values, rtol=0, atol=atol, msg=name)
+    assert a.active_units == b.active_units
+
+
+def test_values_of_single_images_are_those_of_the_model(small_blocks):
+    exact = TwoGroups().eval()
+    found = evaluate_model(exact, images(), num_samples=3)
+    assert_close(found.per_image["iw_bound"], exact.log_evidence(images()))
+    values = found.per_image
+    assert_close(values["elbo"], values["log_likelihood"] - values["kl"].sum(1))
+    assert values["kl"].shape == (12, 2)
+
+
+def test_elbo_bound_and_units_have_noise_of_their_own_in_every_block(model, small_blocks):
+    x = images(1).expand(10, -1, -1, -1)
+    values = evaluate_model(model, x, num_samples=1).per_image
+    for name in ("elbo", "iw_bound"):
+        assert values[name].unique().numel() == 10, "no noise is used twice"
+    other = evaluate_model(model, x, num_samples=1, seed=1).per_image
+    assert not (other["elbo"] == values["elbo"]).any()
+
+
+def test_memory_does_not_change_an_evaluation(model, monkeypatch):
+    whole = evaluate_model(model, images(), num_samples=20)
+    for module in ("limner.objectives", "limner.evaluation.units"):
+        monkeypatch.setattr(f"{module}.rows_that_fit", lambda model, trace=False: 30)
+    assert_same(whole, evaluate_model(model, images(), num_samples=20), atol=1e-12)
+
+
+class Interrupted(Exception):
+    """Stands for Ctrl-C."""
+
+
+def interrupt_after(blocks):
+    def report(done, figures):
+        if done >= 5 * blocks:
+            raise Interrupted
+
+    return report
+
+
+def test_a_resumed_evaluation_equals_an_uninterrupted_one(model, small_blocks, tmp_path):
+    done = []
+    settings = {"num_samples": 7, "seed": 3, "partial_folder": tmp_path}
+    with pytest.raises(Interrupted):
+        evaluate_model(model, images(), **settings, report=interrupt_after(2))
+    assert len(list(tmp_path.glob("partial-*"))) == 1
+    resumed = evaluate_model(model, images(), **settings, report=lambda n, _: done.append(n))
+    assert done == [12], "only what was left is computed"
+    assert_same(resumed, evaluate_model(model, images(), num_samples=7, seed=3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_partial_evaluation_serves_only_its_own_model_images_and_settings(
+    model, small_blocks, tmp_path
+):
+    settings = {"num_samples": 2, "partial_folder": tmp_path}
+    with pytest.raises(Interrupted):
+        evaluate_model(model, images(), **settings, report=interrupt_after(1))
+    for change in ("seed", "images", "model", "damage"):
+        done = []
+        x = images() + (change == "images")
+        with torch.no_grad():
+            model.a.add_(change == "model")
+        if change == "damage":
+            model.a.data.sub_(1)
+            next(tmp_path.iterdir()).write_bytes(b"no tensors")
+        evaluate_model(
+            model,
+            x,
+            **settings,
+            seed=int(change == "seed"),
+            report=lambda n, _, done=done: done.append(n),
+        )
+        assert done == [5, 10, 12], change
+
+
+def test_units_are_active_where_their_posterior_mean_varies_by_more_than_a_hundredth():
+    """The posterior mean is slope * x, whose variance over images is made just more or less."""
+    model = LinearGaussian(scales=(1.0, 1.0, 1.0, 1.0)).eval()
+    x = images(1000, 1, 1, 4)
+    x = (x - x.mean(0)) / x.std(0)
+    std = torch.tensor([1.0, 0.0105, 0.0095, 1e-4], dtype=torch.float64).sqrt()
+    found = evaluate_model(model, x * std / model.slope, num_samples=1)
+    assert found.active_units == [2]
+    assert found.latent_units == [4]
+
+
+def test_groups_above_are_sampled_and_their_draws_averaged(model, monkeypatch):
+    """z_1's mean depends on the draw of z_2: for one image it varies, ten times less in a mean."""
+    x = torch.full((1000, 1, 1, 1), 0.7, dtype=torch.float64)
+
+    def variance(num_draws):
+        monkeypatch.setattr(units, "NUM_DRAWS", num_draws)
+        z_1, z_2 = units.posterior_means(model, x, torch.Generator().manual_seed(0))
+        assert_close(z_2, z_2[:1].expand(1000, -1))
+        return z_1.var()
+
+    one, ten = variance(1), variance(10)
+    assert one > 0.01
+    assert_close(ten / one, torch.tensor(0.1, dtype=torch.float64), rtol=0, atol=0.03)
+
+
+def test_the_bound_per_step_is_that_of_a_shorter_draw():
+    model, x = draw(attention="filterbank"), images(6, 1, 3, 4).sigmoid().round()
+    trace = model.infer(x, torch.Generator().manual_seed(0), trace=True)
+    steps = likelihood.elbo_per_step(model, x, trace)
+    assert steps.shape == (6, 4)
+    for t in range(1, 5):
+        shorter = set_num_steps(draw(attention="filterbank"), t)
+        zs = [latent.z for latent in trace.latents[:t]]
+        assert_close(steps[:, t - 1], elbo(shorter.infer(x, latents=zs)))
+
+
+def test_per_step_values_end_with_the_elbo():
+    x = images(6, 1, 3, 4).sigmoid().round()
+    values = evaluate_model(draw(), x, num_samples=1, per_step=True).per_image
+    assert_close(values["elbo_per_step"][:, -1], values["elbo"])
+
+
+def test_num_steps_is_a_dial():
+    x = images(6, 1, 3, 4).sigmoid().round()
+    assert evaluate_model(set_num_steps(draw(), 7), x, 1).per_image["kl"].shape == (6, 7)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda model: evaluate_model(model, images(1)), "at least two images"),
+        (lambda model: evaluate_model(model, images(), 0), "at least one sample"),
+        (lambda model: evaluate_model(model, images(), per_step=True), "leave out --per-step"),
+        (lambda model: set_num_steps(model, 3), "leave out --num-steps"),
+        (lambda model: set_num_steps(draw(), 0), "at least one step"),
+        (lambda model: evaluate_model(model, images() * math.nan), "image 0 is not finite"),
+    ],
+)
+def test_refusals(model, call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call(model)
+
+
+def test_training_mode_is_refused(model):
+    with pytest.raises(RuntimeError, match=r"model\.eval"):
+        evaluate_model(model.train(), images())
+
+
+def test_summary_is_the_mean_and_its_standard_error():
+    found = summary(torch.tensor([1.0, 2.0, 6.0]))
+    assert found == {"mean": 3.0, "stderr": pytest.approx(math.sqrt(7 / 3))}
+
+
+@pytest.mark.parametrize(
+    ("observation", "bits_gained"), [("bernoulli", 0), ("gaussian", 8), ("discretized_logistic", 0)]
+)
+def test_results_say_what_was_measured_and_on_what(observation, bits_gained):
+    config = VAEConfig(hidden_dims=(4,), latent_dim=3, observation=observation)
+    model = build(config, (3, 2, 2)).eval()
+    x = torch.rand(7, 3, 2, 2, generator=torch.Generator().manual_seed(0)).round()
+    found = evaluate_model(model, x, num_samples=4, seed=2)
+    results = json.loads(json.dumps(results_of(found, {"split": "test"}), allow_nan=False))
+    assert results["elbo"] == summary(found.per_image["elbo"])
+    assert results["iw_bound"] == summary(found.per_image["iw_bound"]) | {"num_samples": 4}
+    nats = results["reconstruction"]["mean"] - results["kl"]["mean"]
+    assert results["elbo"]["mean"] == pytest.approx(nats)
+    assert sum(results["kl_per_group"]) == pytest.approx(results["kl"]["mean"])
+    for name in ("elbo", "iw_bound"):
+        bits = results["bits_per_dim"][name]
+        assert bits["mean"] == pytest.approx(
+            bits_gained - results[name]["mean"] / (12 * math.log(2))
+        )
+        assert bits["stderr"] == pytest.approx(results[name]["stderr"] / (12 * math.log(2)))
+    assert results["latent_units"] == [3]
+    assert (results["split"], results["num_images"], results["seed"]) == ("test", 7, 2)
+    assert results["parameters"] == model.num_parameters
+    assert results["versions"].keys() == {"limner", "torch", "python"}
+
+
+def test_the_frozen_noise_of_a_seed_has_not_changed(model):
+    """Numbers that were published can be had again: the bound of today's seed 0."""
+    values = evaluate_model(model, images(), num_samples=5).per_image
+    assert_close(
+        torch.stack([values["elbo"].mean(), values["iw_bound"].mean()]),
+        torch.tensor(FROZEN, dtype=torch.float64),
+        rtol=0,
+        atol=1e-6,
+    )
+
+
+FROZEN = [0.0, 0.0]
+
+
+def test_a_bound_of_many_samples_is_above_the_elbo(model):
+    found = evaluate_model(model, images(100), num_samples=50)
+    assert found.per_image["iw_bound"].mean() > found.per_image["elbo"].mean()
+    direct = importance_weighted_bound(model, images(100), 50)
+    assert_close(found.per_image["iw_bound"].mean(), direct.mean(), rtol=0, atol=0.1)

@@ -1,0 +1,253 @@
+"""Figures, and the stand-in for a trained run that tests of figures, report and commands share."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limner.config import RunConfig
+from limner.data.dataset import Dataset, Images
+from limner.figures import attention, curves, gallery, grids, maps, style
+from limner.figures.groups import ancestral, completed_by_means, from_the_top, posterior_means
+from limner.figures.neighbours import nearest
+from limner.figures.subject import Subject
+from limner.figures.tiles import beside, magnify, tile, to_rgb
+from limner.layers.attention import Window, Windows
+from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
+
+CONFIGS = {
+    "vae": VAEConfig(hidden_dims=(8,), latent_dim=3),
+    "ladder": LadderVAEConfig(hidden_dims=(8, 6, 4), latent_dims=(4, 3, 2)),
+    "draw": DRAWConfig(num_steps=3, hidden_dim=6, latent_dim=3),
+    "attention": DRAWConfig(
+        num_steps=4, attention="filterbank", read_size=2, write_size=3, hidden_dim=6, latent_dim=3
+    ),
+}
+COLOUR = DRAWConfig(
+    num_steps=3, attention="filterbank", read_size=1, write_size=1, hidden_dim=5, latent_dim=2,
+    observation="discretized_logistic",
+)  # fmt: skip
+
+
+def dataset(shape=(1, 7, 9), binarization="dynamic", count=14, name="mnist-5k"):
+    random = torch.Generator().manual_seed(1)
+
+    def images(n):
+        levels = torch.randint(256, (n, *shape), generator=random).to(torch.uint8)
+        return Images(levels, torch.arange(n) % 3)
+
+    return Dataset(name, binarization, 0, shape, images(2 * count), images(count), images(count))
+
+
+def metrics(groups, epochs=5):
+    def parts(epoch, shift):
+        kl = [1.0 + 0.1 * epoch + 0.2 * group for group in range(groups)]
+        reconstruction = -100.0 / epoch - shift
+        bound = reconstruction - sum(kl)
+        return {
+            "elbo": bound, "reconstruction": reconstruction, "kl": sum(kl), "kl_per_group": kl,
+        }  # fmt: skip
+
+    return [
+        {"epoch": epoch, "step": epoch, "seconds": 3.0 * epoch, "learning_rate": 1e-3, "beta": 1.0,
+         "images_per_second": 100.0, "skipped_steps": 0,
+         "train": parts(epoch, 0), "validation": parts(epoch, 1)}
+        for epoch in range(1, epochs + 1)
+    ]  # fmt: skip
+
+
+class StandIn:
+    """What figures, report and commands need of `limner.training.runs.Run`."""
+
+    def __init__(self, kind="attention", name=None, path=None, images=None, evaluated=True):
+        self.name = name or kind
+        self.path = path or Path("runs") / self.name
+        self.images = images or dataset()
+        config = COLOUR if kind == "colour" else CONFIGS[kind]
+        self.config = RunConfig(model=config, epochs=5)
+        self.evaluated = evaluated
+        torch.manual_seed(0)
+        self._model = build(config, self.images.image_shape).eval()
+
+    def model(self, checkpoint="best", weights="ema"):
+        return self._model
+
+    def dataset(self):
+        return self.images
+
+    def metrics(self):
+        return metrics(self._model.num_groups)
+
+    def results(self):
+        if not self.evaluated:
+            return None
+        bound = self.metrics()[-1]["validation"]["elbo"]
+        stat = {"mean": bound, "stderr": 0.5}
+        return {
+            "elbo": stat, "reconstruction": stat, "kl": {"mean": 9.0, "stderr": 0.1},
+            "iw_bound": {"mean": bound + 2, "stderr": 0.5, "num_samples": 50},
+            "bits_per_dim": 0.25, "kl_per_group": [9.0], "active_units": [2], "dataset": "mnist-5k",
+            "split": "test", "binarization": "dynamic", "num_images": 14, "seed": 0,
+            "parameters": self._model.num_parameters, "training_seconds": 75.0,
+            "images_per_second": 1234.0, "epochs": 5, "versions": {"torch": "2.13.0"},
+            "label": self.name,
+        }  # fmt: skip
+
+    def subject(self, **changes):
+        return Subject(self._model, self.images, self.metrics(), **changes)
+
+
+@pytest.mark.parametrize("kind", [*CONFIGS, "colour"])
+def test_every_picture_of_every_model_is_made_and_saved(kind, tmp_path):
+    images = dataset((3, 6, 8), "none") if kind == "colour" else None
+    subject = StandIn(kind, images=images).subject()
+    made = list(gallery.pictures(subject))
+    names = [picture.name for picture in made]
+    assert len(set(names)) == len(names) <= gallery.COUNT
+    assert ("where-it-looks" in names) == (kind in ("attention", "colour"))
+    assert ("resampled-layers" in names) == (kind == "ladder")
+    assert ("kl-per-group" in names) == (kind != "vae")
+    for picture in made:
+        assert picture.title
+        assert picture.alt
+        (png,) = style.save(picture.figure, tmp_path, picture.name, ["png"])
+        assert np.asarray(Image.open(png).convert("L")).std() > 0
+
+
+def test_figures_are_saved_in_every_format_and_leave_settings_alone(tmp_path):
+    before = dict(mpl.rcParams)
+    made = curves.training_curves(metrics(2))
+    paths = style.save(made, tmp_path, "curves", ["svg", "pdf", "png"])
+    assert [path.suffix for path in paths] == [".svg", ".pdf", ".png"]
+    assert paths[1].read_bytes().startswith(b"%PDF")
+    assert dict(mpl.rcParams) == before
+    again = style.save(curves.training_curves(metrics(2)), tmp_path, "again", ["svg"])
+    assert again[0].read_bytes() == paths[0].read_bytes()
+
+
+def test_themed_svg_follows_the_reader_and_parses():
+    svg = style.themed_svg(curves.training_curves(metrics(2)))
+    ElementTree.fromstring(svg)
+    assert "prefers-color-scheme:dark" in svg
+    assert "var(--ink)" in svg
+    body = svg.split("</style>", 1)[1]
+    assert style.INK not in body
+
+
+def test_curves_show_costs_and_their_parts_apart():
+    entries = metrics(2)
+    panels = curves.training_curves(entries).axes
+    bound, reconstruction, kl = (panel.get_lines()[0].get_ydata() for panel in panels)
+    np.testing.assert_allclose(bound, np.asarray(reconstruction) + np.asarray(kl))
+    assert bound[-1] == -entries[-1]["validation"]["elbo"]
+
+
+def test_one_epoch_is_enough_for_curves():
+    curves.training_curves(metrics(1, epochs=1))
+    curves.kl_heat_map(metrics(3, epochs=1), ["a", "b", "c"])
+    curves.compared_curves({"a": metrics(1, epochs=1), "b": metrics(1)})
+
+
+def test_heat_map_holds_the_kl_of_each_group():
+    entries = metrics(3)
+    (image,) = curves.kl_heat_map(entries, ["a", "b", "c"]).axes[0].get_images()
+    wanted = np.transpose([entry["validation"]["kl_per_group"] for entry in entries])
+    np.testing.assert_allclose(image.get_array(), wanted)
+
+
+def test_tiles_lie_where_they_should():
+    images = np.arange(5)[:, None, None, None] * np.ones((1, 2, 3, 3)) * 50
+    grid = tile(images.astype(np.uint8), columns=3, gap=1)
+    assert grid.shape == (5, 11, 4)
+    assert (grid[3:5, 4:7, :3] == 200).all()
+    assert (grid[..., 3] == 0).sum() == 5 * 11 - 5 * 6
+    magnified = magnify(images.astype(np.uint8), 4)
+    assert (magnified[2, 3, 7] == images[2, 0, 1]).all()
+    assert beside([magnified, magnified], gap=2).shape == (5, 8, 26, 3)
+
+
+def test_colours_become_rgb_and_values_outside_are_clipped():
+    assert to_rgb(torch.tensor([[[[0.5, 2.0, -1.0]]]])).tolist() == [
+        [[[128] * 3, [255] * 3, [0] * 3]]
+    ]
+    colour = to_rgb(torch.rand(2, 5, 3, 4, 6))
+    assert colour.shape == (2, 5, 4, 6, 3)
+
+
+def test_nearest_neighbours_are_those_of_a_plain_search(generator):
+    training = torch.randint(256, (40, 1, 3, 4), generator=generator).to(torch.uint8)
+    images = torch.rand(9, 1, 3, 4, generator=generator)
+    found = nearest(images, training, chunk=7)
+    plain = torch.cdist(images.flatten(1).double(), training.flatten(1).double() / 255)
+    assert torch.equal(found.rows, plain.argmin(1))
+    torch.testing.assert_close(found.distances, plain.min(1).values)
+    assert nearest(training[3:4] / 255, training).rows.tolist() == [3]
+
+
+def test_density_counts_centres_in_the_pixels_that_cover_them():
+    centers = np.array([[1.0, 1.0], [1.49, 1.0], [3.5, 2.0], [99.0, -5.0]])
+    density = attention.center_density(centers, (2, 4))
+    wanted = np.array([[2, 0, 0, 1], [0, 0, 0, 1]]) / 4
+    np.testing.assert_allclose(density, wanted)
+
+
+def test_window_sizes_are_medians_in_pixels():
+    stride = torch.tensor([[1.0, 2.0, 9.0], [4.0, 4.0, 4.0]])
+    window = Window(torch.zeros(2, 3, 2), stride, stride / 2, stride)
+    made = attention.window_sizes(Windows(window, window), read_size=3, write_size=1)
+    reading, writing = (line.get_ydata() for line in made.axes[0].get_lines())
+    assert list(reading) == [4, 8]
+    assert list(writing) == [0, 0]
+
+
+def test_principal_components_keep_the_directions_of_largest_variance():
+    random = np.random.RandomState(0)
+    features = random.normal(size=(200, 4)) * [1, 5, 0.1, 3]
+    mapped = maps.project(features)
+    centered = features - features.mean(0)
+    for component, axis in zip(mapped.points.T, (1, 3), strict=True):
+        assert abs(np.corrcoef(component, centered[:, axis])[0, 1]) > 0.99
+    assert maps.project(np.ones((4, 1))).points.shape == (4, 2)
+
+
+@pytest.mark.parametrize("names", [None, ["shirt", "shoe", "bag"]])
+def test_maps_name_classes_by_letter_or_in_a_legend(names):
+    labels = np.arange(9) % 3
+    mapped = maps.Map(np.random.RandomState(0).normal(size=(9, 2)), ("a", "b"))
+    (axes,) = maps.representation_map(mapped, labels, names).axes
+    assert (axes.get_legend() is not None) == (names is not None)
+
+
+def test_rows_of_different_lengths_are_refused():
+    with pytest.raises(AssertionError):
+        grids.labelled_rows(
+            [("a", np.zeros((2, 3, 3, 3), np.uint8)), ("b", np.zeros((3, 3, 3, 3), np.uint8))]
+        )
+
+
+def test_held_layers_stay_and_means_follow_from_those_above(generator):
+    subject = StandIn("ladder").subject()
+    model, x = subject.model, subject.x[:2]
+    with torch.no_grad():
+        held = posterior_means(model, x)
+        everything = from_the_top(model, held, keep=3)
+        torch.testing.assert_close(everything, model.generate(2, latents=held).images)
+        completed = completed_by_means(model, held, keep=1)
+        assert torch.equal(completed[2], held[2])
+        prior_means = model.infer(x, trace=True, latents=completed).latents
+        for group in (0, 1):
+            torch.testing.assert_close(completed[group], prior_means[group].p.loc)
+        drawn = ancestral(model, held, generator)
+        assert not torch.equal(drawn[2], held[2])
+        assert [z.shape for z in drawn] == [z.shape for z in held]
+
+
+def test_statistics_are_taken_over_all_test_images_or_as_many_as_asked():
+    run = StandIn("attention")
+    assert run.subject().means.shape == (14, 4 * 3)
+    assert run.subject().windows.write.center.shape == (4, 14, 2)
+    assert run.subject(max_images=5).windows.read.sigma.shape == (4, 5)

@@ -1,0 +1,157 @@
+"""Windows are drawn where the model's own centre, stride and sigma put them, to the pixel."""
+
+import numpy as np
+import pytest
+import torch
+
+from limner.figures import scenes
+from limner.figures.style import READ_RGB, WRITE_RGB
+from limner.figures.windows import (
+    Rectangle,
+    coverage,
+    draw_windows,
+    line_width,
+    outline,
+    rectangle,
+)
+from limner.layers.attention import Window
+from limner.models import build
+from test_figures import COLOUR, CONFIGS
+
+
+def window(x, y, stride, sigma=1.0):
+    return Window(
+        torch.tensor([[[x, y]]]),
+        torch.tensor([[stride]]),
+        torch.tensor([[sigma]]),
+        torch.ones(1, 1),
+    )
+
+
+def sampled_outline(edges, shape, factor, fine=40):
+    """Opacity by counting sample points, with no separable areas."""
+    height, width = shape
+    y = 0.5 + (np.arange(height * factor * fine) + 0.5) / (factor * fine)
+    x = 0.5 + (np.arange(width * factor * fine) + 0.5) / (factor * fine)
+    half = max(edges.line, 1 / factor) / 2
+    x, y = x[None], y[:, None]
+    inside_x, inside_y = (x - edges.left + half) > 0, (y - edges.top + half) > 0
+    outer = inside_x & inside_y & (x < edges.right + half) & (y < edges.bottom + half)
+    hole = (x > edges.left + half) & (x < edges.right - half)
+    hole = hole & (y > edges.top + half) & (y < edges.bottom - half)
+    points = (outer & ~hole).reshape(height * factor, fine, width * factor, fine)
+    return points.mean((1, 3))
+
+
+def test_the_rectangle_spans_the_first_to_the_last_filter_mean():
+    edges = rectangle(window(5.0, 4.0, 1.5), size=4)
+    means = 5.0 + (np.arange(1, 5) - 4 / 2 - 0.5) * 1.5
+    assert (edges.left.item(), edges.right.item()) == (means[0], means[-1])
+    assert (edges.top.item(), edges.bottom.item()) == (4 - 2.25, 4 + 2.25)
+
+
+def test_lines_widen_with_sigma_up_to_a_limit():
+    widths = line_width(np.array([0.0, 1.0, 3.0, 100.0]))
+    assert (np.diff(widths) > 0).all()
+    assert widths[-1] == 2.0
+
+
+def test_pixels_are_numbered_from_one_and_cover_half_a_pixel_to_either_side():
+    assert coverage(2.5, 3.5, length=4, factor=1).tolist() == [0, 0, 1, 0]
+    assert coverage(2.0, 3.0, length=4, factor=2).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert coverage(-9.0, 0.75, length=2, factor=2).tolist() == [0.5, 0, 0, 0]
+
+
+def test_a_window_on_whole_pixels_fills_exactly_its_pixels():
+    edges = Rectangle(*map(np.asarray, (2.0, 5.0, 3.0, 4.0, 1.0)))
+    opacity = outline(edges, (6, 7), factor=1)
+    wanted = np.zeros((6, 7))
+    wanted[2:4, 1:5] = 1
+    np.testing.assert_array_equal(opacity, wanted)
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        (2.3, 5.9, 1.7, 4.2, 0.6),
+        (-3.0, 4.0, 2.0, 99.0, 1.1),
+        (3.2, 3.2, 2.6, 2.6, 0.8),
+        (2.0, 2.5, 1.0, 5.0, 1.0),
+        (2.1, 4.4, 2.2, 3.9, 0.0),
+    ],
+)
+def test_opacity_is_the_area_that_the_line_covers(edges):
+    edges = Rectangle(*map(np.asarray, edges))
+    expected = sampled_outline(edges, (6, 7), factor=3)
+    np.testing.assert_allclose(outline(edges, (6, 7), factor=3), expected, atol=0.03)
+
+
+def test_one_filter_makes_a_square_around_its_mean():
+    black = np.zeros((1, 1, 8, 9, 3), np.uint8)
+    drawn = draw_windows(black, window(4.0, 6.0, 5.0, sigma=2.8), 1, (255, 255, 255), factor=10)
+    opacity = drawn[0, 0, ..., 0] / 255
+    rows, columns = np.nonzero(opacity)
+    center = ((columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2)
+    assert center == ((4.0 - 0.5) * 10, (6.0 - 0.5) * 10)
+    assert opacity.sum() == pytest.approx(100 * line_width(np.array([2.8])).item() ** 2, rel=0.01)
+
+
+def test_a_window_beyond_the_image_leaves_it_as_it_is():
+    images = np.full((1, 1, 4, 4, 3), 9, np.uint8)
+    drawn = draw_windows(images, window(40.0, 2.0, 1.0), 3, (255, 0, 0), factor=2)
+    assert (drawn == 9).all()
+
+
+def found_edges(coloured, plain, factor):
+    """Left, right, top, bottom of a rectangle as drawn, in pixels numbered from 1.
+
+    Outer borders lie half a line beyond the edges; the line's width comes from its area.
+    """
+    opacity = np.abs(coloured.astype(float) - plain).max(-1)
+    opacity = opacity / opacity.max()
+    columns, rows = opacity.max(0), opacity.max(1)
+    first_x, first_y = np.argmax(columns > 0), np.argmax(rows > 0)
+    last_x, last_y = (
+        len(columns) - np.argmax(columns[::-1] > 0),
+        len(rows) - np.argmax(rows[::-1] > 0),
+    )
+    left, right = first_x + 1 - columns[first_x], last_x - 1 + columns[last_x - 1]
+    top, bottom = first_y + 1 - rows[first_y], last_y - 1 + rows[last_y - 1]
+    return [0.5 + edge / factor for edge in (left, right, top, bottom)]
+
+
+@pytest.mark.parametrize("kind", ["attention", "colour"])
+def test_films_show_the_windows_of_the_generation(kind):
+    """Images are drawn again without windows; what differs is the window, read off the pixels."""
+    config = COLOUR if kind == "colour" else CONFIGS["attention"]
+    shape, factor = ((3, 14, 20) if kind == "colour" else (1, 20, 14)), 12
+    torch.manual_seed(3)
+    model = build(config, shape).eval()
+    with torch.no_grad():  # windows of half the image, somewhere in it, of their own at every step
+        model.heads.bias[-10:] = torch.tensor([0.1, -0.05, -1.0, -0.9, 0.0] * 2)
+        model.heads.weight[-10:] *= 3
+    gen = model.generate(3, torch.Generator().manual_seed(5))
+    film = scenes.generation_film(model, 3, torch.Generator().manual_seed(5), factor)
+    plain = np.stack([scenes.to_rgb(model.observe(canvas).mean) for canvas in gen.canvases])
+    plain = plain.repeat(factor, axis=2).repeat(factor, axis=3)
+    edges = rectangle(gen.windows.write, config.write_size)
+    for step in range(config.num_steps):
+        for k in range(3):
+            one = [float(field[step, k]) for field in edges]
+            wanted = np.array(one[:4]) + np.array([-1, 1, -1, 1]) * one[4] / 2
+            height, width = shape[1:]
+            assert wanted.min() > 0.5
+            assert wanted[1] < width + 0.5
+            assert wanted[3] < height + 0.5
+            got = found_edges(film.panels[0][step, k], plain[step, k], factor)
+            np.testing.assert_allclose(got, wanted, atol=0.02)
+
+
+def test_reading_is_green_on_the_image_and_writing_red_on_the_canvas():
+    torch.manual_seed(0)
+    model = build(CONFIGS["attention"], (1, 12, 12)).eval()
+    film = scenes.explanation_film(model, torch.zeros(1, 1, 12, 12), magnification=8)
+    image, canvas = (panel[0, 0] for panel in film.panels)
+    assert (image == READ_RGB).all(-1).any()
+    assert not (image == WRITE_RGB).all(-1).any()
+    assert (canvas == WRITE_RGB).all(-1).any()
