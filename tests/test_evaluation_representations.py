@@ -81,8 +81,8 @@ def test_wilson_interval_is_the_root_of_its_equation():
         for p in wilson_interval(correct, total):
             error = abs(correct / total - p) / math.sqrt(p * (1 - p) / total)
             assert error == pytest.approx(1.959964, abs=1e-6)
-    assert wilson_interval(10, 10)[1] == 1.0
-    assert wilson_interval(0, 10)[0] == 0.0
+    assert wilson_interval(10, 10)[1] == pytest.approx(1)
+    assert wilson_interval(0, 10)[0] == pytest.approx(0)
 
 
 def labelled(n, dims=6, seed=0):

@@ -94,8 +94,8 @@ class RunConfig(Settings):
     evaluate_samples: PositiveInt = Field(
         default=50, description="importance samples in the evaluation after training"
     )
-    compile: bool = Field(
-        default=True, description="torch.compile the hot parts where a C++ compiler is"
+    compile: Literal["auto", "always", "never"] = Field(
+        default="auto", description="torch.compile the hot parts; auto: where it soon pays (DRAW)"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16 autocasts; canvas, KL and likelihood stay float32"

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -36,7 +36,7 @@ def compare(
     batch_size: int | None = None,
     seeds: tuple[int, ...] = (0,),
     evaluate_samples: int = 100,
-    compile: bool = True,
+    compile: Literal["auto", "always", "never"] = "auto",
     overwrite: bool = False,
     resume: bool = False,
 ) -> None:
@@ -54,7 +54,7 @@ def compare(
         batch_size: images a step.
         seeds: one training of every model for each.
         evaluate_samples: K of the importance-weighted bound.
-        compile: torch.compile the hot parts.
+        compile: torch.compile the hot parts; auto compiles where it soon pays.
         overwrite: replace an earlier comparison in the folder.
         resume: go on with an earlier comparison in the folder.
     """
@@ -91,7 +91,7 @@ def _configs(
     epochs: int | None,
     minutes: float | None,
     batch_size: int | None,
-    compile: bool,
+    compile: Literal["auto", "always", "never"],
 ) -> dict[str, RunConfig]:
     """The study's models under one budget."""
     changes: dict[str, object] = {"data": data, "compile": compile}

@@ -112,9 +112,8 @@ class LadderVAE(LatentVariableModel):
         latents: Sequence[Tensor] | Literal["mean"] | None = None,
     ) -> Inference:
         draws = Draws(generator, latents).ahead(self.config.latent_dims, x)
-        explain = (
-            compiled(LadderVAE._explain) if self.compiled and not trace else LadderVAE._explain
-        )
+        fast = self.compiled and not trace
+        explain = compiled(LadderVAE._explain) if fast else LadderVAE._explain
         return explain(self, x, draws, divergence, trace)
 
     def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:

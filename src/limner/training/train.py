@@ -83,7 +83,7 @@ def has_compiler() -> bool:
 
 def _compile(model: LatentVariableModel, config: RunConfig, device: torch.device) -> str:
     """Compile where that is wanted and can be; says which mode it is."""
-    if not config.compile:
+    if config.compile == "never" or (config.compile == "auto" and not model.compiling_pays):
         return "eager"
     if device.type == "cpu" and not has_compiler():
         return "eager, for there is no C++ compiler for torch.compile; install g++ to train faster"

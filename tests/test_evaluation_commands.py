@@ -1,0 +1,210 @@
+"""`limner evaluate`, `encode`, `probe` and `interpolate` on runs of small image files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from limner import DRAWConfig, InputError, VAEConfig
+from limner.cli import main
+from limner.commands.encode import encode
+from limner.commands.evaluate import evaluate
+from limner.commands.interpolate import interpolate
+from limner.commands.probe import probe
+from limner.config import RunConfig
+from limner.data import DataConfig, frozen
+from limner.evaluation import evaluate_model
+from limner.training import train
+from limner.training.storage import load_tensors
+
+MODELS = {
+    "vae": VAEConfig(hidden_dims=(8,), latent_dim=3),
+    "draw": DRAWConfig(num_steps=3, hidden_dim=8, latent_dim=2),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two trained runs, of 6x5 images of bars whose column is their label."""
+    path = tmp_path_factory.mktemp("runs")
+    random = np.random.default_rng(0)
+    labels = random.integers(4, size=150)
+    images = random.integers(60, size=(150, 6, 5))
+    images[np.arange(150), :, labels] += 190
+    np.savez(path / "bars.npz", images=images.astype(np.uint8), labels=labels)
+    for name, model in MODELS.items():
+        config = RunConfig(
+            model=model,
+            data=DataConfig(name=str(path / "bars.npz"), binarization="dynamic"),
+            epochs=3,
+            batch_size=20,
+            compile=False,
+            device="cpu",
+        )
+        train(config, path / name)
+    return path
+
+
+def run(folder, name):
+    from limner.training.runs import Run
+
+    return Run.open(folder / name)
+
+
+def test_evaluate_writes_the_results_of_the_run(folder, capsys):
+    vae = run(folder, "vae")
+    evaluate(str(vae.path), num_samples=4, device="cpu")
+    results = vae.results()
+    x = frozen(vae.dataset(), "test", "bernoulli")
+    values, document = load_tensors(vae.path / "per_image.safetensors")
+    direct = evaluate_model(vae.model(), x, num_samples=4)
+    assert document == results
+    assert results["num_images"] == len(x) == 15
+    for name in ("elbo", "iw_bound"):
+        assert torch.equal(values[name], direct.per_image[name])
+        assert results[name]["mean"] == pytest.approx(values[name].mean().item())
+    about = ("model", "split", "checkpoint", "weights", "binarization", "seed", "draw_seed")
+    assert [results[key] for key in about] == ["vae", "test", "best", "ema", "dynamic", 0, 0]
+    assert results["epochs"] == 3
+    assert results["training_seconds"] > 0
+    assert (vae.path / "evaluation" / "K4-seed0.json").read_text() == (
+        vae.path / "results.json"
+    ).read_text()
+    shown = capsys.readouterr().out
+    assert "K = 4" in shown
+    assert "results.json" in shown
+
+
+def test_other_evaluations_say_so_and_leave_the_results_alone(folder, capsys):
+    draw = run(folder, "draw")
+    evaluate(str(draw.path), num_samples=2)
+    before = (draw.path / "results.json").read_bytes()
+    evaluate(
+        str(draw.path),
+        num_samples=2,
+        num_images=7,
+        split="validation",
+        checkpoint="last",
+        weights="raw",
+        num_steps=5,
+        per_step=True,
+        seed=1,
+    )
+    assert (draw.path / "results.json").read_bytes() == before
+    name = "validation-last-raw-steps5-first7-K2-seed1"
+    results = json.loads((draw.path / "evaluation" / f"{name}.json").read_text())
+    values, _ = load_tensors(draw.path / "evaluation" / f"{name}.safetensors")
+    assert results["num_images"] == 7
+    assert results["split"] == "validation"
+    assert len(results["kl_per_group"]) == len(results["elbo_per_step"]) == 5
+    assert results["elbo_per_step"][-1]["mean"] == pytest.approx(values["elbo"].mean().item())
+    assert "ELBO up to here" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_takes_up_where_it_was(folder, monkeypatch):
+    draw, settings = run(folder, "draw"), {"num_samples": 3, "split": "validation"}
+    monkeypatch.setattr("limner.evaluation.likelihood.BLOCK", 4)
+    path = draw.path / "evaluation" / "validation-K3-seed0.json"
+    evaluate(str(draw.path), **settings)
+    whole = json.loads(path.read_text())
+    path.unlink()
+    blocks = []
+
+    def stop(*arguments):
+        blocks.append(1)
+        if len(blocks) == 3:
+            raise KeyboardInterrupt
+        return unit_sums(*arguments)
+
+    from limner.evaluation.likelihood import unit_sums
+
+    monkeypatch.setattr("limner.evaluation.likelihood.unit_sums", stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(str(draw.path), **settings)
+    assert not path.exists()
+    evaluate(str(draw.path), **settings)
+    assert len(blocks) == 5, "15 images are four blocks, of which two were done"
+    resumed = json.loads(path.read_text())
+    for results in (whole, resumed):
+        results.pop("evaluation_seconds")
+    assert resumed == whole
+
+
+def test_encode_writes_means_labels_split_and_config(folder, tmp_path):
+    draw, out = run(folder, "draw"), tmp_path / "codes.npz"
+    encode(str(draw.path), out=out, groups=(1, 3), num_images=9)
+    with np.load(out) as file:
+        assert file["means"].shape == (9, 4)
+        assert (file["labels"] == draw.dataset().test.labels[:9].numpy()).all()
+        assert str(file["split"]) == "test"
+        assert RunConfig.parse(json.loads(str(file["config"]))) == draw.config
+    encode(str(draw.path), features=True, split="validation")
+    with np.load(draw.path / "validation.npz") as file:
+        assert file["means"].shape == (15, 8)
+
+
+def test_probe_beside_pixels_and_components_of_the_same_size(folder, capsys):
+    vae = run(folder, "vae")
+    probe(str(vae.path))
+    found = json.loads((vae.path / "probe.json").read_text())
+    assert (found["num_train"], found["num_test"]) == (120, 15)
+    dims = {name: probed["dims"] for name, probed in found["probes"].items()}
+    assert dims == {"posterior means": 3, "PCA of pixels": 3, "raw pixels": 30}
+    pixels = found["probes"]["raw pixels"]["linear"]
+    assert pixels["value"] > 0.9
+    assert pixels["low"] < pixels["value"] <= pixels["high"]
+    assert "nearest neighbours" in capsys.readouterr().out
+
+
+def test_interpolate_draws_a_row_a_walk(folder, tmp_path):
+    draw = run(folder, "draw")
+    interpolate(str(draw.path), frames=4)
+    with Image.open(draw.path / "figures" / "interpolation.png") as picture:
+        scale = 64 // 6
+        assert picture.size == (scale * (4 * 5 + 3 * 2), scale * (2 * 6 + 2))
+    out = tmp_path / "between.png"
+    interpolate(str(draw.path), images=(0, 3), frames=4, walks="line", out=out)
+    with Image.open(out) as picture:
+        page = np.asarray(picture)[::scale, ::scale]
+    x = (255 * frozen(draw.dataset(), "test", "bernoulli")).numpy()
+    assert (page[:, :5] == x[0, 0]).all()
+    assert (page[:, -5:] == x[3, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "draw", "--num-images", "16"], "has 15 images"),
+        (["evaluate", "draw", "--num-images", "1"], "two images"),
+        (["evaluate", "draw", "--num-samples", "0"], "one sample"),
+        (["evaluate", "vae", "--num-steps", "1"], "leave out --num-steps"),
+        (["evaluate", "vae", "--per-step"], "leave out --per-step"),
+        (["evaluate", "nowhere"], "no run folder"),
+        (["encode", "draw", "--groups", "4"], "groups 1 to 3"),
+        (["encode", "draw", "--out", "codes.txt"], ".npz"),
+        (["encode", "draw", "--num-images", "0"], "at least one image"),
+        (["probe", "draw", "--num-train", "0"], "at least one train image"),
+        (["interpolate", "draw", "--images", "0", "15"], "images 0 to 14"),
+        (["interpolate", "draw", "--frames", "1"], "two ends"),
+        (["interpolate", "draw", "--out", "walk.gif"], ".png"),
+    ],
+)
+def test_refusals_are_sentences_and_exit_with_2(folder, arguments, sentence, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_probe_refuses_images_without_labels(folder, monkeypatch):
+    vae = run(folder, "vae")
+    monkeypatch.setattr("limner.data.dataset.Images.labels", None, raising=False)
+    dataset = vae.dataset()
+    bare = type(dataset.train)(dataset.train.levels)
+    monkeypatch.setattr(
+        "limner.training.runs.Run.dataset",
+        lambda self: type(dataset)(**vars(dataset) | {"train": bare}),
+    )
+    with pytest.raises(InputError, match="has no labels"):
+        probe(str(vae.path))
