@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked in every test: `limner` is imported with its types enforced."""
+"""Shapes in signatures are checked in every test: layers, models and bounds enforce their types."""
 
 from typing import Self
 
@@ -14,7 +14,9 @@ def checked(function):
     return function if returns is Self else beartype(function)
 
 
-jaxtyping.install_import_hook("limner", "conftest.checked")
+jaxtyping.install_import_hook(
+    ["limner.layers", "limner.models", "limner.objectives"], "conftest.checked"
+)
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 

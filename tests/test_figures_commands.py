@@ -1,4 +1,4 @@
-"""`limner sample`, `reconstruct`, `animate`, `figures` and `report`: files written, flags checked."""
+"""The commands that make pictures: files written, flags checked."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from limner.training.runs import Run
 from test_figures import StandIn
 
 
-@pytest.fixture(params=["attention"])
-def run(request, tmp_path, monkeypatch):
-    found = StandIn(request.param, path=tmp_path / "run")
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    found = StandIn("attention", path=tmp_path / "run")
     monkeypatch.setattr(Run, "open", lambda path: found)
     return found
 
@@ -65,10 +65,13 @@ def test_figures_writes_each_in_each_format(run, capsys):
     assert names == {path.name for path in (run.path / "figures").iterdir()}
 
 
-def test_report_lies_in_the_folder_of_its_run(run, capsys):
+def test_report_lies_in_the_folder_of_its_run_and_takes_its_results(run, capsys):
+    run.called = "the only run"
     assert main(["report", "RUN"]) == 0
     assert written(capsys) == [str(run.path / "report.html")]
-    assert (run.path / "report.html").read_text().startswith("<!doctype html>")
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert '<th scope="row">the only run</th>' in page
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,8 @@ from test_figures import COLOUR, CONFIGS
 
 
 def window(x, y, stride, sigma=1.0):
-    return Window(
-        torch.tensor([[[x, y]]]),
-        torch.tensor([[stride]]),
-        torch.tensor([[sigma]]),
-        torch.ones(1, 1),
-    )
+    center, one = torch.tensor([[[x, y]]]), torch.ones(1, 1)
+    return Window(center, stride * one, sigma * one, one)
 
 
 def sampled_outline(edges, shape, factor, fine=40):
@@ -102,22 +98,16 @@ def test_a_window_beyond_the_image_leaves_it_as_it_is():
     assert (drawn == 9).all()
 
 
-def found_edges(coloured, plain, factor):
-    """Left, right, top, bottom of a rectangle as drawn, in pixels numbered from 1.
-
-    Outer borders lie half a line beyond the edges; the line's width comes from its area.
-    """
-    opacity = np.abs(coloured.astype(float) - plain).max(-1)
-    opacity = opacity / opacity.max()
-    columns, rows = opacity.max(0), opacity.max(1)
-    first_x, first_y = np.argmax(columns > 0), np.argmax(rows > 0)
-    last_x, last_y = (
-        len(columns) - np.argmax(columns[::-1] > 0),
-        len(rows) - np.argmax(rows[::-1] > 0),
-    )
-    left, right = first_x + 1 - columns[first_x], last_x - 1 + columns[last_x - 1]
-    top, bottom = first_y + 1 - rows[first_y], last_y - 1 + rows[last_y - 1]
-    return [0.5 + edge / factor for edge in (left, right, top, bottom)]
+def found_edges(drawn, plain, factor):
+    """Left, right, top, bottom of the red that was drawn, in pixels numbered from 1."""
+    drawn, plain = drawn[..., 1].astype(float), plain[..., 1].astype(float)
+    opacity = (drawn - plain) / (WRITE_RGB[1] - plain)
+    edges = []
+    for profile in (opacity.max(0), opacity.max(1)):
+        touched = np.flatnonzero(profile > 0.005)
+        edges.append(touched[0] + 1 - profile[touched[0]])
+        edges.append(touched[-1] + profile[touched[-1]])
+    return [0.5 + edge / factor for edge in edges]
 
 
 @pytest.mark.parametrize("kind", ["attention", "colour"])
@@ -144,7 +134,7 @@ def test_films_show_the_windows_of_the_generation(kind):
             assert wanted[1] < width + 0.5
             assert wanted[3] < height + 0.5
             got = found_edges(film.panels[0][step, k], plain[step, k], factor)
-            np.testing.assert_allclose(got, wanted, atol=0.02)
+            np.testing.assert_allclose(got, wanted, atol=0.005)
 
 
 def test_reading_is_green_on_the_image_and_writing_red_on_the_canvas():

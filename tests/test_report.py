@@ -11,7 +11,7 @@ import pytest
 
 from limner import report
 from limner.errors import InputError
-from limner.report import page, published, sections, wording
+from limner.report import published, sections, wording
 from test_figures import StandIn
 
 HOSTILE = """<script>alert('x')</script>"> & {{ 7 * 7 }}"""
@@ -47,21 +47,21 @@ class Page(HTMLParser):
 def runs():
     return [
         StandIn("attention", name="looks"),
-        StandIn("ladder", name=HOSTILE, path=Path("runs/x; rm -rf")),
-        StandIn("vae", evaluated=False),
+        StandIn("ladder", name=HOSTILE, path=Path("runs/x; rm -rf"), evaluated=False),
     ]
 
 
 @pytest.fixture(scope="module")
-def html(runs):
+def html(runs, tmp_path_factory):
     rows = [
-        {**sections.rows_of(runs)[0], "name": "second", "elbo": {"mean": -99.0, "stderr": 0.5},
+        {**runs[0].results(), "name": "second", "elbo": {"mean": -99.0, "stderr": 0.5},
          "difference_to_best": {"mean": -1.25, "stderr": 0.125}},
-        {**sections.rows_of(runs)[1], "name": "first", "elbo": {"mean": -97.75, "stderr": 0.5},
+        {**runs[0].results(), "name": "first", "elbo": {"mean": -97.75, "stderr": 0.5},
          "difference_to_best": None},
     ]  # fmt: skip
     comparison = {"rows": rows, "description": HOSTILE, "command": "limner compare"}
-    return page.render(runs, comparison)
+    out = tmp_path_factory.mktemp("report") / "new" / "page.html"
+    return report.write(runs, out, comparison).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,8 @@ def test_the_page_parses_and_refers_to_nothing_outside(parsed, html):
         for name in ("src", "href", "action", "poster", "srcset", "data"):
             if name in attributes:
                 assert attributes[name].startswith(("data:", "#")), (tag, name)
-    assert "http:" not in html.replace("data:image/svg+xml", "")[:0] + re.sub(
-        r'src="[^"]*"', "", html
-    )
-    assert "https:" not in html
-    assert "//" not in re.sub(r"//.*", "", page._part("page.css"))
-    assert "url(" not in html
+    assert not re.search(r"https?://", html)
+    assert not re.search(r"url\((?!%23)", html)
     assert "@import" not in html
 
 
@@ -91,7 +87,7 @@ def test_links_and_ids_fit_each_other(parsed):
 
 def test_every_image_has_an_alternative_and_can_be_decoded(parsed):
     images = parsed.all("img")
-    assert len(images) > 20
+    assert len(images) > 15
     for image in images:
         assert len(image["alt"]) > 10
         kind, _, data = image["src"].partition(",")
@@ -111,10 +107,8 @@ def test_hostile_names_are_shown_and_not_run(parsed, html):
 
 def test_the_table_comes_first_best_on_top_with_the_paired_difference(parsed):
     text = "|".join(filter(None, parsed.text))
-    best, second = (
-        text.index("|first|97.75 ± 0.50|best|"),
-        text.index("|second|99.00 ± 0.50|1.25 ± 0.12|"),
-    )
+    best = text.index("|first|97.75 ± 0.50|best|")
+    second = text.index("|second|99.00 ± 0.50|1.25 ± 0.12|")
     assert best < second < text.index("Published results") < text.index("latent groups")
     assert "with K = 50 samples" in text
 
@@ -130,10 +124,10 @@ def test_published_numbers_say_binarization_bound_and_source(parsed):
 
 def test_films_carry_a_caption_for_every_step(parsed):
     films = [figure for figure in parsed.all("figure") if figure.get("class") == "film"]
-    assert len(films) == 2 * 3
+    assert len(films) == 2 * 2
     assert films[0]["data-captions"].count("of 4") == 4
     sliders = [field for field in parsed.all("input") if field["type"] == "range"]
-    assert [slider["max"] for slider in sliders] == ["4", "4", "3", "3", "24", "24"]
+    assert [slider["max"] for slider in sliders] == ["4", "4", "3", "3"]
 
 
 def test_a_run_tells_its_config_and_commands(parsed):
@@ -143,16 +137,11 @@ def test_a_run_tells_its_config_and_commands(parsed):
     assert "Not evaluated yet" in text
 
 
-def test_without_a_comparison_rows_come_from_results(tmp_path):
-    out = report.write([StandIn("draw")], tmp_path / "new" / "page.html", None)
-    text = "|".join(filter(None, Page(out.read_text(encoding="utf-8")).text))
-    assert "|draw|" in text
-    assert "bits / dim" in text
-
-
 def test_runs_of_one_name_are_told_apart():
     runs = [StandIn("draw", name="same"), StandIn("vae", name="same")]
-    assert sections._labels(runs) == ["same (same, 1)", "same (same, 2)"]
+    assert sections.labels_of(runs) == ["same (same, 1)", "same (same, 2)"]
+    rows = [{"name": "A", "runs": ["draw"]}, {"name": "B", "runs": ["vae", "other"]}]
+    assert sections.labels_of(runs, rows) == ["A", "B"]
 
 
 def test_bad_calls_are_told_in_a_sentence(tmp_path):

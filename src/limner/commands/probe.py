@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Annotated
 
+import numpy as np
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -46,8 +48,8 @@ def probe(
         run: a run folder
         groups: numbers of the latent groups to use, from 1; all if not given
         features: the decoder's final state in place of latent groups
-        num_train: the first so many training images
-        num_test: the first so many test images; all if not given
+        num_train: so many training images, chosen at random
+        num_test: so many test images, chosen at random; all if not given
         checkpoint: best by the validation bound, or last
         weights: averaged over training steps (ema), or raw
         device: where to compute
@@ -78,14 +80,18 @@ def probe(
 
 
 def _pixels(dataset: Dataset, split: Split, count: int | None, observation: str) -> Labelled:
-    """The first `count` images of a split as vectors of pixels, with labels."""
+    """`count` images of a split, always the same, as vectors of pixels with labels.
+
+    At random, for the images of a folder stand in the order of their classes.
+    """
     labels = dataset.split(split).labels
     if labels is None:
         raise InputError(f"{dataset.name} has no labels; a probe needs a dataset that has.")
     if count is not None and count < 1:
         raise InputError(f"A probe needs at least one {split} image; got {count}.")
-    x = frozen(dataset, split, observation)[:count]
-    return Labelled(x.flatten(1).numpy(), labels[:count].numpy())
+    chosen = np.random.RandomState(0).permutation(len(labels))[:count]
+    x = frozen(dataset, split, observation)
+    return Labelled(x.flatten(1).numpy()[chosen], labels.numpy()[chosen])
 
 
 def _encoded(
@@ -96,19 +102,12 @@ def _encoded(
     features: bool,
     report: Report,
 ) -> tuple[Labelled, Labelled]:
-    import torch
-
-    done = 0
-    parts = []
-    for part in (train, test):
-        x = torch.from_numpy(part.vectors).unflatten(1, model.image_shape)
-        offset = done
-        means = encode_images(
-            model, x, groups, features, lambda n, s, offset=offset: report(offset + n, s)
-        )
-        parts.append(part._replace(vectors=means.numpy()))
-        done += len(x)
-    return parts[0], parts[1]
+    """Posterior means in place of pixels."""
+    pixels = torch.from_numpy(np.concatenate([train.vectors, test.vectors]))
+    x = pixels.unflatten(1, model.image_shape)
+    means = encode_images(model, x, groups, features, report).numpy()
+    first, second = means[: len(train.labels)], means[len(train.labels) :]
+    return train._replace(vectors=first), test._replace(vectors=second)
 
 
 def _probes(

@@ -4,6 +4,7 @@ LeCun, Cortes and Burges 1998; Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -97,11 +98,10 @@ def load_archive(archive: Archive, root: Path | None) -> Source:
 
 def archive_paths(archive: Archive, root: Path | None) -> list[Path]:
     """The four files: under `root`, else in a system folder or the cache, else downloaded."""
-    folders = _folders(archive, [root] if root is not None else [*SYSTEM_FOLDERS, cache_folder("")])
-    for folder in folders:
-        found = [_find(folder, file) for file in archive.sha256]
-        if all(found):
-            return [path for path in found if path is not None]
+    roots = [root] if root is not None else [*SYSTEM_FOLDERS, cache_folder("")]
+    present = _present(archive, roots)
+    if present:
+        return present
     if root is None:
         return fetch_archive(archive, None)
     raise InputError(
@@ -113,17 +113,26 @@ def archive_paths(archive: Archive, root: Path | None) -> list[Path]:
 def fetch_archive(archive: Archive, root: Path | None) -> list[Path]:
     """The four files in `root`, else the cache, downloaded where absent and all of them checked."""
     folder = root if root is not None else cache_folder(archive.name)
+    present = _present(archive, [folder])
     paths = []
-    for file, sha256 in archive.sha256.items():
-        path = _find(folder, file)
+    for index, (file, sha256) in enumerate(archive.sha256.items()):
+        check = partial(read_idx, sha256=sha256)
+        path = present[index] if present else _find(folder, file)
         if path is None:
-            path = download(
-                f"{file}.gz", archive.mirrors, folder, lambda got, key=sha256: read_idx(got, key)
-            )
+            path = download(f"{file}.gz", archive.mirrors, folder, check)
         else:
-            read_idx(path, sha256)
+            check(path)
         paths.append(path)
     return paths
+
+
+def _present(archive: Archive, roots: list[Path]) -> list[Path]:
+    """The four files, where one folder under `roots` holds them all; else none."""
+    for folder in _folders(archive, roots):
+        found = [_find(folder, file) for file in archive.sha256]
+        if all(found):
+            return [path for path in found if path is not None]
+    return []
 
 
 def _folders(archive: Archive, roots: list[Path]) -> list[Path]:

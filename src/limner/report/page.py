@@ -31,18 +31,17 @@ def write(runs: Sequence[Run], out: Path, comparison: Mapping[str, Any] | None =
     """
     if not runs:
         raise InputError("A report needs at least one run; name the folder of one.")
-    html = render(runs, comparison)
+    subjects = _subjects(runs)
     output_folder(out.parent)
-    write_atomically(out, html)
+    write_atomically(out, render(runs, subjects, comparison or {}))
     return out
 
 
-def render(runs: Sequence[Run], comparison: Mapping[str, Any] | None = None) -> str:
+def render(runs: Sequence[Run], subjects: Sequence[Subject], comparison: Mapping[str, Any]) -> str:
     """The page as text."""
-    subjects = _subjects(runs)
     datasets = [subject.dataset for subject in subjects]
-    comparison = comparison or {}
-    rows = comparison.get("rows") or sections.rows_of(runs)
+    labels = sections.labels_of(runs, comparison.get("rows", ()))
+    rows = comparison.get("rows") or sections.rows_of(runs, labels)
     environment = Environment(
         loader=PackageLoader("limner.report", "."),
         autoescape=True,
@@ -58,11 +57,11 @@ def render(runs: Sequence[Run], comparison: Mapping[str, Any] | None = None) -> 
         command=comparison.get("command", ""),
         rows=sections.table(rows),
         samples=sections.samples_in(rows),
-        compared=sections.compared(runs, subjects),
-        literature=sections.ours_and_published(runs, datasets),
+        compared=sections.compared(labels, subjects),
+        literature=sections.ours_and_published(runs, labels, datasets),
         sections=[
-            sections.section(index, run, subject)
-            for index, (run, subject) in enumerate(zip(runs, subjects, strict=True), 1)
+            sections.section(index, *about)
+            for index, about in enumerate(zip(runs, labels, subjects, strict=True), 1)
         ],
     )
 

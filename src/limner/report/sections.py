@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from limner.data import Dataset
+from limner.errors import InputError
+from limner.evaluation.comparison import compare_runs
 from limner.figures import curves, gallery, grids, scenes
 from limner.figures.gallery import Picture
 from limner.figures.subject import Subject
@@ -16,7 +18,7 @@ from limner.figures.tiles import to_rgb
 from limner.models import LatentVariableModel
 from limner.report.published import Published, published_for
 from limner.report.shown import ShownFilm, ShownPicture, shown, shown_film
-from limner.report.wording import duration, mean_of, millions, number, plain, with_error
+from limner.report.wording import Stat, duration, mean_of, millions, number, plain, with_error
 from limner.training.runs import Run
 
 MAX_IMAGES = 2000
@@ -29,7 +31,6 @@ class Section:
     """All that the page shows of one run."""
 
     anchor: str
-    name: str
     label: str
     facts: list[tuple[str, str]]
     numbers: list[tuple[str, str]]
@@ -40,13 +41,12 @@ class Section:
     commands: list[str]
 
 
-def section(index: int, run: Run, subject: Subject) -> Section:
+def section(index: int, run: Run, label: str, subject: Subject) -> Section:
     """The section of the run number `index`."""
     results = run.results() or {}
     return Section(
         anchor=f"run-{index}",
-        name=run.name,
-        label=results.get("label") or run.name,
+        label=label,
         facts=_facts(run, results, subject.model, subject.dataset),
         numbers=_numbers(results),
         films=_films(subject),
@@ -79,7 +79,7 @@ def _facts(
             number(results.get("images_per_second", last.get("images_per_second"))),
         ),
     ]
-    skipped = sum(entry.get("skipped_steps", 0) for entry in metrics)
+    skipped = last.get("skipped_steps", 0)
     return facts + ([("steps skipped", str(skipped))] if skipped else [])
 
 
@@ -94,16 +94,23 @@ def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("−log p(x | z)", with_error(results.get("reconstruction"), -1)),
         ("KL", with_error(results.get("kl"))),
         (f"−L, K = {samples}", with_error(results.get("iw_bound"), -1)),
-        ("bits per dimension", with_error(results.get("bits_per_dim"), digits=4)),
+        ("bits per dimension", with_error(_bits(results), digits=4)),
         (
             "measured on",
             f"{number(results.get('num_images'))} {results.get('split', 'test')} images",
         ),
     ]
     if active is not None:
-        total = sum(active) if isinstance(active, list) else active
-        numbers.insert(-1, ("active units", plain(total)))
+        units = results.get("latent_units")
+        total = f" of {sum(units)}" if units else ""
+        numbers.insert(-1, ("active units", f"{sum(active)}{total}"))
     return numbers
+
+
+def _bits(results: Mapping[str, Any]) -> Stat:
+    """Bits per dimension by the ELBO."""
+    bits = results.get("bits_per_dim")
+    return bits.get("elbo", bits) if isinstance(bits, Mapping) else bits
 
 
 def _films(subject: Subject) -> list[ShownFilm]:
@@ -129,15 +136,17 @@ def _commands(run: Run) -> list[str]:
     ]
 
 
-def rows_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """A row of the comparison for each run that has results."""
-    rows = []
-    for run in runs:
-        results = run.results()
-        if results is not None:
-            name = results.get("label") or run.name
-            rows.append({**results, "name": name, "kind": run.config.model.kind})
-    return rows
+def rows_of(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """A row of the comparison for each run that has results.
+
+    With differences to the best, image by image, where all were measured on the same images.
+    """
+    named = dict(zip(labels, runs, strict=True))
+    evaluated = {name: run for name, run in named.items() if run.results() is not None}
+    try:
+        return compare_runs({name: [run] for name, run in evaluated.items()}) if evaluated else []
+    except InputError:
+        return [{**(run.results() or {}), "name": name} for name, run in evaluated.items()]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -168,7 +177,7 @@ def _as_text(row: Mapping[str, Any], best: bool) -> dict[str, str]:
         "reconstruction": with_error(row.get("reconstruction"), -1),
         "kl": with_error(row.get("kl")),
         "iw_bound": with_error(row.get("iw_bound"), -1),
-        "bits_per_dim": with_error(mean_of(row.get("bits_per_dim")), digits=4),
+        "bits_per_dim": with_error(mean_of(_bits(row)), digits=4),
         "parameters": millions(row.get("parameters")),
         "time": duration(row.get("training_seconds")),
         "speed": number(row.get("images_per_second")),
@@ -176,10 +185,9 @@ def _as_text(row: Mapping[str, Any], best: bool) -> dict[str, str]:
 
 
 @torch.no_grad()
-def compared(runs: Sequence[Run], subjects: Sequence[Subject]) -> list[ShownPicture]:
+def compared(labels: Sequence[str], subjects: Sequence[Subject]) -> list[ShownPicture]:
     """Figures that hold several runs beside each other."""
-    names = _labels(runs)
-    metrics = {name: subject.metrics for name, subject in zip(names, subjects, strict=True)}
+    metrics = {label: subject.metrics for label, subject in zip(labels, subjects, strict=True)}
     metrics = {name: entries for name, entries in metrics.items() if entries}
     pictures = []
     if metrics:
@@ -190,28 +198,31 @@ def compared(runs: Sequence[Run], subjects: Sequence[Subject]) -> list[ShownPict
     if len({subject.model.image_shape[1:] for subject in subjects}) == 1:
         rows = [
             (name, to_rgb(subject.model.sample(12, subject.generator())))
-            for name, subject in zip(names, subjects, strict=True)
+            for name, subject in zip(labels, subjects, strict=True)
         ]
         caption = "Mean images from each model's prior, not chosen."
-        alt = f"A row of samples each of {', '.join(names)}."
+        alt = f"A row of samples each of {', '.join(labels)}."
         figure = grids.labelled_rows(rows)
         pictures.append(Picture("compared-samples", "What they draw", caption, alt, figure))
     return [shown(picture) for picture in pictures]
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """A label for each run, all different."""
-    labels = [(run.results() or {}).get("label") or run.name for run in runs]
+def labels_of(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """What each run is called, all different: as in the row that it is in, else by its folder."""
+    in_rows = {name: row["name"] for row in rows for name in row.get("runs", ())}
+    labels = [in_rows.get(run.path.name, run.name) for run in runs]
     return [
         label if labels.count(label) == 1 else f"{label} ({run.name}, {index})"
         for index, (label, run) in enumerate(zip(labels, runs, strict=True), 1)
     ]
 
 
-def ours_and_published(runs: Sequence[Run], datasets: Sequence[Dataset]) -> dict[str, list]:
+def ours_and_published(
+    runs: Sequence[Run], labels: Sequence[str], datasets: Sequence[Dataset]
+) -> dict[str, list[Published]]:
     """This page's bounds and published ones, each saying what it is about."""
     ours, published = [], []
-    for run, dataset, label in zip(runs, datasets, _labels(runs), strict=True):
+    for run, dataset, label in zip(runs, datasets, labels, strict=True):
         results = run.results() or {}
         about = f"{dataset.name}, {number(len(dataset.train.levels))} training images"
         for key, bound in (("elbo", "ELBO"), ("iw_bound", "importance-weighted")):

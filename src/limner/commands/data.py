@@ -1,0 +1,35 @@
+"""`limner data`: the datasets that there are, and getting one."""
+
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from limner.data import CATALOGUE, fetch
+
+
+def list_datasets() -> None:
+    """List the datasets, what each needs and how it is binarized by default."""
+    table = Table("name", "images", "binarization", "needs")
+    for entry in CATALOGUE:
+        table.add_row(entry.name, entry.description, entry.binarization or "", entry.needs)
+    Console().print(table)
+
+
+def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None:
+    """Download a dataset's files to the cache, or check those in a folder.
+
+    Args:
+        name: a name from `limner data list`.
+        root: folder that already holds the files.
+    """
+    for path in fetch(name, root):
+        print(path)
+
+
+def data(arguments: list[str]) -> None:
+    """List the datasets, or get one."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"list": list_datasets, "get": get}, prog="limner data", args=arguments or ["--help"]
+    )

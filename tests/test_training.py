@@ -1,0 +1,301 @@
+"""Training: resumed equals uninterrupted to the bit, schedules, skipped steps, run folders."""
+
+import json
+import signal
+
+import pytest
+import torch
+
+from limner import InputError, load
+from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
+from limner.data import DataConfig, TrainingBatches, frozen
+from limner.data import load as load_data
+from limner.errors import Stopped
+from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
+from limner.objectives import elbo
+from limner.training import Run, train
+from limner.training.averaging import averaged, recompute_batch_norm
+from limner.training.interrupts import StopSignals
+from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
+from limner.training.storage import load_tensors, save_tensors
+
+MODELS = {
+    "vae": VAEConfig(hidden_dims=(16,), latent_dim=4),
+    "ladder-vae": LadderVAEConfig(hidden_dims=(16, 8), latent_dims=(4, 2)),
+    "draw": DRAWConfig(num_steps=3, hidden_dim=8, latent_dim=3),
+    "attention": DRAWConfig(num_steps=3, hidden_dim=8, latent_dim=3, attention="filterbank"),
+}
+
+
+def config(model="vae", **changes):
+    values = {
+        "model": MODELS[model] if isinstance(model, str) else model,
+        "data": DataConfig(name="digits"),
+        "epochs": 2,
+        "batch_size": 400,
+        "ema_decay": 0.9,
+        "compile": "never",
+        "device": "cpu",
+    }
+    return RunConfig(**values | changes)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Send a signal to the training after so many steps."""
+
+    def arrange(steps):
+        step = GuardedStep.__call__
+        left = [steps]
+
+        def stopping(self, rate):
+            left[0] -= 1
+            if left[0] == 0:
+                signal.raise_signal(signal.SIGTERM)
+            return step(self, rate)
+
+        monkeypatch.setattr(GuardedStep, "__call__", stopping)
+
+    yield arrange
+    monkeypatch.undo()
+
+
+def weights_of(run):
+    tensors = {}
+    for name in ("best", "last"):
+        found, _ = load_tensors(run.path / "checkpoints" / f"{name}.safetensors")
+        tensors |= {f"{name}.{key}": value for key, value in found.items()}
+    return tensors
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(model, tmp_path, stop_after):
+    whole = train(config(model), tmp_path / "whole")
+    out = tmp_path / "stopped"
+    for steps, going in ((1, False), (2, True)):
+        stop_after(steps)
+        with pytest.raises(Stopped) as stopped:
+            train(config(model), out, resume=going)
+        assert stopped.value.status == 128 + signal.SIGTERM
+    stop_after(10**6)
+    resumed = train(config(model), out, resume=True)
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    timing = {"seconds", "images_per_second"}
+    for entry, other in zip(whole.metrics(), resumed.metrics(), strict=True):
+        assert {k: v for k, v in entry.items() if k not in timing} == {
+            k: v for k, v in other.items() if k not in timing
+        }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_a_resumed_run_is_the_same_when_compiled(tmp_path, stop_after):
+    compiled = config("attention", compile="always")
+    whole = train(compiled, tmp_path / "whole")
+    stop_after(4)
+    with pytest.raises(Stopped):
+        train(compiled, tmp_path / "stopped")
+    stop_after(10**6)
+    resumed = train(compiled, tmp_path / "stopped", resume=True)
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path, stop_after):
+    stop_after(4)
+    with pytest.raises(Stopped):
+        train(config(), tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    written = metrics.read_text()
+    metrics.write_text(written + '{"epoch": 99}\n{"torn')
+    stop_after(10**6)
+    run = train(config(), tmp_path / "run", resume=True)
+    assert [entry["epoch"] for entry in run.metrics()] == [1.0, 2.0]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, stop_after):
+    out = tmp_path / "run"
+    whole = train(config(), tmp_path / "whole")
+    for steps, going in ((2, False), (2, True)):
+        stop_after(steps)
+        with pytest.raises(Stopped):
+            train(config(), out, resume=going)
+    newest, before = Run.open(out).training_states
+    newest.write_bytes(newest.read_bytes()[:-7])
+    assert before.is_file()
+    stop_after(10**6)
+    resumed = train(config(), out, resume=True)
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_training_improves_the_bound_and_loads(tmp_path):
+    quick = OptimizerConfig(learning_rate=1e-2, warmup_steps=10)
+    crisp = DataConfig(name="digits", binarization="threshold")
+    run = train(config(epochs=15, batch_size=64, optimizer=quick, data=crisp), tmp_path / "run")
+    first, *_, last = run.metrics()
+    assert last["validation"]["elbo"] > first["validation"]["elbo"] + 3
+    assert last["train"]["kl"] == pytest.approx(sum(last["train"]["kl_per_group"]))
+    x = frozen(run.dataset(), "validation", "bernoulli")
+    for checkpoint in ("best", "last"):
+        for kind in ("ema", "raw"):
+            model = load(run.path, checkpoint, kind)
+            assert not model.training
+            bound = elbo(model.infer(x, torch.Generator().manual_seed(0))).mean().item()
+            assert bound == pytest.approx(last["validation"]["elbo"], abs=1.5)
+    exported = load_tensors(run.path / "model.safetensors")[0]
+    best = load(run.path).state_dict()
+    assert all(torch.equal(exported[f"ema.{name}"], value) for name, value in best.items())
+
+
+def test_a_config_alone_repeats_a_run(tmp_path):
+    run = train(config("draw"), tmp_path / "a")
+    again = train(RunConfig.read(run.path / "config.json"), tmp_path / "b")
+    first, second = weights_of(run), weights_of(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing():
+    model = build(MODELS["vae"], (1, 8, 8))
+    step = GuardedStep(build_optimizer(model, OptimizerConfig()), 10.0, torch.device("cpu"))
+    x = torch.rand(8, 1, 8, 8).round()
+
+    def take(scale):
+        step.optimizer.zero_grad()
+        (scale * elbo(model.infer(x)).mean()).backward()
+        step(1e-3)
+
+    take(-1.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    moments = [
+        {k: v.clone() for k, v in state.items()} for state in step.optimizer.state.values()
+    ]
+    take(float("nan"))
+    take(float("inf"))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    for state, kept in zip(step.optimizer.state.values(), moments, strict=True):
+        assert all(torch.equal(state[key], kept[key]) for key in kept)
+    assert (step.skipped, step.streak) == (2, 2)
+    take(-1.0)
+    assert (step.skipped, step.streak) == (2, 0)
+    assert not torch.equal(before["output.weight"], model.output.weight)
+
+
+def test_many_bad_steps_in_a_row_stop_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("limner.training.optimizer.MAX_STREAK", 3)
+    monkeypatch.setattr("limner.training.trainer.kl_weight", lambda *_: float("nan"))
+    with pytest.raises(InputError, match=r"not finite for .* steps in a row.*learning-rate"):
+        train(config(epochs=3), tmp_path / "run")
+
+
+def test_schedules():
+    plain = OptimizerConfig(learning_rate=1.0, warmup_steps=4)
+    assert [learning_rate(plain, step, 0.0) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert learning_rate(plain, 100, 0.5) == pytest.approx(0.5)
+    assert learning_rate(plain, 100, 1.0) == pytest.approx(0.0)
+    assert learning_rate(plain.with_(schedule="constant"), 100, 1.0) == 1.0
+    warmed = config(objective=ObjectiveConfig(kl_warmup_epochs=4, beta=0.5))
+    assert [kl_weight(warmed, epochs) for epochs in (0, 2, 4, 9)] == [0, 0.25, 0.5, 0.5]
+
+
+def test_averaged_weights_follow_the_recurrence():
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = averaged(model, 0.99)
+    expected = None
+    for n, value in enumerate((1.0, 3.0, -2.0, 5.0)):
+        model.weight.data.fill_(value)
+        average.update_parameters(model)
+        decay = min(0.99**8, (1 + n) / (10 + n))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_batch_norm_statistics_are_those_of_the_training_set():
+    dataset = load_data(DataConfig(name="digits"))
+    batches = TrainingBatches(dataset, "bernoulli", 100, seed=0)
+    model = build(MODELS["ladder-vae"], dataset.image_shape)
+    state = torch.get_rng_state()
+    epoch = [batches.batch(0, i) for i in range(batches.steps_per_epoch)]
+    recompute_batch_norm(model, epoch, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    first = model.up[0]
+    outputs = torch.stack([first[0](x.flatten(1)).mean(0) for x in epoch])
+    torch.testing.assert_close(first[1].running_mean, outputs.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_signals_are_remembered_and_handlers_restored():
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignals() as signals:
+        signal.raise_signal(signal.SIGINT)
+        assert signals.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_run_folders_are_guarded(tmp_path):
+    run = train(config(epochs=1), tmp_path / "run")
+    with pytest.raises(InputError, match="--overwrite"):
+        train(config(epochs=1), run.path)
+    with pytest.raises(InputError, match="another config"):
+        train(config(epochs=9), run.path, resume=True)
+    with run.lock(), pytest.raises(InputError, match="Another training"):
+        train(config(epochs=1), run.path, overwrite=True)
+    finished = weights_of(run)
+    train(config(epochs=1), run.path, resume=True)
+    assert all(torch.equal(finished[name], value) for name, value in weights_of(run).items())
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="not a run"):
+        train(config(epochs=1), stranger, overwrite=True)
+    assert (stranger / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda path: (path / "config.json").unlink(), "holds no config.json"),
+        (lambda path: (path / "config.json").write_text("{"), "is not JSON"),
+        (lambda path: (path / "config.json").write_text('{"schema_version": 9}'), "schema version"),
+        (lambda path: (path / "checkpoints" / "best.safetensors").write_bytes(b"x"), "is damaged"),
+    ],
+)
+def test_damaged_runs_are_told_in_a_sentence(damage, sentence, tmp_path):
+    run = train(config(epochs=1), tmp_path / "run")
+    damage(run.path)
+    with pytest.raises(InputError, match=sentence):
+        load(run.path)
+    with pytest.raises(InputError, match="no run folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    path = tmp_path / "file.safetensors"
+    save_tensors(path, {"w": torch.arange(6.0).view(2, 3), "empty": torch.empty(0)}, {"a": 1})
+    tensors, document = load_tensors(path)
+    assert torch.equal(tensors["w"], torch.arange(6.0).view(2, 3))
+    assert document == {"a": 1}
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        load_tensors(path)
+
+
+def test_observations_that_make_no_density_are_refused_before_anything_is_written(tmp_path):
+    grey = config(data=DataConfig(name="digits", binarization="none"))
+    with pytest.raises(InputError, match="bernoulli"):
+        train(grey, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("observation", ["gaussian", "discretized_logistic"])
+def test_grey_images_train(observation, tmp_path):
+    model = MODELS["draw"].with_(observation=observation)
+    grey = config(model, data=DataConfig(name="digits", binarization="none"), epochs=1)
+    entry = train(grey, tmp_path / "run").metrics()[-1]
+    json.dumps(entry, allow_nan=False)
+    assert entry["validation"]["elbo"] is not None
