@@ -94,7 +94,7 @@ class StandIn(Run):
             "elbo": stat, "reconstruction": stat, "kl": {"mean": 9.0, "stderr": 0.1},
             "iw_bound": {"mean": bound + 2, "stderr": 0.5, "num_samples": 50},
             "bits_per_dim": {"elbo": {"mean": 0.25, "stderr": 0.01}}, "active_units": [2],
-            "dataset": "mnist-5k",
+            "dataset": "mnist-5k", "observation": "bernoulli",
             "split": "test", "binarization": "dynamic", "num_images": 14, "seed": 0,
             "parameters": self._model.num_parameters, "training_seconds": 75.0,
             "images_per_second": 1234.0, "epochs": 5, "versions": {"torch": "2.13.0"},

@@ -4,7 +4,6 @@ from itertools import product
 
 import pytest
 import torch
-from torch.func import functional_call
 from torch.testing import assert_close
 
 from limner import DRAW, DRAWConfig, elbo
@@ -125,19 +124,6 @@ def test_a_pass_equals_equations_1_to_11(generator, attention, prior, observatio
             log_likelihood = (x[n] * p.log() + (1 - x[n]) * (1 - p).log()).sum()  # -L_x, 9
             assert_close(inference.log_likelihood[n], log_likelihood)
             assert_close(elbo(inference)[n], log_likelihood - kl.sum())
-
-
-@pytest.mark.parametrize("attention", ["none", "filterbank"])
-def test_gradients_through_the_recurrence(generator, attention):
-    model = draw((1, 3, 2), num_steps=2, attention=attention, prior="learned", hidden_dim=3)
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    x = binary(generator, 2, 1, 3, 2)
-
-    def bound(*values):
-        given = dict(zip(names, values, strict=True))
-        return elbo(functional_call(model, given, (x, seeded())))
-
-    assert torch.autograd.gradcheck(bound, parameters, fast_mode=True)
 
 
 @pytest.mark.parametrize("attention", ["none", "filterbank"])

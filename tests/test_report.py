@@ -156,7 +156,7 @@ def test_numbers_are_worded_for_readers():
     assert wording.with_error({"mean": -97.126, "stderr": 0.4}, -1) == "97.13 ± 0.40"
     assert wording.with_error(None) == wording.NOTHING
     assert wording.with_error(3, digits=1) == "3.0"
-    assert wording.number(1234567) == "1\u202f234\u202f567"
+    assert wording.number(1234567) == "1,234,567"
     assert [wording.millions(n) for n in (912, 378_323, 999_600, 1_091_920, None)] == [
         "912", "378 k", "1.00 M", "1.09 M", "–",
     ]  # fmt: skip

@@ -136,7 +136,7 @@ def test_training_improves_the_bound_and_loads(tmp_path):
     crisp = DataConfig(name="digits", binarization="threshold")
     run = train(config(epochs=15, batch_size=64, optimizer=quick, data=crisp), tmp_path / "run")
     first, *_, last = run.metrics()
-    assert last["validation"]["elbo"] > first["validation"]["elbo"] + 3
+    assert last["validation"]["elbo"] > first["validation"]["elbo"] + 1
     assert last["train"]["kl"] == pytest.approx(sum(last["train"]["kl_per_group"]))
     x = frozen(run.dataset(), "validation", "bernoulli")
     for checkpoint in ("best", "last"):

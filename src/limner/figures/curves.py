@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from limner.figures import style
 
@@ -29,7 +30,8 @@ def training_curves(metrics: Metrics) -> Figure:
         ):
             values = [sign * entry[split][key] for entry in metrics]
             panel.plot(epochs, values, line, color=colour, label=split, marker=_dot(epochs))
-        panel.set(title=f"{title}, nats", xlabel="epoch")
+        panel.set(title=f"{title}, nats")
+        _by_epoch(panel)
         _leave_out_the_start(panel)
     axes[0].legend()
     return made
@@ -45,7 +47,8 @@ def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
         epochs = [entry["epoch"] for entry in entries]
         by_epoch.plot(epochs, bound, label=name, marker=_dot(epochs), **style.series(k))
         by_time.plot(minutes, bound, marker=_dot(epochs), **style.series(k))
-    by_epoch.set(title="validation −ELBO, nats", xlabel="epoch")
+    by_epoch.set(title="validation −ELBO, nats")
+    _by_epoch(by_epoch)
     by_time.set(title="validation −ELBO, nats", xlabel="minutes of training")
     for panel in (by_epoch, by_time):
         _leave_out_the_start(panel)
@@ -71,9 +74,15 @@ def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "vali
     axes.grid(False)
     shown = style.evenly(groups, 11)
     axes.set_yticks(list(shown), [group_names[k] for k in shown])
-    axes.set(xlabel="epoch")
+    _by_epoch(axes)
     made.colorbar(image, ax=axes, label="KL, nats", pad=0.01)
     return made
+
+
+def _by_epoch(axes: Axes) -> None:
+    """Name the x axis, with ticks at whole epochs."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
 def _dot(epochs: Sequence[float | int]) -> str:

@@ -24,8 +24,8 @@ def with_error(value: Stat, sign: int = 1, digits: int = 2) -> str:
 
 
 def number(value: float | int | None, digits: int = 0) -> str:
-    """`1 234 567`, or with decimals `1 234.5`: thousands apart by narrow spaces."""
-    return NOTHING if value is None else f"{value:,.{digits}f}".replace(",", "\u202f")
+    """`1,234,567`, or with decimals `1,234.5`."""
+    return NOTHING if value is None else f"{value:,.{digits}f}"
 
 
 def millions(value: float | int | None) -> str:

@@ -19,11 +19,11 @@ from typing import Literal
 from torch import Tensor
 
 from limner.config import RunConfig
-from limner.data import Dataset
+from limner.data import DataConfig, Dataset
 from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.models import LatentVariableModel, build
-from limner.training.storage import load_tensors, save_tensors, write_atomically
+from limner.training.storage import load_tensors, read_document, save_tensors, write_atomically
 
 Checkpoint = Literal["best", "last"]
 WeightKind = Literal["ema", "raw"]
@@ -102,7 +102,7 @@ class Run:
         Raises:
             InputError: not trained yet, or the weights are damaged or of another model.
         """
-        tensors, document = self._weights(checkpoint)
+        tensors, document = load_tensors(self._weights(checkpoint))
         chosen = weights if any(name.startswith("ema.") for name in tensors) else "raw"
         model = build(self.config.model, tuple(document["image_shape"]))
         state = {
@@ -118,10 +118,10 @@ class Run:
             ) from None
         return model.eval()
 
-    def _weights(self, checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict]:
+    def _weights(self, checkpoint: Checkpoint) -> Path:
         path = self.path / "checkpoints" / f"{checkpoint}.safetensors"
         exported = self.path / "model.safetensors"
-        return load_tensors(exported if checkpoint == "best" and not path.is_file() else path)
+        return exported if checkpoint == "best" and not path.is_file() else path
 
     def save_weights(
         self, name: str, states: dict[WeightKind, dict[str, Tensor]], document: dict
@@ -142,9 +142,20 @@ class Run:
         save_tensors(self.path / "model.safetensors", kept, document)
         return self.path / "model.safetensors"
 
-    def dataset(self) -> Dataset:
-        """The dataset that the run was trained on."""
-        return load_dataset(self.config.data)
+    def dataset(self, data: DataConfig | None = None) -> Dataset:
+        """The dataset that the run was trained on, or another one for its model.
+
+        Raises:
+            InputError: the images have another shape than the model's.
+        """
+        dataset = load_dataset(data or self.config.data)
+        shape = tuple(read_document(self._weights("best"))["image_shape"])
+        if dataset.image_shape != shape:
+            raise InputError(
+                f"The model of {self.path} was trained on images of {shape} (channels, height, "
+                f"width) and {dataset.name} has {dataset.image_shape}; use images of its shape."
+            )
+        return dataset
 
     def metrics(self) -> list[dict]:
         """One entry a validated epoch."""

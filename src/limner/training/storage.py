@@ -68,6 +68,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} is damaged; restore it, or train the run again.") from None
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """The document of a file written by `save_tensors`, without reading its tensors.
+
+    Raises:
+        InputError: missing, or not such a file.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; train the run first.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {})["document"])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        raise InputError(f"{path} is damaged; restore it, or train the run again.") from None
+
+
 def first_sound(paths: list[Path], report: Callable[[str], None]) -> tuple[dict, dict]:
     """The first of `paths` that loads; `report` is told of each damaged file passed over.
 

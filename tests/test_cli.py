@@ -1,0 +1,184 @@
+"""The command line: fast help, flags from configs, bad input in one sentence and nothing written."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limner.cli import COMMANDS, main
+from limner.config import RunConfig
+
+TINY = "--model.hidden-dims 8 --model.latent-dim 2 --epochs 1 --device cpu --evaluate-samples 2"
+DIGITS = "--data.name digits"
+
+
+def limner(*arguments):
+    """Exit status of `limner ARGUMENTS`, split at spaces where they are one string."""
+    words = [word for argument in arguments for word in str(argument).split()]
+    try:
+        return main(words)
+    except SystemExit as stopped:
+        return stopped.code or 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "vae"
+    assert limner("train vae", TINY, DIGITS, "--out", out) == 0
+    return out
+
+
+def test_help_names_every_command_without_loading_torch(capsys):
+    assert limner("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+    code = "import sys; from limner.cli import main; main(['--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "data"])
+def test_every_command_has_help(command, capsys):
+    assert limner(command, "--help") == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+def test_flags_change_the_config_and_a_config_repeats_the_run(run, tmp_path):
+    config = RunConfig.read(run / "config.json")
+    assert (config.model.kind, config.epochs, config.data.name) == ("vae", 1, "digits")
+    assert limner("train --config", run / "config.json", "--out", tmp_path / "again") == 0
+    first, again = (json.loads((p / "results.json").read_text()) for p in (run, tmp_path / "again"))
+    assert first["elbo"] == again["elbo"]
+
+
+def test_results_say_what_they_are_about(run):
+    results = json.loads((run / "results.json").read_text())
+    for name in ("elbo", "reconstruction", "kl", "iw_bound"):
+        assert {"mean", "stderr"} <= results[name].keys()
+    assert results["iw_bound"]["num_samples"] == 2
+    assert results["elbo"]["mean"] == pytest.approx(
+        results["reconstruction"]["mean"] - results["kl"]["mean"], abs=1e-4
+    )
+    about = ("dataset", "split", "binarization", "num_images", "seed", "parameters", "versions")
+    assert all(results[name] is not None for name in about)
+    assert (results["dataset"], results["split"], results["num_images"]) == ("digits", "test", 250)
+
+
+def sizes(folder):
+    for index, size in enumerate([(8, 8), (8, 8), (9, 8)]):
+        Image.new("L", size).save(folder / f"{index}.png")
+
+
+def no_image(folder):
+    (folder / "letter.png").write_text("Dear reader")
+
+
+def out_of_range(folder):
+    np.savez(folder / "a.npz", images=np.full((20, 4, 4), 1.5))
+
+
+def objects(folder):
+    np.savez(folder / "a.npz", images=np.array([{}, {}], dtype=object))
+
+
+def grey(folder):
+    np.savez(folder / "a.npz", images=np.random.default_rng(0).random((40, 4, 4)))
+
+
+BAD_FILES = {
+    "sizes": (sizes, "{folder}", "size"),
+    "empty": (lambda folder: None, "{folder}", "no"),
+    "no image": (no_image, "{folder}", "letter.png"),
+    "out of range": (out_of_range, "{folder}/a.npz", "1.5"),
+    "objects": (objects, "{folder}/a.npz", "object"),
+    "no density": (grey, "{folder}/a.npz --data.binarization none", "binarization"),
+    "files missing": (lambda folder: None, "mnist --data.root {folder}", "train-images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_images_are_told_in_a_sentence(case, tmp_path, capsys):
+    make, name, word = BAD_FILES[case]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    make(folder)
+    out = tmp_path / "run"
+    assert limner("train vae", TINY, "--data.name", name.format(folder=folder), "--out", out) == 2
+    told = capsys.readouterr().err
+    assert word in told
+    assert "Traceback" not in told
+    assert len(told.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+BAD_FLAGS = {
+    "train nothing": "no model",
+    "train": "what to train",
+    "train --recipe none": "no recipe",
+    "train --config none.json": "none.json",
+    "train draw --data.name none": "no dataset",
+    "train draw --model.num-steps 0": "num_steps",
+    "train draw --model.attention filterbank --model.read-size 0": "read_size",
+    "train draw --model.write-size 0": "write_size",
+    "train draw --model.nonsense 3": "nonsense",
+    "train ladder-vae --model.latent-dims 3 2": "same number",
+    "train vae --model.observation gaussian --data.name digits": "binarization",
+    "train --resume --out none": "none",
+    "train vae --out /proc/limner": "/proc/limner",
+    "evaluate none": "no run folder",
+    "compare none": "no run folder",
+    "paint": "no command",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_FLAGS)
+def test_bad_flags_are_told_in_a_sentence(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert limner(arguments) == 2
+    told = capsys.readouterr().err
+    assert BAD_FLAGS[arguments] in " ".join(told.split())
+    assert "Traceback" not in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_runs_are_told_in_a_sentence(run, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert limner("evaluate", empty) == 2
+    assert "config.json" in capsys.readouterr().err
+    assert limner("train vae", TINY, DIGITS, "--out", run) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_images_of_another_shape_than_the_models_are_refused(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    limner("train vae", TINY, DIGITS, "--out", other)
+    config = json.loads((other / "config.json").read_text())
+    config["data"]["name"] = "mnist-5k"
+    (other / "config.json").write_text(json.dumps(config))
+    assert limner("evaluate", other) == 2
+    assert "8" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_compare_trains_four_models_alike_and_shows_them(tmp_path, capsys):
+    out = tmp_path / "study"
+    flags = "--data.name digits --epochs 1 --evaluate-samples 2 --compile never"
+    assert limner("compare --out", out, flags) == 0
+    comparison = json.loads((out / "results.json").read_text())
+    rows = comparison["rows"]
+    assert [row["kind"] for row in rows] == ["vae", "ladder-vae", "draw", "draw"]
+    assert sum(row["difference_to_best"] is None for row in rows) == 1
+    best = max(rows, key=lambda row: row["elbo"]["mean"])
+    for row in rows:
+        gap = row["difference_to_best"]
+        expected = row["elbo"]["mean"] - best["elbo"]["mean"]
+        assert (gap["mean"] if gap else 0.0) == pytest.approx(expected, abs=1e-6)
+    assert "<html" in (out / "report.html").read_text()
+    assert limner("compare --out", out, flags) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    runs = [str(out / name) for name in ("vae", "draw")]
+    assert limner("compare", *runs, "--out", tmp_path / "two") == 0
