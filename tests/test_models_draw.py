@@ -160,6 +160,10 @@ def test_recomputing_keeps_only_the_chunks_boundaries(generator):
             model.infer(x)
         held[memory] = sum(saved)
     assert held["recompute"] < held["store"] / 10
+    chunks = draw(num_steps=50)._chunks(recompute=True)
+    assert [t for steps in chunks for t in steps] == list(range(50))
+    assert len(chunks) <= 8  # recomputed one after the other
+    assert max(map(len, chunks)) <= 8
 
 
 def test_auto_memory_stores_until_a_quarter_of_the_memory_is_taken(monkeypatch):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from limner.commands.evaluate import evaluate
+from limner.commands.evaluate import evaluate_run
 from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.errors import InputError
@@ -75,7 +75,7 @@ def compare(
             for name, config in configs.items()
         }
         for run in (run for group in groups.values() for run in group):
-            evaluate(str(run.path), num_samples=evaluate_samples)
+            evaluate_run(run, num_samples=evaluate_samples)
     rows = compare_runs(groups)
     command = shlex.join(["limner", *sys.argv[1:]])
     comparison = {"description": _description(groups), "command": command, "rows": rows}

@@ -1,6 +1,7 @@
 """`limner evaluate`: the bounds of a trained model, and what exactly they are about."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from limner.data import Dataset, Split, frozen
+from limner.data import DataConfig, Dataset, Split, frozen
 from limner.errors import InputError
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
 from limner.evaluation.device import Device, pick_device
@@ -32,6 +33,8 @@ def evaluate(
     weights: WeightKind = "ema",
     num_steps: int | None = None,
     per_step: bool = False,
+    data_name: Annotated[str | None, tyro.conf.arg(name="data.name")] = None,
+    data_root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None,
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
@@ -51,24 +54,58 @@ def evaluate(
         weights: averaged over training steps (ema), or raw
         num_steps: steps of a DRAW, in place of those it was trained with
         per_step: also the ELBO of a DRAW after each of its steps
+        data_name: other images than the run's own, binarized alike
+        data_root: the folder that holds them
         seed: of the noise
         device: where to compute
     """
     opened = Run.open(run)
-    model = opened.model(checkpoint, weights)
+    results, path = evaluate_run(
+        opened,
+        num_samples=num_samples,
+        num_images=num_images,
+        split=split,
+        checkpoint=checkpoint,
+        weights=weights,
+        num_steps=num_steps,
+        per_step=per_step,
+        data=_other_data(opened, data_name, data_root),
+        seed=seed,
+        device=device,
+    )
+    _print(opened, results, path)
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    num_samples: int = 100,
+    num_images: int | None = None,
+    split: Split = "test",
+    checkpoint: Checkpoint = "best",
+    weights: WeightKind = "ema",
+    num_steps: int | None = None,
+    per_step: bool = False,
+    data: DataConfig | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+) -> tuple[dict[str, Any], Path]:
+    """What `limner evaluate` does; returns the results and the file that they were written to."""
+    model = run.model(checkpoint, weights)
     changes = _changes(split, checkpoint, weights)
     if num_steps is not None:
         trained = model.num_groups
         set_num_steps(model, num_steps)
         changes += [f"steps{num_steps}"] if num_steps != trained else []
-    dataset = opened.dataset()
-    x = frozen(dataset, split, opened.config.model.observation)
+    dataset = run.dataset(data)
+    changes += [re.sub(r"\W+", "-", dataset.name)] if data is not None else []
+    x = frozen(dataset, split, run.config.model.observation)
     if num_images is not None and num_images != len(x):
         x = _first(x, num_images, split)
         changes.append(f"first{num_images}")
-    folder = opened.path / "evaluation"
+    folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
-    with progress_bar(f"evaluating {opened.name}", len(x)) as report:
+    with progress_bar(f"evaluating {run.name}", len(x)) as report:
         evaluation = evaluate_model(
             model.to(pick_device(device)),
             x,
@@ -78,14 +115,20 @@ def evaluate(
             partial_folder=folder,
             report=report,
         )
-    about = _about(opened, dataset) | {"split": split, "checkpoint": checkpoint, "weights": weights}
+    about = _about(run, dataset) | {"split": split, "checkpoint": checkpoint, "weights": weights}
     results = results_of(evaluation, about)
     name = "-".join([*changes, f"K{num_samples}", f"seed{seed}"])
     path = _write(folder / f"{name}.json", folder / f"{name}.safetensors", evaluation, results)
     if not changes:
-        values = opened.path / "per_image.safetensors"
-        path = _write(opened.path / "results.json", values, evaluation, results)
-    _print(opened, results, path)
+        values = run.path / "per_image.safetensors"
+        path = _write(run.path / "results.json", values, evaluation, results)
+    return results, path
+
+
+def _other_data(run: Run, name: str | None, root: Path | None) -> DataConfig | None:
+    """The run's data config with another name or root; None where neither is given."""
+    given = {key: value for key, value in (("name", name), ("root", root)) if value is not None}
+    return run.config.data.with_(**given) if given else None
 
 
 def _changes(split: Split, checkpoint: Checkpoint, weights: WeightKind) -> list[str]:

@@ -62,7 +62,8 @@ def probe(
     test = _pixels(dataset, "test", num_test, opened.config.model.observation)
     with progress_bar(f"encoding {opened.name}", len(train.labels) + len(test.labels)) as report:
         encoded = _encoded(model, train, test, groups, features, report)
-    probes = dict(_probes(train, test, encoded))
+    with Console(stderr=True).status("fitting classifiers"):
+        probes = dict(_probes(train, test, encoded))
     document = {
         "dataset": dataset.name,
         "num_train": len(train.labels),
@@ -74,7 +75,7 @@ def probe(
     write_atomically(opened.path / "probe.json", json.dumps(document, indent=2) + "\n")
     title = (
         f"{opened.name}: labels of {len(test.labels):,} test images of {dataset.name}, learned "
-        f"from {len(train.labels):,}"
+        f"from {len(train.labels):,}; 95 % intervals"
     )
     Console().print(_table(probes, title))
 
@@ -128,7 +129,7 @@ def _plain(found: Probe) -> dict[str, object]:
 
 
 def _table(probes: dict[str, Probe], title: str) -> Table:
-    table = Table("accuracy, %, and 95 % interval", title=title, title_justify="left")
+    table = Table("accuracy, %", title=title, title_justify="left")
     for heading in ("dims", "linear classifier", "nearest neighbours"):
         table.add_column(heading, justify="right")
     for name, found in probes.items():
@@ -138,4 +139,4 @@ def _table(probes: dict[str, Probe], title: str) -> Table:
 
 def _shown(accuracy: Accuracy) -> str:
     value, low, high = (100 * share for share in accuracy)
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"

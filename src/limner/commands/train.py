@@ -74,10 +74,8 @@ def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:
         raise InputError(f"Say what to train: {', '.join(MODELS)}, --recipe NAME or --config FILE.")
     if model is not None and model not in MODELS:
         raise InputError(f"There is no model {model!r}; choose one of {', '.join(MODELS)}.")
-    kind = MODELS[model or "draw"].config_class
-    if "--minutes" in flags:
-        return RunConfig(model=kind(), minutes=1.0), flags
-    return RunConfig(model=kind(), epochs=EPOCHS), flags
+    budget = {"minutes": 1.0} if "--minutes" in flags else {"epochs": EPOCHS}
+    return RunConfig.parse({"model": {"kind": model or "draw"}, **budget}), flags
 
 
 def _out(flags: list[str]) -> Path:

@@ -1,6 +1,6 @@
 """Runs side by side: one row a model, with the paired difference to the best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,30 +39,33 @@ def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """The rows as a table for the terminal, in nats an image; lower -ELBO is better."""
-    samples = rows[0]["iw_bound"]["num_samples"]
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    headings = ("-ELBO", "reconstruction", "KL", f"-L_{samples}", "bits/dim", "parameters")
-    for heading in (*headings, "training", "images/s", "from the best"):
-        table.add_column(heading, justify="right")
+    """A column a model, in nats an image where nothing else is said; lower is better."""
+    table = Table("", title=title, title_justify="left")
     for row in rows:
-        difference = row["difference_to_best"]
-        table.add_row(
-            row["name"],
-            f"{-row['elbo']['mean']:.2f} ± {row['elbo']['stderr']:.2f}",
-            f"{-row['reconstruction']['mean']:.2f}",
-            f"{row['kl']['mean']:.2f}",
-            f"{-row['iw_bound']['mean']:.2f}",
-            f"{row['bits_per_dim']['elbo']['mean']:.4f}",
-            f"{row['parameters']:,}",
-            f"{row['training_seconds']:.0f} s",
-            f"{row['images_per_second']:,.0f}",
-            "best"
-            if difference is None
-            else f"{-difference['mean']:+.2f} ± {difference['stderr']:.2f}",
-        )
+        table.add_column(row["name"], justify="right")
+    for heading, shown in _FIGURES.items():
+        samples = rows[0]["iw_bound"]["num_samples"]
+        table.add_row(heading.replace("K", str(samples)), *map(shown, rows))
     return table
+
+
+def _negative(figure: Mapping[str, float]) -> str:
+    return f"{-figure['mean']:.2f} ± {figure['stderr']:.2f}"
+
+
+_FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "-ELBO": lambda row: _negative(row["elbo"]),
+    "from the best": lambda row: (
+        _negative(row["difference_to_best"]) if row["difference_to_best"] else "best"
+    ),
+    "-L_K": lambda row: _negative(row["iw_bound"]),
+    "reconstruction": lambda row: _negative(row["reconstruction"]),
+    "KL": lambda row: f"{row['kl']['mean']:.2f} ± {row['kl']['stderr']:.2f}",
+    "bits per dim": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",
+    "parameters": lambda row: f"{row['parameters']:,}",
+    "training": lambda row: f"{row['training_seconds']:.0f} s",
+    "images a second": lambda row: f"{row['images_per_second']:,.0f}",
+}
 
 
 def _results(run: Run) -> dict[str, Any]:

@@ -143,6 +143,7 @@ class _DrawnAhead(Draws):
 @cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` compiled for the shapes that it is called with, once for all models."""
+    torch._dynamo.config.recompile_limit = 64  # every model, mode and shape is a version; 8 is few
     return torch.compile(function, dynamic=False)
 
 

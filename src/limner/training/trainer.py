@@ -97,21 +97,29 @@ class Trainer:
             Stopped: a signal asked to leave; the state is saved.
             InputError: gradients stayed non-finite.
         """
-        self.started, self.saved = time.monotonic() - self.counters.seconds, time.monotonic()
-        self.first_step, self.first_seconds = self.counters.step, self.counters.seconds
+        self.begin()
         while self._share() < 1:
-            x = self.batches.batch(self.counters.epoch, self.counters.index)
-            self._train_step(x[self.accelerator.process_index :: self.processes])
-            self._advance()
-            if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
-                self._validate()
-            if self.processes == 1 or self.counters.step % READ_EVERY == 0:
-                self._attend(display, signals)
+            self.advance(display, signals)
         if self.counters.validated_step != self.counters.step:
             self._validate()
         self._save()
         if self.accelerator.is_main_process:
             self.run.export()
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self.started, self.saved = time.monotonic() - self.counters.seconds, time.monotonic()
+        self.first_step, self.first_seconds = self.counters.step, self.counters.seconds
+
+    def advance(self, display: TrainingDisplay, signals: StopSignals) -> None:
+        """One step, and what falls due after it: validation, figures, checkpoint, stopping."""
+        x = self.batches.batch(self.counters.epoch, self.counters.index)
+        self._train_step(x[self.accelerator.process_index :: self.processes])
+        self._count()
+        if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
+            self._validate()
+        if self.processes == 1 or self.counters.step % READ_EVERY == 0:
+            self._attend(display, signals)
 
     def _train_step(self, x: Tensor) -> None:
         config, counters = self.config.objective, self.counters
@@ -156,7 +164,7 @@ class Trainer:
     def _reduced(self, tensor: Tensor, how: str) -> Tensor:
         return cast(Tensor, self.accelerator.reduce(tensor, how))
 
-    def _advance(self) -> None:
+    def _count(self) -> None:
         counters = self.counters
         counters.step += 1
         counters.index += 1

@@ -1,0 +1,168 @@
+"""Training and sampling speed, variants taken in turn so that a noisy machine is fair to all."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from benchmarks.textbook import TextbookDRAW
+from limner.config import OptimizerConfig, RunConfig
+from limner.data import DataConfig
+from limner.data import load as load_data
+from limner.models import DRAWConfig, LadderVAEConfig, LatentVariableModel, VAEConfig, build
+from limner.objectives import elbo
+from limner.training.display import training_display
+from limner.training.interrupts import StopSignals
+from limner.training.optimizer import GuardedStep, build_optimizer
+from limner.training.runs import Run
+from limner.training.trainer import Trainer
+
+SHAPE = (1, 28, 28)
+RECIPES: dict[str, DRAWConfig | VAEConfig | LadderVAEConfig] = {
+    "DRAW, MNIST recipe (T = 64)": DRAWConfig(num_steps=64, attention="filterbank"),
+    "DRAW without attention (T = 10)": DRAWConfig(num_steps=10),
+    "VAE": VAEConfig(),
+    "Ladder VAE": LadderVAEConfig(),
+}
+Step = Callable[[], object]
+
+
+def images(batch: int) -> Tensor:
+    """Something like binarized digits."""
+    return (torch.rand(batch, *SHAPE) < 0.15).float()
+
+
+def limner_step(model: LatentVariableModel, x: Tensor, precision: str = "float32") -> Step:
+    """Forward, backward, clip and Adam, as the training loop takes them."""
+    config = OptimizerConfig()
+    take = GuardedStep(build_optimizer(model, config), config.clip_norm, x.device)
+
+    def step() -> None:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            inference = model.infer(x)
+        (-elbo(inference).mean()).backward()
+        take(config.learning_rate)
+        take.optimizer.zero_grad()
+
+    return step
+
+
+def textbook_step(config: DRAWConfig, x: Tensor) -> Step:
+    """The same with the textbook model and PyTorch's defaults."""
+    model = TextbookDRAW(
+        config.num_steps,
+        config.attention,
+        config.read_size,
+        config.write_size,
+        config.hidden_dim,
+        config.latent_dim,
+        SHAPE,
+    ).to(x.device)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+
+    return step
+
+
+def interleaved(
+    steps: dict[str, Step], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each step, `rounds` times in turn after one that is not counted."""
+    for step in steps.values():
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            _wait(device)
+            started = perf_counter()
+            step()
+            _wait(device)
+            seconds[name].append(perf_counter() - started)
+    return seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def variants(name: str, batch: int, device: torch.device, compile: bool) -> dict[str, Step]:
+    """Textbook (for DRAW), eager and compiled training steps of a recipe, and sampling."""
+    config, x = RECIPES[name], images(batch).to(device)
+    steps: dict[str, Step] = {}
+    if isinstance(config, DRAWConfig):
+        steps["textbook"] = textbook_step(config, x)
+    for mode in ("eager", "compiled") if compile else ("eager",):
+        torch.manual_seed(0)
+        model = build(config, SHAPE).init_from_images(x.cpu()).to(device).train()
+        if mode == "compiled":
+            model.compile_parts()
+        steps[mode] = limner_step(model, x)
+    if device.type == "cuda":
+        model = build(config, SHAPE).init_from_images(x.cpu()).to(device).train()
+        model.compile_parts()
+        steps["compiled, bfloat16"] = limner_step(model, x, "bfloat16")
+    sampler = build(config, SHAPE).to(device).eval()
+    steps["sampling"] = torch.no_grad()(lambda: sampler.sample(batch))
+    return steps
+
+
+def summary(seconds: list[float], batch: int) -> dict[str, float]:
+    """Images a second: median, and the quartiles as the spread."""
+    rates = sorted(batch / second for second in seconds)
+    quarter = len(rates) // 4
+    return {
+        "images_per_second": median(rates),
+        "low": rates[quarter],
+        "high": rates[-1 - quarter],
+        "milliseconds": 1e3 * median(seconds),
+    }
+
+
+def loop_against_step(kind: str, batch: int, rounds: int = 15, chunk: int = 20) -> dict[str, Any]:
+    """The training loop's share: time of bare model steps over that of as many loop steps."""
+    model = RECIPES[kind]
+    config = RunConfig(
+        model=model,
+        data=DataConfig(),
+        epochs=10_000,
+        batch_size=batch,
+        compile="never",
+        device="cpu",
+        validate_every=10_000,
+    )
+    dataset = load_data(config.data)
+    with tempfile.TemporaryDirectory() as folder, training_display(kind) as display:
+        run = Run.create(Path(folder) / "run", config)
+        trainer = Trainer(run, dataset, Accelerator(cpu=True))
+        trainer.begin()
+        x = trainer.batches.batch(0, 0)
+        bare = limner_step(trainer.model, x)
+
+        def loop() -> None:
+            for _ in range(chunk):
+                trainer.advance(display, StopSignals())
+
+        def steps() -> None:
+            for _ in range(chunk):
+                bare()
+
+        seconds = interleaved({"loop": loop, "bare": steps}, rounds, torch.device("cpu"))
+    ratios = [b / a for a, b in zip(seconds["loop"], seconds["bare"], strict=True)]
+    ratios.sort()
+    return {
+        "ratio": median(ratios),
+        "low": ratios[len(ratios) // 4],
+        "high": ratios[-1 - len(ratios) // 4],
+    }
