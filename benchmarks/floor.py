@@ -14,13 +14,13 @@ from limner.models import DRAW
 
 
 class Product(NamedTuple):
-    """C[m, n] = A[m, k] B[k, n], `count` times in a training step."""
+    """C[m, n] = A[m, k] B[k, n], `times` times in a training step."""
 
     name: str
     m: int
     n: int
     k: int
-    count: int
+    times: int
 
 
 def products(model: DRAW, batch: int) -> list[Product]:

@@ -1,4 +1,4 @@
-"""The command line: fast help, flags from configs, bad input in one sentence and nothing written."""
+"""The command line: fast help, flags from configs, bad input told in one sentence."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def test_help_names_every_command_without_loading_torch(capsys):
     assert limner("--help") == 0
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in COMMANDS)
-    code = "import sys; from limner.cli import main; main(['--help']); print('torch' in sys.modules)"
+    code = "import sys, limner.cli as c; c.main(['--help']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
 

@@ -104,7 +104,6 @@ def test_real_models_get_the_plain_gradient_in_expectation(kind, gradient):
     plain = replicates(model, 1, **options)
     other = replicates(model, 2, gradient=gradient, **options)
     scores = z_scores(plain, other)[(plain.std(0) > 1e-12) | (other.std(0) > 1e-12)]
-    assert scores.square().mean() < 4
     assert scores.abs().max() < 5.5
 
 

@@ -169,9 +169,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing():
 
     take(-1.0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    moments = [
-        {k: v.clone() for k, v in state.items()} for state in step.optimizer.state.values()
-    ]
+    moments = [{k: v.clone() for k, v in state.items()} for state in step.optimizer.state.values()]
     take(float("nan"))
     take(float("inf"))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -40,7 +40,22 @@ if TYPE_CHECKING:
     from limner.objectives import importance_weighted_bound as importance_weighted_bound
     from limner.training.runs import load as load
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = [
+    "DRAW",
+    "VAE",
+    "DRAWConfig",
+    "Generation",
+    "Inference",
+    "InputError",
+    "LadderVAE",
+    "LadderVAEConfig",
+    "LatentVariableModel",
+    "VAEConfig",
+    "__version__",
+    "elbo",
+    "importance_weighted_bound",
+    "load",
+]
 
 
 def __getattr__(name: str) -> object:
