@@ -96,7 +96,8 @@ def test_the_initial_canvas_has_the_clipped_mean_of_the_images(name, generator):
     assert_close(location[0], images.mean(0).clamp(0.01, 0.99))
     if name != "bernoulli":
         spread = images.std(0, correction=0).clamp_min(0.05)
-        assert_close(observation.log_scale[0], spread.log(), atol=0.05, rtol=0)
+        scale = spread * (1.0 if name == "gaussian" else 3**0.5 / torch.pi)
+        assert_close(observation.log_scale[0], scale.log(), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pydantic import (
 from limner.data import DataConfig
 from limner.errors import InputError
 from limner.models import AnyModelConfig
+from limner.objectives import check_objective
 from limner.settings import Hidden, Settings
 
 SCHEMA_VERSION = 1
@@ -106,11 +107,11 @@ class RunConfig(Settings):
     )
 
     @model_validator(mode="after")
-    def _has_a_budget(self) -> "RunConfig":
+    def _is_whole(self) -> "RunConfig":
         if self.epochs is None and self.minutes is None:
             raise ValueError("a run needs a budget; give epochs or minutes")
-        if self.objective.kind == "elbo" and self.objective.num_samples != 1:
-            raise ValueError("the ELBO has one sample; set objective.kind to iwae for more")
+        aim = self.objective
+        check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
         return self
 
     def to_json(self) -> str:

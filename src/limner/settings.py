@@ -47,4 +47,5 @@ def _sentence(name: str, error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     shown = repr(first["input"])
     got = "" if first["type"] in ("missing", "value_error") else f"; got {shown[:80]}"
-    return f"{name}.{where}: {message}{got}."
+    place = ".".join([name, *map(str, first["loc"])])
+    return f"{place}: {message}{got}."

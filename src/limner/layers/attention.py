@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LOG_RANGE = (-20.0, 20.0)
+"""log sigma^2, log delta~ and log gamma of every window are held to this range."""
+
 
 class Window(NamedTuple):
     """Where N x N filters lie. Lengths are in pixels; leading dimensions are the batch's."""
@@ -39,15 +42,17 @@ def window(params: Float[Tensor, "*batch 5"], size: int, shape: tuple[int, int])
     `params` are (g~_X, g~_Y, log sigma^2, log delta~, log gamma), equation 21. Equations 22 to 24:
     g_X = (A + 1) / 2 (g~_X + 1), g_Y = (B + 1) / 2 (g~_Y + 1),
     delta = (max(A, B) - 1) / (N - 1) delta~; a single filter has delta = (max(A, B) - 1) delta~.
+    The three logarithms are held to `LOG_RANGE`, far outside any image, against overflow.
     """
+    logs = params[..., 2:].clamp(*LOG_RANGE)
     height, width = shape
     middle = params.new_tensor([(width + 1) / 2, (height + 1) / 2])
     step = (max(shape) - 1) / max(size - 1, 1)
     return Window(
         center=middle * (params[..., :2] + 1),
-        stride=step * params[..., 3].exp(),
-        sigma=(0.5 * params[..., 2]).exp(),
-        gamma=params[..., 4].exp(),
+        stride=step * logs[..., 1].exp(),
+        sigma=(0.5 * logs[..., 0]).exp(),
+        gamma=logs[..., 2].exp(),
     )
 
 

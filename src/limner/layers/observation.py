@@ -56,6 +56,8 @@ class _LocationScale:
     """Two canvases: location sigmoid(first), log scale the second, softly floored."""
 
     canvases: ClassVar[int] = 2
+    scale_of_std: ClassVar[float] = 1.0
+    """Scale of the distribution over its standard deviation."""
     floor: ClassVar[float]
 
     def __init__(self, canvas: Tensor):
@@ -65,8 +67,8 @@ class _LocationScale:
 
     @classmethod
     def initial_canvas(cls, images: Images) -> Float[Tensor, "maps height width"]:
-        """The logit of the clipped mean image above the log of each pixel's spread."""
-        spread = images.std(0, correction=0).clamp_min(0.05)
+        """The logit of the clipped mean image above the log of each pixel's scale."""
+        spread = cls.scale_of_std * images.std(0, correction=0).clamp_min(0.05)
         return torch.cat([_logit_of_mean(images), spread.log()])
 
 
@@ -101,6 +103,7 @@ class DiscretizedLogistic(_LocationScale):
     last level take the tails, so that the 256 masses sum to one.
     """
 
+    scale_of_std: ClassVar[float] = math.sqrt(3) / math.pi
     bits_gained: ClassVar[float] = 0.0
     floor: ClassVar[float] = math.log(0.25 / LEVELS)
 
@@ -118,8 +121,9 @@ class DiscretizedLogistic(_LocationScale):
     def log_prob(self, x: Images) -> Float[Tensor, " batch"]:
         half = 0.5 / (LEVELS - 1)
         below, above = self._standardised(x - half), self._standardised(x + half)
-        # log(S(b) - S(a)) = log S(b) + log S(-a) + log(1 - exp(a - b)) stays finite in both tails.
-        inner = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(below - above))
+        width = 2 * half * (-self.log_scale).exp()
+        # log(S(b) - S(a)) = log S(b) + log S(-a) + log(1 - exp(-width)) stays finite in both tails.
+        inner = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-width))
         first, last = F.logsigmoid(above), F.logsigmoid(-below)
         return _per_image(torch.where(x < half, first, torch.where(x > 1 - half, last, inner)))
 

@@ -38,4 +38,4 @@ class LSTMCell(nn.Linear):
 
     def initial(self, batch: int) -> LSTMState:
         """The learned first state, for `batch` images."""
-        return LSTMState(self.h_0.expand(batch, -1), self.c_0.expand(batch, -1))
+        return LSTMState(self.h_0.repeat(batch, 1), self.c_0.repeat(batch, 1))

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from limner.errors import InputError
 from limner.layers.attention import Windows
 from limner.layers.gaussian import kl_divergence, log_ratio
 from limner.layers.observation import OBSERVATIONS, Observation, ObservationName
@@ -180,6 +181,10 @@ class LatentVariableModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.compiled = False
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise InputError(
+                f"image_shape is (channels, height, width), all at least 1; got {image_shape}."
+            )
         channels, height, width = image_shape
         self.image_shape: ImageShape = (channels, height, width)
         self.observe = OBSERVATIONS[config.observation]
@@ -255,10 +260,11 @@ class LatentVariableModel(nn.Module, ABC):
 
         training = self.training
         with (
-            torch.random.fork_rng(),
+            torch.random.fork_rng(devices=[]),
+            torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
         ):
-            self.eval().infer(torch.zeros(2, *self.image_shape, device=self._output_bias.device))
+            self.eval().infer(self._output_bias.new_zeros(2, *self.image_shape))
         self.train(training)
         parameters = {parameter.data_ptr() for parameter in self.parameters()}
         return sum(n for pointer, n in seen.items() if pointer not in parameters) * batch // 2

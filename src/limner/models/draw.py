@@ -106,7 +106,7 @@ class DRAW(LatentVariableModel):
         self.c_0 = nn.Parameter(torch.zeros(self.canvas_shape))
         self.reader.init_heads(self.heads, write_scale=min(1.0, 5 / config.num_steps))
         for head in filter(None, (self.posterior, self.prior)):
-            head.linear.weight.data.mul_(0.3)
+            head.linear.weight.data.mul_(0.3 * min(1.0, 16 / config.num_steps) ** 0.5)
             head.linear.bias.data.zero_()
 
     @property
@@ -283,7 +283,7 @@ class DRAW(LatentVariableModel):
     def _blank(self, batch: int) -> Drawing:
         """c_0 and h_0, before the first step."""
         decoder = self.decoder.initial(batch)
-        canvas = self.c_0.expand(batch, *self.canvas_shape)
+        canvas = self.c_0.repeat(batch, 1, 1, 1)
         return Drawing(decoder, self.heads(decoder.h), canvas)
 
     def _windows(self, blank: Drawing, drawings: Sequence[Drawing]) -> Windows | None:
