@@ -45,7 +45,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         table.add_column(row["name"], justify="right")
     for heading, shown in _FIGURES.items():
         samples = rows[0]["iw_bound"]["num_samples"]
-        table.add_row(heading.replace("K", str(samples)), *map(shown, rows))
+        table.add_row(heading.format(samples), *map(shown, rows))
     return table
 
 
@@ -58,7 +58,7 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "from the best": lambda row: (
         _negative(row["difference_to_best"]) if row["difference_to_best"] else "best"
     ),
-    "-L_K": lambda row: _negative(row["iw_bound"]),
+    "-L_{}": lambda row: _negative(row["iw_bound"]),
     "reconstruction": lambda row: _negative(row["reconstruction"]),
     "KL": lambda row: f"{row['kl']['mean']:.2f} ± {row['kl']['stderr']:.2f}",
     "bits per dim": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",

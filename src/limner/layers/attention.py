@@ -56,10 +56,17 @@ def window(params: Float[Tensor, "*batch 5"], size: int, shape: tuple[int, int])
     )
 
 
-def covering_params(size: int, shape: tuple[int, int]) -> Float[Tensor, " 5"]:
-    """Parameters of the window over the whole image: sigma half its stride, gamma one."""
-    stride = (max(shape) - 1) / max(size - 1, 1)
-    return torch.tensor([0.0, 0.0, 2 * math.log(max(stride, 1.0) / 2), 0.0, 0.0])
+def covering_params(size: int, shape: tuple[int, int], writing: bool) -> Float[Tensor, " 5"]:
+    """Parameters of the window over the whole image, sigma half its stride.
+
+    The intensity undoes what dividing each filter by its sum has taken: for reading gamma is
+    2 sqrt(pi) sigma, which makes every filter a unit vector; for writing 1 / stride^2, the filters'
+    density, by which a patch of ones paints ones.
+    """
+    stride = max((max(shape) - 1) / max(size - 1, 1), 1.0)
+    sigma = stride / 2
+    gamma = stride**-2 if writing else 2 * math.sqrt(math.pi) * sigma
+    return torch.tensor([0.0, 0.0, 2 * math.log(sigma), 0.0, math.log(gamma)])
 
 
 def filterbank(

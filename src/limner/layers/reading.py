@@ -104,5 +104,6 @@ class FilterbankWindows:
         heads.weight.data[: self.patch_dim].mul_(write_scale)
         heads.weight.data[self.patch_dim :].mul_(0.1)
         heads.bias.data.zero_()
-        for size, rows in ((self.write_size, slice(-10, -5)), (self.read_size, slice(-5, None))):
-            heads.bias.data[rows] = attention.covering_params(size, self.shape)
+        start = attention.covering_params
+        heads.bias.data[-10:-5] = start(self.write_size, self.shape, writing=True)
+        heads.bias.data[-5:] = start(self.read_size, self.shape, writing=False)
