@@ -129,10 +129,21 @@ def test_rows_sum_to_one_with_finite_gradients_wherever_the_window_lies(row, val
     assert params.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("writing", [False, True])
 @pytest.mark.parametrize("N", [2, 5])
-def test_covering_params_lay_the_window_over_the_whole_image(N):
-    window = attention.window(attention.covering_params(N, (9, 9)), N, (9, 9))
+def test_covering_params_lay_the_window_over_the_whole_image(N, writing):
+    window = attention.window(attention.covering_params(N, (9, 9), writing), N, (9, 9))
     assert_close(window.center, torch.tensor([5.0, 5.0]))
     assert_close(window.stride * (N - 1), torch.tensor(8.0))  # means from pixel 1 to pixel 9
     assert_close(window.sigma, window.stride / 2)
-    assert_close(window.gamma, torch.tensor(1.0))
+
+
+def test_covering_intensities_undo_the_normalisation_of_the_filters():
+    shape, N = (65, 65), 9
+    reading = attention.window(attention.covering_params(N, shape, False)[None], N, shape)
+    F_y, F_x = attention.filterbank(reading, N, shape)
+    middle = reading.gamma * F_y[0, N // 2].norm() * F_x[0, N // 2].norm()
+    assert_close(middle, torch.ones(1), atol=1e-3, rtol=0)
+    writing = attention.window(attention.covering_params(N, shape, True)[None], N, shape)
+    painted = attention.write(torch.ones(1, 1, N, N), F_y, F_x, writing.gamma)
+    assert_close(painted[..., 32, 32], torch.ones(1, 1), atol=0.05, rtol=0)

@@ -252,6 +252,5 @@ def test_start_of_windows_and_forget_gates():
         assert_close(window.center[0, 0], torch.tensor([14.5, 14.5]), atol=1, rtol=0)
         assert_close(window.stride[0, 0].item(), 27 / (size - 1), rtol=0.1, atol=0)
         assert_close(window.sigma[0, 0].item(), 27 / (size - 1) / 2, rtol=0.1, atol=0)
-        assert_close(window.gamma[0, 0].item(), 1.0, rtol=0.1, atol=0)
     for cell in (model.encoder, model.decoder):
         assert_close(cell.bias[256:512], torch.ones(256))
