@@ -28,6 +28,7 @@ COMMANDS = {
     "probe": Command("probe:probe", "how well representations predict labels"),
     "animate": Command("animate:animate", "the drawing, step by step, as GIF and strip"),
     "figures": Command("figures:figures", "all figures of a run"),
+    "benchmark": Command("benchmark:benchmark", "speed and memory, beside a textbook DRAW"),
     "data": Command("data:data", "list the datasets, or get one", parses=True),
 }
 

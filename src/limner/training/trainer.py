@@ -10,9 +10,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -58,6 +57,16 @@ class Counters:
     metrics_bytes: int = 0
 
 
+class Snapshot(NamedTuple):
+    """Validated weights that wait to be saved."""
+
+    states: dict[WeightKind, dict[str, Tensor]]
+    whole: WeightKind
+    """The kind that was validated; the other one's batch-norm statistics are yet to be computed."""
+    epoch: int
+    """Whose pixels the statistics are taken over."""
+
+
 class Trainer:
     """Trains the model of a run's config on a dataset, from the start or from its checkpoint."""
 
@@ -86,7 +95,7 @@ class Trainer:
         self.validation = frozen(dataset, "validation", config.model.observation)
         self.totals = torch.zeros(2 + self.model.num_groups, device=self.device)
         self.counters = Counters()
-        self.snapshots: dict[str, dict[WeightKind, dict[str, Tensor]]] = {}
+        self.snapshots: dict[str, Snapshot] = {}
 
     # The loop
 
@@ -231,30 +240,30 @@ class Trainer:
 
     def _validate(self) -> None:
         """Validate the weights that will be used, log, keep them if they are the best."""
-        epochs, seed = self._epochs(), self.config.seed
-        states: dict[WeightKind, dict[str, Tensor]] = {}
-        sources: dict[WeightKind, torch.nn.Module] = {"raw": self.model}
+        epoch, best = max(0, self.counters.epoch - 1), self.counters.best_bound
+        states: dict[WeightKind, dict[str, Tensor]] = {"raw": _copy(self.model)}
         if self.average is not None:
-            sources["ema"] = self.average.module
-        for kind, source in sources.items():
-            self.shadow.load_state_dict(source.state_dict())
-            recompute_batch_norm(self.shadow, self._epoch_of_batches(), seed)
-            states[kind] = {k: v.clone() for k, v in self.shadow.state_dict().items()}
+            states["ema"] = _copy(self.average.module)
+        used: WeightKind = "raw" if self.average is None else "ema"
+        states[used] = self._with_statistics(states[used], epoch)
         figures = self._validation_figures()
-        self.snapshots["last"] = states
-        best = self.counters.best_bound
-        if figures["elbo"] is not None and (best is None or figures["elbo"] > best):
-            self.counters.best_bound, self.counters.best_epoch = figures["elbo"], epochs
-            self.snapshots["best"] = states
-        elif best is None:
-            self.snapshots["best"] = states
+        snapshot = self.snapshots["last"] = Snapshot(states, used, epoch)
+        if best is None or (figures["elbo"] is not None and figures["elbo"] > best):
+            self.counters.best_bound, self.counters.best_epoch = figures["elbo"], self._epochs()
+            self.snapshots["best"] = snapshot
         self.counters.validated_step = self.counters.step
         self._log(figures)
         self.totals.zero_()
 
-    def _epoch_of_batches(self) -> Iterator[Tensor]:
-        epoch = max(0, self.counters.epoch - 1)
-        return (self.batches.batch(epoch, i) for i in range(self.batches.steps_per_epoch))
+    def _with_statistics(self, state: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        """Weights with the batch-norm statistics that they have over the training set.
+
+        The pixels are those drawn for `epoch`. Leaves the weights in `shadow`.
+        """
+        self.shadow.load_state_dict(state)
+        batches = (self.batches.batch(epoch, i) for i in range(self.batches.steps_per_epoch))
+        recompute_batch_norm(self.shadow, batches, self.config.seed)
+        return _copy(self.shadow)
 
     @torch.no_grad()
     def _validation_figures(self) -> dict:
@@ -324,7 +333,13 @@ class Trainer:
             "epoch": self.counters.best_epoch,
             "validation_elbo": self.counters.best_bound,
         }
-        for name, states in self.snapshots.items():
+        for name, snapshot in self.snapshots.items():
+            states: dict[WeightKind, dict[str, Tensor]] = {
+                kind: state
+                if kind == snapshot.whole
+                else self._with_statistics(state, snapshot.epoch)
+                for kind, state in snapshot.states.items()
+            }
             self.run.save_weights(name, states, document)
         self.snapshots.clear()
         tensors = pack(self._modules, self.step.optimizer)
@@ -349,6 +364,10 @@ class Trainer:
         metrics = self.run.path / "metrics.jsonl"
         if self.accelerator.is_main_process and metrics.exists():
             write_atomically(metrics, metrics.read_bytes()[: self.counters.metrics_bytes])
+
+
+def _copy(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 def _figures(totals: Tensor) -> dict:

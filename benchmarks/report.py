@@ -1,0 +1,169 @@
+"""The whole benchmark: measured, printed, and written as JSON."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import floor, memory, speed
+from limner.models import DRAW, DRAWConfig, build
+from limner.training.storage import write_atomically
+from limner.training.train import has_compiler
+
+DEPTHS = {"store": (16, 32, 64, 128, 256, 1024), "recompute": (16, 64, 256, 1024, 2048)}
+"""Numbers of steps at batch 128."""
+DEEPEST = (8192, 16)
+"""Number of steps and batch of the deepest training."""
+
+COLD = """
+import time, torch
+from benchmarks import speed
+from limner.models import build
+config = speed.RECIPES["DRAW, MNIST recipe (T = 64)"]
+x = speed.images(128)
+model = build(config, speed.SHAPE).init_from_images(x)
+model.compile_parts()
+step = speed.limner_step(model, x)
+started = time.perf_counter()
+step()
+print(time.perf_counter() - started)
+"""
+
+
+def run(
+    out: Path, *, batch: int, rounds: int, depth: bool, compile: bool, device: torch.device
+) -> dict[str, Any]:
+    """Measure everything, print tables, and write `out`."""
+    console, compile = Console(), compile and has_compiler()
+    results: dict[str, Any] = {"machine": machine(device), "batch": batch, "rounds": rounds}
+    results["speed"] = {name: {} for name in speed.RECIPES}
+    for name in speed.RECIPES:
+        results["speed"][name] = measured(name, batch, rounds, device, compile)
+        console.print(speed_table(name, results["speed"][name]))
+    if device.type == "cpu":
+        results["loop"] = {
+            kind: speed.loop_against_step(kind, batch) for kind in ("VAE", "Ladder VAE")
+        }
+        for kind, share in results["loop"].items():
+            console.print(f"{kind}: training loop at {share['ratio']:.3f} of the bare step's speed")
+        if compile:
+            results["cold_compile_seconds"] = cold_compile()
+            console.print(f"first compiled step, cold: {results['cold_compile_seconds']:.1f} s")
+        if depth:
+            results["memory"] = depths(batch)
+            console.print(memory_table(results["memory"]))
+    write_atomically(out, json.dumps(results, indent=2) + "\n")
+    console.print(f"written to {out}", highlight=False)
+    return results
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {os.cpu_count()} cores" if names else platform.processor()
+
+
+def measured(
+    name: str, batch: int, rounds: int, device: torch.device, compile: bool
+) -> dict[str, Any]:
+    """Rates of all variants of a recipe, taken in turn, with the floor beside them."""
+    steps = speed.variants(name, batch, device, compile)
+    seconds = speed.interleaved(steps, rounds, device)
+    found: dict[str, Any] = {key: speed.summary(times, batch) for key, times in seconds.items()}
+    config = speed.RECIPES[name]
+    if isinstance(config, DRAWConfig) and device.type == "cpu":
+        model = build(config, speed.SHAPE)
+        assert isinstance(model, DRAW)
+        listed = [
+            {**product._asdict(), "milliseconds": 1e3 * floor.timed(product)}
+            for product in floor.products(model, batch)
+        ]
+        total = sum(entry["times"] * entry["milliseconds"] for entry in listed)
+        found["floor"] = {"milliseconds": total, "products": listed}
+    return found
+
+
+def speed_table(name: str, found: dict[str, Any]) -> Table:
+    table = Table(name, "images a second", "spread", "against textbook", "floor over it")
+    for key, figures in found.items():
+        if key == "floor":
+            continue
+        ratio = (
+            found["textbook"]["milliseconds"] / figures["milliseconds"]
+            if ("textbook" in found and key != "sampling")
+            else None
+        )
+        share = (
+            found["floor"]["milliseconds"] / figures["milliseconds"]
+            if ("floor" in found and key != "sampling")
+            else None
+        )
+        table.add_row(
+            key,
+            f"{figures['images_per_second']:,.0f}",
+            f"{figures['low']:,.0f} to {figures['high']:,.0f}",
+            f"{ratio:.2f}x" if ratio else "",
+            f"{share:.2f}" if share else "",
+        )
+    return table
+
+
+def cold_compile() -> float:
+    """Seconds to the first compiled step of the MNIST recipe with an empty compiler cache."""
+    with tempfile.TemporaryDirectory() as cache:
+        done = subprocess.run(
+            [sys.executable, "-c", COLD],
+            env=os.environ
+            | {"TORCHINDUCTOR_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return float(done.stdout)
+
+
+def depths(batch: int) -> list[dict[str, Any]]:
+    """Peak memory and seconds a step as a function of depth, for both kinds of memory."""
+    found = [
+        memory.measure(num_steps, kind, batch)
+        for kind, steps in DEPTHS.items()
+        for num_steps in steps
+    ]
+    num_steps, small = DEEPEST
+    return [*found, memory.measure(num_steps, "recompute", small, count=1)]
+
+
+def memory_table(found: list[dict[str, Any]]) -> Table:
+    table = Table("T", "batch", "memory", "peak MiB", "seconds a step", "first bound")
+    for entry in found:
+        table.add_row(
+            f"{entry['num_steps']:,}",
+            str(entry["batch"]),
+            entry["memory"],
+            f"{entry['bytes'] / 2**20:,.0f}",
+            f"{entry['seconds']:.2f}",
+            f"{entry['bound']:.1f}",
+        )
+    return table

@@ -1,0 +1,42 @@
+"""`limner benchmark`: speed and memory beside a textbook DRAW and the floor."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from limner.errors import InputError
+from limner.evaluation.device import pick_device
+
+
+def benchmark(
+    *,
+    out: Path = Path("benchmark.json"),
+    batch: int = 128,
+    rounds: int = 7,
+    depth: bool = False,
+    compile: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Training and sampling speed of every model, beside a textbook DRAW and the floor.
+
+    All variants are measured in turn in this one run; quote the ratios. Needs the `benchmarks`
+    folder of the source tree.
+
+    Args:
+        out: where the numbers are written, as JSON.
+        batch: images a step.
+        rounds: times that each variant is measured.
+        depth: also peak memory and time as a function of the number of steps (takes long).
+        compile: also the compiled mode.
+        device: where to compute.
+    """
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "benchmarks" / "report.py").is_file():
+        raise InputError("The benchmarks lie in the source tree; run this from a clone of it.")
+    sys.path.insert(0, str(root))
+    run = importlib.import_module("benchmarks.report").run
+    chosen = torch.device(pick_device(device))
+    run(out, batch=batch, rounds=rounds, depth=depth, compile=compile, device=chosen)
