@@ -54,6 +54,10 @@ def run(
         }
         for kind, share in results["loop"].items():
             console.print(f"{kind}: training loop at {share['ratio']:.3f} of the bare step's speed")
+        results["data_path_seconds"] = speed.data_path(batch)
+        step = results["speed"]["VAE"]["eager"]["milliseconds"] / 1e3
+        share = results["data_path_seconds"]["median"] / step
+        console.print(f"data path: {100 * share:.1f} % of a VAE training step")
         if compile:
             results["cold_compile_seconds"] = cold_compile()
             console.print(f"first compiled step, cold: {results['cold_compile_seconds']:.1f} s")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.textbook import TextbookDRAW
 from limner.config import OptimizerConfig, RunConfig
-from limner.data import DataConfig
+from limner.data import DataConfig, TrainingBatches
 from limner.data import load as load_data
 from limner.models import DRAWConfig, LadderVAEConfig, LatentVariableModel, VAEConfig, build
 from limner.objectives import elbo
@@ -128,6 +128,18 @@ def summary(seconds: list[float], batch: int) -> dict[str, float]:
         "high": rates[-1 - quarter],
         "milliseconds": 1e3 * median(seconds),
     }
+
+
+def data_path(batch: int, rounds: int = 200) -> dict[str, float]:
+    """Seconds of cutting and drawing one training batch of digits: median and quartiles."""
+    batches = TrainingBatches(load_data(DataConfig()), "bernoulli", batch, seed=0)
+    seconds = []
+    for index in range(rounds):
+        started = perf_counter()
+        batches.batch(index // batches.steps_per_epoch, index % batches.steps_per_epoch)
+        seconds.append(perf_counter() - started)
+    seconds.sort()
+    return {"median": median(seconds), "low": seconds[rounds // 4], "high": seconds[-rounds // 4]}
 
 
 def loop_against_step(kind: str, batch: int, rounds: int = 15, chunk: int = 20) -> dict[str, Any]:

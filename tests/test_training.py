@@ -91,6 +91,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(model, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of its own doings
 def test_a_resumed_run_is_the_same_when_compiled(tmp_path, stop_after):
     compiled = config("attention", compile="always")
     whole = train(compiled, tmp_path / "whole")

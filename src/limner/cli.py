@@ -1,6 +1,7 @@
 """The command line: finds a command by its name and imports only what that one needs."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,6 +29,7 @@ COMMANDS = {
     "probe": Command("probe:probe", "how well representations predict labels"),
     "animate": Command("animate:animate", "the drawing, step by step, as GIF and strip"),
     "figures": Command("figures:figures", "all figures of a run"),
+    "play": Command("play:play", "draw with it in the browser"),
     "benchmark": Command("benchmark:benchmark", "speed and memory, beside a textbook DRAW"),
     "data": Command("data:data", "list the datasets, or get one", parses=True),
 }
@@ -60,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(name: str, command: Command, arguments: list[str]) -> None:
+    # Threads that spin while they wait make training several times slower where cores are shared.
+    # OpenMP reads this when torch is imported; a value that is set already is kept.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module, _, function_name = command.home.partition(":")
     function: Callable[..., None] = getattr(
         importlib.import_module(f"limner.commands.{module}"), function_name

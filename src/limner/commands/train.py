@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from accelerate import PartialState
 
 from limner.commands.evaluate import evaluate
 from limner.config import RunConfig
@@ -51,7 +52,8 @@ def train(arguments: list[str]) -> None:
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
     run = train_run(options.config, options.out, options.resume, options.overwrite)
-    evaluate(str(run.path), num_samples=run.config.evaluate_samples)
+    if PartialState().is_main_process:
+        evaluate(str(run.path), num_samples=run.config.evaluate_samples)
 
 
 def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:

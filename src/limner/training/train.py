@@ -13,7 +13,7 @@ from limner.data import load as load_dataset
 from limner.data import pixel_kind
 from limner.errors import InputError
 from limner.models import LatentVariableModel, build
-from limner.training.display import say, training_display
+from limner.training.display import console, say, training_display
 from limner.training.interrupts import StopSignals
 from limner.training.runs import Run
 from limner.training.trainer import Trainer
@@ -57,6 +57,7 @@ def train(
         say(_summary(trainer, _compile(trainer.model, config, accelerator.device)))
         with training_display(title or config.model.kind) as display, StopSignals() as signals:
             trainer.fit(display, signals)
+    accelerator.wait_for_everyone()
     accelerator.end_training()
     return run
 
@@ -86,7 +87,8 @@ def _compile(model: LatentVariableModel, config: RunConfig, device: torch.device
     if config.compile == "never" or (config.compile == "auto" and not model.compiling_pays):
         return "eager"
     if device.type == "cpu" and not has_compiler():
-        return "eager, for there is no C++ compiler for torch.compile; install g++ to train faster"
+        console.print("There is no C++ compiler for torch.compile: training runs eagerly, slower.")
+        return "eager"
     model.compile_parts()
     return "compiled"
 

@@ -1,0 +1,329 @@
+"""The documentation: its code runs, its commands parse, its links and files are there."""
+
+import ast
+import contextlib
+import functools
+import importlib
+import importlib.util
+import inspect
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+import test_models_all
+from limner import DRAWConfig, VAEConfig, elbo, importance_weighted_bound
+from limner.cli import COMMANDS, main
+from limner.commands import compare as compare_command
+from limner.commands import train as train_command
+from limner.config import RunConfig
+from limner.models import MODELS
+from limner.recipes import RECIPES
+from limner.training import train
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
+}
+EXAMPLE = ROOT / "docs" / "examples" / "new_model.py"
+pages = pytest.mark.parametrize("page", PAGES)
+
+
+def blocks(page, language):
+    """Fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+
+
+def prose(page):
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+
+
+def indented_blocks(page):
+    found = re.findall(r"(?:^ {4}.*\n(?:\n(?= {4}))?)+", prose(page), re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
+
+
+def commands(block):
+    """Words of each `limner` command; `limner a | b RUN` is one with a, and one with b."""
+    for line in block.replace("\\\n", " ").splitlines():
+        if line.startswith("limner "):
+            words = shlex.split(line, comments=True)[1:]
+            while "|" in words:
+                yield [words[0], words[-1]]
+                words = words[2:]
+            yield words
+
+
+def replaced(text, changes):
+    for old, new in changes.items():
+        assert old in text, f"the page no longer says {old}"
+        text = text.replace(old, new)
+    return text
+
+
+# Code
+
+
+TINY = "--model.num-steps 2 --model.hidden-dim 8 --model.latent-dim 2 --device cpu --compile never"
+TINIER = {
+    "train": f"{TINY} --epochs 1 --evaluate-samples 2",
+    "evaluate": "--num-samples 2 --num-images 60",
+    "sample": "--n 4",
+    "animate": "--grid 1 2 --magnification 1",
+    "figures": "--max-images 20 --projection pca --formats png",
+    "probe": "--num-train 100 --num-test 50",
+    "compare": "--epochs 1 --evaluate-samples 2 --compile never",
+}
+"""Flags that make a command of the tour quick; the last of two equal flags counts."""
+STUDY = {
+    "VAE": VAEConfig(hidden_dims=(8,), latent_dim=2),
+    "DRAW": DRAWConfig(num_steps=2, hidden_dim=8, latent_dim=2),
+}
+
+
+def run_commands(block, capsys):
+    for name, *flags in commands(block):
+        assert main([name, *flags, *TINIER.get(name, "").split()]) == 0, (name, flags)
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")  # for speed
+def test_the_tour_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    study = {name: RunConfig(model=model, epochs=1, device="cpu") for name, model in STUDY.items()}
+    monkeypatch.setattr(compare_command, "STUDY", study)
+    smaller = {
+        "num_steps=16": "num_steps=2, hidden_dim=8",
+        "latent_dim=50": "latent_dim=2",
+        "epochs=40": "epochs=1, device='cpu', compile='never'",
+        "num_samples=100": "num_samples=2",
+    }
+    page = "docs/tour.md"
+    names = {}
+    for kind, block in re.findall(r"^```(\w+)\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE):
+        if kind == "sh":
+            run_commands(block, capsys)
+        else:
+            used = {old: new for old, new in smaller.items() if old in block}
+            smaller = {old: new for old, new in smaller.items() if old not in used}
+            exec(compile(replaced(block, used), page, "exec"), names)
+    assert not smaller, "the tour no longer says these"
+    assert names["model"].sample(2).shape == (2, 1, 28, 28)
+    assert names["inference"].kl.shape == (6, 2)
+    assert names["generation"].canvases.shape == (2, 6, 1, 28, 28)
+    assert (tmp_path / "runs" / "draw" / "redrawn.gif").is_file()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = DRAWConfig(num_steps=2, attention="filterbank", hidden_dim=8, latent_dim=2)
+    config = RunConfig(model=tiny, epochs=1, compile="never", device="cpu")
+    train(config, Path("runs/study/draw-with-attention"))
+    names = {}
+    for block in blocks("README.md", "python"):
+        quick = replaced(block, {"num_samples=100": "num_samples=2"})
+        exec(compile(quick, "README.md", "exec"), names)
+    assert names["inference"].log_likelihood.shape == (500,)
+    assert names["generation"].images.shape == (8, 1, 28, 28)
+
+
+# Commands
+
+
+@functools.cache
+def help_of(*words):
+    """What `limner WORDS --help` prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return shown.getvalue()
+
+
+def help_for(words):
+    """The help that lists the flags of a command, for the model that it is about."""
+    name, *rest = words
+    if name == "train":
+        kinds = [word for word in rest if word in MODELS]
+        kinds += [RECIPES[word].model.kind for word in rest if word in RECIPES]
+        return help_of("train", *(kinds or ["draw"])[:1])
+    return help_of(name, *[word for word in rest[:1] if name == "data" and word in ("list", "get")])
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Commands parse their flags, and do nothing."""
+
+    def idle(module, name):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, functools.wraps(function)(lambda *_, **__: None))
+
+    class Trained:
+        path = Path("run")
+        config = RECIPES["draw"]
+
+    for command in COMMANDS.values():
+        home, name = command.home.split(":")
+        if not command.parses:
+            idle(importlib.import_module(f"limner.commands.{home}"), name)
+    monkeypatch.setattr(train_command, "train_run", lambda *_: Trained)
+    monkeypatch.setattr(train_command, "evaluate", lambda *_, **__: None)
+    for name in ("list_datasets", "get"):
+        idle(importlib.import_module("limner.commands.data"), name)
+
+
+@pages
+def test_commands_of_blocks_parse(page, parsed, capsys):
+    for block in [*blocks(page, "sh"), *indented_blocks(page)]:
+        for words in commands(block):
+            assert words[0] in COMMANDS, words
+            if not {"--resume", "--config"} & set(words):  # these read a run's files
+                assert main(words) == 0, words
+    capsys.readouterr()
+
+
+@pages
+def test_commands_in_the_text_exist_and_have_their_flags(page):
+    for code in re.findall(r"`([^`\n]+)`", prose(page)):
+        words = code.split()
+        if words[0] == "limner" and len(words) > 1 and words[1] in (*COMMANDS, words[1].lower()):
+            if "two-layer-vae" in words:  # the worked example
+                continue
+            assert words[1] in COMMANDS or words[1].startswith("-"), code
+            for flag in re.findall(r"--[a-z][\w.-]*", code):
+                assert flag == "--help" or flag in help_for(words[1:]), code
+        elif words[0].startswith("--"):
+            known = [help_of("train", kind) for kind in MODELS]
+            known += [help_of(name) for name in COMMANDS if name not in ("train", "data")]
+            for flag in re.findall(r"--[a-z][\w.-]*", code):
+                assert any(re.search(rf"{re.escape(flag)}(?![\w-])", text) for text in known), flag
+
+
+# Links and files
+
+
+@pages
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if not re.match(r"https?://|#", target):
+            assert ((ROOT / page).parent / target.partition("#")[0]).exists(), target
+
+
+@pages
+def test_named_files_exist(page):
+    """Source, tests and pages that are named in the text: from the root, or from their own."""
+    homes = [ROOT, (ROOT / page).parent, ROOT / "src" / "limner", ROOT / "tests"]
+    for name in re.findall(r"`([\w./-]+\.(?:py|md|toml|yml))`", prose(page)):
+        assert any((home / name).is_file() for home in homes), name
+
+
+@pages
+def test_excerpts_are_there(page):
+    """Files and objects of `literalinclude`, as Sphinx will look for them."""
+    fence = r"^```\{literalinclude\} (\S+)\n(.*?)^```"
+    for target, options in re.findall(fence, PAGES[page], re.DOTALL | re.MULTILINE):
+        path = ((ROOT / page).parent / target).resolve()
+        assert path.is_file(), target
+        for name in re.findall(r":pyobject: (\S+)", options):
+            body = ast.parse(path.read_text()).body
+            for part in name.split("."):
+                found = [node for node in body if getattr(node, "name", None) == part]
+                assert found, f"{target} has no {name}"
+                body = getattr(found[0], "body", [])
+
+
+# The worked example of a new model
+
+
+@pytest.fixture(scope="module")
+def example():
+    spec = importlib.util.spec_from_file_location("new_model", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_is_short_and_the_page_knows_how_short():
+    lines = len(EXAMPLE.read_text().splitlines())
+    assert lines < 100
+    assert f"{lines} lines" in PAGES["docs/new-model.md"]
+
+
+def promises():
+    """The tests of `test_models_all`, but those of compiling, for each observation they vary."""
+    for name, test in vars(test_models_all).items():
+        if name.startswith("test_") and "compiled" not in name:
+            varied = "observation" in inspect.signature(test).parameters
+            for observation in test_models_all.OBSERVATIONS[: None if varied else 1]:
+                yield pytest.param(test, observation, id=f"{name}-{observation}")
+
+
+@pytest.mark.parametrize(("promise", "observation"), [*promises()])
+def test_the_example_keeps_what_every_model_promises(promise, observation, example, monkeypatch):
+    config = example.TwoLayerVAEConfig(hidden_dim=6, latent_dims=(4, 3))
+    monkeypatch.setitem(test_models_all.CONFIGS, "two-layer-vae", config)
+    monkeypatch.setattr(test_models_all, "build", example.TwoLayerVAE)
+    given = {"kind": "two-layer-vae", "observation": observation, "shape": (3, 4, 5)}
+    promise(**{name: given[name] for name in inspect.signature(promise).parameters})
+
+
+def test_the_code_on_the_example_trains_bounds_and_samples(example):
+    torch.manual_seed(0)
+    p = torch.rand(1, 6, 6) ** 3
+    x = (torch.rand(40, 1, 6, 6) < p).float()
+    names = vars(example) | {"x": x, "TwoLayerVAEConfig": example.TwoLayerVAEConfig}
+    (block,) = blocks("docs/new-model.md", "python")
+    exec(compile(block, "docs/new-model.md", "exec"), names)
+    trained = names["model"]
+    torch.manual_seed(0)
+    untrained = example.TwoLayerVAE(trained.config, (1, 6, 6)).init_from_images(x).eval()
+    assert elbo(trained.infer(x)).mean() > elbo(untrained.infer(x)).mean()
+    assert importance_weighted_bound(trained, x, 20).mean() > elbo(trained.infer(x)).mean()
+    assert trained.sample(3).shape == (3, 1, 6, 6)
+
+
+REGISTERED = """
+import sys
+from typing import Annotated
+
+from pydantic import Field
+
+import limner.models as models
+from new_model import TwoLayerVAE, TwoLayerVAEConfig
+
+models.MODELS["two-layer-vae"] = TwoLayerVAE
+known = models.AnyModelConfig.__origin__
+models.AnyModelConfig = Annotated[known | TwoLayerVAEConfig, Field(discriminator="kind")]
+
+from limner.cli import main
+
+tiny = "--model.hidden-dim 128 --epochs 1 --evaluate-samples 2 --device cpu --data.name digits"
+assert main(["train", "two-layer-vae", *tiny.split(), "--out", "run"]) == 0
+assert main(["animate", "run", "--grid", "1", "2", "--magnification", "1"]) == 0
+assert main(["encode", "run"]) == 0
+"""
+
+
+@pytest.mark.slow
+def test_two_lines_register_the_example_and_every_command_knows_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", REGISTERED],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(EXAMPLE.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "results.json").is_file()
