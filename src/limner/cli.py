@@ -1,7 +1,6 @@
 """The command line: finds a command by its name and imports only what that one needs."""
 
 import importlib
-import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -62,9 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(name: str, command: Command, arguments: list[str]) -> None:
-    # Threads that spin while they wait make training several times slower where cores are shared.
-    # OpenMP reads this when torch is imported; a value that is set already is kept.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module, _, function_name = command.home.partition(":")
     function: Callable[..., None] = getattr(
         importlib.import_module(f"limner.commands.{module}"), function_name

@@ -1,0 +1,169 @@
+"""Drawings from the browser, made into images as a model sees them: arrays in, arrays out.
+
+A drawing for a grey model of 28 x 28 pixels is treated as the digits of MNIST were (LeCun et al.
+1998): scaled with its proportions kept until its longer side is 20 pixels, antialiased, and moved
+by whole pixels until its centre of mass is pixel (14, 14), counted from 0. Everything else is
+resized.
+"""
+
+import base64
+import binascii
+import io
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from limner.data import Binarization
+from limner.data.pixels import bernoulli, dequantized, noise_words, scaled, threshold
+from limner.errors import InputError
+
+PREFIX = "data:image/png;base64,"
+MAX_CHARACTERS = 2**20
+MAX_SIDE = 1024
+"""Of a drawing that arrives, in pixels."""
+MNIST_SHAPE, MNIST_BOX, MNIST_CENTRE = (1, 28, 28), 20, 14
+ERASED = 0.25
+"""A pixel is missing where at least so much of it was erased."""
+UNREADABLE = "The drawing cannot be read; clear it and draw again."
+
+Levels = np.ndarray
+"""uint8 [height, width, 3]."""
+
+
+class Drawing(NamedTuple):
+    """What an easel in the browser holds."""
+
+    picture: Levels
+    erased: np.ndarray
+    """bool [height, width], as large as the picture."""
+    fit: bool
+    """Drawn by hand, so that size and place are still to be chosen."""
+
+
+def read_drawing(value: Any) -> Drawing | None:
+    """The drawing that the page sent, None where nothing was drawn.
+
+    Raises:
+        InputError: anything but two small PNG pictures of one size.
+    """
+    if not value:
+        return None
+    if not isinstance(value, dict):
+        raise InputError(UNREADABLE)
+    picture = decoded(value.get("picture"))
+    if value.get("erased"):
+        erased = decoded(value["erased"])[..., 0] >= 128
+    else:
+        erased = np.zeros(picture.shape[:2], bool)
+    if erased.shape != picture.shape[:2]:
+        raise InputError(UNREADABLE)
+    return Drawing(picture, erased, bool(value.get("fit")))
+
+
+def decoded(url: Any) -> Levels:
+    """The picture in a data URL. A large one is refused before it takes any memory."""
+    if not isinstance(url, str) or not url.startswith(PREFIX) or len(url) > MAX_CHARACTERS:
+        raise InputError(UNREADABLE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            stream = io.BytesIO(base64.b64decode(url[len(PREFIX) :], validate=True))
+            with Image.open(stream, formats=("PNG",)) as image:
+                if max(image.size) > MAX_SIDE:
+                    raise InputError(UNREADABLE)
+                return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError, Warning, binascii.Error):
+        raise InputError(UNREADABLE) from None
+
+
+def encoded(levels: Levels) -> str:
+    """A picture as a data URL."""
+    stream = io.BytesIO()
+    Image.fromarray(levels).save(stream, "PNG")
+    return PREFIX + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def levels_of(drawing: Drawing, image_shape: tuple[int, int, int]) -> Tensor:
+    """The drawing in a model's shape, uint8 [1, C, H, W]."""
+    if image_shape == MNIST_SHAPE and drawing.fit:
+        levels = as_mnist(grey(on_dark_ground(drawing.picture)))[..., None]
+    else:
+        levels = in_channels(resized(drawing.picture, image_shape[1:]), image_shape[0])
+    return torch.from_numpy(np.moveaxis(levels, -1, 0)[None].copy())
+
+
+def known_pixels(erased: np.ndarray, shape: tuple[int, int]) -> Tensor:
+    """Pixels of a model that were not erased, bool [1, 1, H, W]."""
+    share = resized(erased.astype(np.uint8) * 255, shape)
+    return torch.from_numpy(share < ERASED * 255)[None, None]
+
+
+def as_mnist(ink: np.ndarray) -> np.ndarray:
+    """Grey levels [height, width], light on dark, placed like a digit of MNIST: uint8 [28, 28].
+
+    Nothing where there is no ink.
+    """
+    rows, columns = (np.flatnonzero((ink >= 64).any(axis)) for axis in (1, 0))
+    field = np.zeros(MNIST_SHAPE[1:], np.uint8)
+    if not len(rows):
+        return field
+    cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = MNIST_BOX / max(cut.shape)
+    height, width = (max(1, round(side * scale)) for side in cut.shape)
+    digit = resized(cut, (height, width))
+    weights = digit.astype(float) / max(1, digit.sum(dtype=float))
+    top = _offset(weights.sum(1), height)
+    left = _offset(weights.sum(0), width)
+    field[top : top + height, left : left + width] = digit
+    return field
+
+
+def _offset(weights: np.ndarray, length: int) -> int:
+    """Where a side starts so that its centre of mass is in the middle, inside the field."""
+    centre = (weights * np.arange(length)).sum()
+    return int(np.clip(round(MNIST_CENTRE - centre), 0, MNIST_SHAPE[1] - length))
+
+
+def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A picture [height, width, ...] in another (height, width), every pixel the mean of its area.
+
+    Where it becomes larger, pixels are repeated.
+    """
+    size = (shape[1], shape[0])
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def on_dark_ground(picture: Levels) -> Levels:
+    """The picture, or its negative where it is ink on paper: where the border is mostly light."""
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    return 255 - picture if np.median(border) > 127 else picture
+
+
+def grey(picture: Levels) -> np.ndarray:
+    """Luminance, uint8 [height, width]."""
+    return np.asarray(Image.fromarray(picture).convert("L"))
+
+
+def in_channels(picture: Levels, channels: int) -> np.ndarray:
+    """The picture with so many channels: grey for one, and full ones beyond the third."""
+    if channels == 1:
+        return grey(picture)[..., None]
+    extra = np.full((*picture.shape[:2], max(0, channels - 3)), 255, np.uint8)
+    return np.concatenate([picture[..., :channels], extra], axis=-1)
+
+
+def as_seen(levels: Tensor, observation: str, binarization: Binarization | None) -> Tensor:
+    """Levels as the pixels that the observation is a density of: float32 like `levels`.
+
+    Drawn and dequantized pixels are the same at every call.
+    """
+    if observation == "discretized_logistic":
+        return scaled(levels)
+    if observation == "bernoulli" and binarization in ("threshold", "none"):
+        return threshold(levels)
+    words = noise_words(levels.shape, torch.Generator().manual_seed(0))
+    return (bernoulli if observation == "bernoulli" else dequantized)(levels, words)

@@ -1,0 +1,138 @@
+"""The server: on the loopback address unless asked, with nothing sent anywhere else."""
+
+import importlib.util
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from limner.app.player import Player
+from limner.errors import InputError
+
+MAX_BODY = 4 * 2**20
+"""Bytes of a request: drawings are some thousands."""
+FIRST_PORT, PORTS = 7860, 100
+QUIET = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+Message = dict[str, Any]
+
+
+def require_gradio() -> None:
+    """Raise `InputError` where the extra is missing."""
+    if importlib.util.find_spec("gradio") is None:
+        raise InputError("The playground needs gradio; pip install 'limner[app]'.")
+
+
+class Limits:
+    """ASGI: no files are taken, since drawings come with the request, and no large requests."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], max_body: int = MAX_BODY) -> None:
+        self.app, self.max_body = app, max_body
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if scope["path"].rstrip("/").endswith("/upload"):
+            await refuse(send, 403, b"This page takes no files.")
+            return
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self.max_body:
+                await refuse(send, 413, b"That is larger than this page takes.")
+                return
+        messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def read() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self.app(scope, read, send)
+
+
+async def refuse(send: Any, status: int, sentence: bytes) -> None:
+    """Answer with one sentence."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": sentence})
+
+
+def free_port(host: str, port: int | None) -> int:
+    """The port that was asked for, or the first free one from 7860.
+
+    Raises:
+        InputError: it is taken, or the host is not one of this machine.
+    """
+    candidates = range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]
+    reason = ""
+    for candidate in candidates:
+        try:
+            family = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0][0]
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, candidate))
+            return candidate
+        except OSError as error:
+            reason = error.strerror or str(error)
+    what = f"port {port}" if port is not None else f"any port from {FIRST_PORT}"
+    raise InputError(
+        f"Cannot listen on {host}, {what} ({reason}); choose another --port or --host."
+    )
+
+
+def _ask_no_proxy(host: str) -> None:
+    """Gradio looks whether its own page answers, which no proxy can tell."""
+    for name in ("NO_PROXY", "no_proxy"):
+        known = os.environ.get(name)
+        os.environ[name] = ",".join(filter(None, [known, host, "localhost", "127.0.0.1"]))
+
+
+def serve(player: Player, host: str, port: int | None) -> None:
+    """Serve the page until interrupted.
+
+    Raises:
+        InputError: gradio is missing, or the address cannot be had.
+    """
+    require_gradio()
+    port = free_port(host, port)
+    os.environ.update(QUIET)
+    _ask_no_proxy(host)
+    from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
+
+    from limner.app.page import Page, text, theme
+
+    page = Page(player).blocks
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=False,
+        inbrowser=False,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        max_file_size=1,
+        app_kwargs={"middleware": [Middleware(Limits)]},
+        theme=theme(),
+        css=text("page.css"),
+    )
+    try:
+        shown = f"[{host}]" if ":" in host else host
+        print(f"{player.run.name} draws at http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)

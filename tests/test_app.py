@@ -1,0 +1,317 @@
+"""The playground without a browser: drawings, answers, limits, the command."""
+
+import asyncio
+import base64
+import importlib.util
+import io
+import socket
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from limner.app import drawings, page, server
+from limner.app.answers import Answers
+from limner.app.drawings import Drawing, as_mnist, as_seen, encoded, levels_of, read_drawing
+from limner.app.player import Player, whole
+from limner.cli import main
+from limner.data import DataConfig, load
+from limner.errors import InputError
+from limner.models import build
+from limner.training.runs import Run
+from test_figures import CONFIGS, StandIn, dataset
+
+
+def drawn(size=(280, 280), fit=True, erased=None):
+    """A slanted stroke in white on black."""
+    width, height = size
+    picture = Image.new("RGB", size)
+    ends = (0.3 * width, 0.2 * height, 0.6 * width, 0.7 * height)
+    ImageDraw.Draw(picture).line(ends, fill="white", width=24)
+    levels = np.asarray(picture)
+    missing = np.zeros(levels.shape[:2], bool)
+    if erased is not None:
+        missing[erased:] = True
+    return Drawing(levels, missing, fit)
+
+
+def sent(drawing):
+    """The drawing as the page sends it."""
+    mask = np.repeat(drawing.erased[..., None], 3, axis=2).astype(np.uint8) * 255
+    return {"picture": encoded(drawing.picture), "erased": encoded(mask), "fit": drawing.fit}
+
+
+def opened(url):
+    """The picture in a data URL."""
+    with Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def player(kind):
+    images = dataset((3, 6, 8), "none") if kind == "colour" else dataset()
+    run = StandIn(kind, images=images)
+    return Player(run, run.model())
+
+
+def centre_and_box(images):
+    """Centres of mass [n, 2] counted from 0, and longer sides of the box of the ink."""
+    images = np.asarray(images, float)
+    mass, places = images.sum((1, 2)), np.arange(images.shape[1])
+    centre = [(images.sum(axis) * places).sum(1) / mass for axis in (2, 1)]
+    sides = [(images > 0).any(axis).sum(1) for axis in (2, 1)]
+    return np.stack(centre, 1), np.max(sides, axis=0)
+
+
+def test_drawings_are_placed_as_the_digits_of_mnist_are():
+    """What the code promises holds of the data: the centre at pixel 14, a box of 20."""
+    digits = load(DataConfig()).test.levels[:200, 0]
+    centre, side = centre_and_box(digits)
+    assert np.abs(centre - 14).max() <= 0.5
+    assert (side <= 20).all()
+    assert (side == 20).mean() > 0.95
+    shifted = [
+        np.roll(np.asarray(drawn().picture[..., 0]), shift, (0, 1)) for shift in (-20, 0, 60)
+    ]
+    made = np.stack([as_mnist(ink) for ink in shifted])
+    centre, side = centre_and_box(made)
+    assert np.abs(centre - 14).max() <= 0.5 + 1e-6
+    assert (side == 20).all()
+    assert (made == made[0]).all()
+    assert len(np.unique(made)) > 10  # antialiased
+
+
+def test_a_digit_of_mnist_magnified_comes_back_as_it_was():
+    digit = load(DataConfig()).test.levels[3, 0].numpy()
+    large = np.repeat(digit.repeat(10, 0).repeat(10, 1)[..., None], 3, axis=2)
+    nothing = np.zeros((280, 280), bool)
+    same = levels_of(Drawing(large, nothing, fit=False), (1, 28, 28))
+    np.testing.assert_array_equal(same[0, 0], digit)
+    again = levels_of(Drawing(large, nothing, fit=True), (1, 28, 28))[0, 0].numpy()
+    assert np.abs(again.astype(int) - digit).mean() < 3
+    on_paper = levels_of(Drawing(255 - large, nothing, fit=True), (1, 28, 28))[0, 0].numpy()
+    np.testing.assert_array_equal(on_paper, again)
+
+
+def test_an_empty_drawing_stays_empty():
+    assert not as_mnist(np.zeros((280, 280), np.uint8)).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 20), (2, 5, 5), (4, 16, 16), (1, 28, 20)])
+def test_other_shapes_are_resized(shape):
+    levels = levels_of(drawn((300, 200)), shape)
+    assert levels.shape == (1, *shape)
+    assert levels.dtype == torch.uint8
+    assert levels[0, 0].float().mean() == pytest.approx(drawn((300, 200)).picture.mean(), abs=3)
+
+
+@pytest.mark.parametrize(
+    ("observation", "binarization", "values"),
+    [
+        ("bernoulli", None, "binary"),
+        ("bernoulli", "static", "binary"),
+        ("bernoulli", "threshold", "threshold"),
+        ("discretized_logistic", "none", "levels"),
+        ("gaussian", "none", "between"),
+    ],
+)
+def test_pixels_are_those_that_the_observation_is_a_density_of(observation, binarization, values):
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    seen = as_seen(levels, observation, binarization)
+    assert torch.equal(seen, as_seen(levels, observation, binarization))
+    if values == "binary":
+        assert set(seen.unique().tolist()) == {0.0, 1.0}
+        assert 90 < seen.sum() < 166
+    elif values == "threshold":
+        assert torch.equal(seen.flatten(), (torch.arange(256) >= 128).float())
+    elif values == "levels":
+        assert torch.equal(seen, levels / 255)
+    else:
+        assert torch.equal((seen * 256).floor(), levels.float())
+
+
+@pytest.mark.parametrize("kind", ["vae", "ladder", "draw", "attention", "colour"])
+def test_every_answer_of_every_model(kind):
+    chosen = player(kind)
+    answers = Answers(chosen)
+    steps = 2 if chosen.steps else 1
+    _, height, width = chosen.model.image_shape
+    drawing = sent(drawn((10 * width, 10 * height), erased=5 * height))
+    before = chosen.steps
+    films = {
+        "redraw": answers.redraw(drawing, steps),
+        "sample": answers.sample(3, 1, steps),
+        "walk": answers.walk(drawing, answers.example(), 4, steps),
+        "complete": answers.complete(drawing, 3, 0, steps),
+        "taken": answers.taken(drawing),
+    }
+    assert chosen.steps == before
+    picture = drawings.decoded(films.pop("taken")["picture"])
+    assert picture.shape[0] % height == picture.shape[1] % width == 0
+    for name, film in films.items():
+        sprite = opened(film["src"])
+        assert sprite.shape == (len(film["captions"]) * film["height"], film["width"], 3), name
+        assert sprite.std() > 0
+        assert film["alt"]
+    if chosen.steps:
+        assert len(films["redraw"]["captions"]) == len(films["sample"]["captions"]) == 2
+    assert len(films["walk"]["captions"]) == 4
+    assert films["complete"]["names"][0] == "known"
+    bound, likelihood, kl = (
+        float(word) for word in films["redraw"]["said"].replace("−", "-").split()
+        if word.lstrip("-").replace(".", "").isdigit()
+    )  # fmt: skip
+    assert bound == pytest.approx(likelihood - kl, abs=0.2)
+
+
+def test_nothing_drawn_or_erased_is_answered_with_nothing():
+    answers = Answers(player("draw"))
+    drawing = sent(drawn((90, 70)))
+    assert answers.redraw(None, 2) is None
+    assert answers.walk(drawing, None, 4, 2) is None
+    assert answers.complete(drawing, 3, 0, 2) is None
+    with pytest.raises(InputError, match="no drawing yet"):
+        answers.taken(None)
+
+
+def test_examples_are_test_images_or_where_there_are_none_samples(monkeypatch):
+    chosen = player("vae")
+    images = chosen.run.dataset()
+    magnified = chosen.example(3)
+    factor = magnified.shape[0] // 7
+    np.testing.assert_array_equal(magnified[::factor, ::factor, 0], images.test.levels[3, 0])
+
+    def absent():
+        raise InputError("There is no folder /home/somebody/images.")
+
+    monkeypatch.setattr(chosen.run, "dataset", absent)
+    assert Player(chosen.run, chosen.model).example(0).shape == magnified.shape
+
+
+def test_the_erased_part_is_what_the_chain_may_change():
+    mask = drawings.known_pixels(drawn((90, 70), erased=40).erased, (7, 9))
+    assert mask.shape == (1, 1, 7, 9)
+    assert mask[0, 0, :4].all()
+    assert not mask[0, 0, 4:].any()
+
+
+def noise_picture(side):
+    levels = np.random.default_rng(0).integers(256, size=(side, side, 3), dtype=np.uint8)
+    return encoded(levels)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a string",
+        {"picture": None},
+        {"picture": "data:image/png;base64,%%%"},
+        {"picture": "data:image/png;base64,AAAA"},
+        {"picture": "data:image/svg+xml;base64,AAAA"},
+        {"picture": "https://example.org/picture.png"},
+        {"picture": "/etc/passwd"},
+        {"picture": encoded(np.zeros((1, 1025, 3), np.uint8))},
+        {"picture": encoded(np.zeros((9, 9, 3), np.uint8))[:80]},
+        {"picture": noise_picture(700)},
+        {"picture": noise_picture(8), "erased": noise_picture(9)},
+        {"picture": noise_picture(8), "erased": 3},
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_no_drawing_is_refused_in_one_sentence(value):
+    with pytest.raises(InputError) as refused:
+        read_drawing(value)
+    assert str(refused.value) == drawings.UNREADABLE
+
+
+@pytest.mark.parametrize("number", [None, "3", float("nan"), float("inf"), 2.5, 0, 11, -1])
+def test_numbers_from_the_page_are_checked(number):
+    with pytest.raises(InputError, match="The number must be a whole number from 1 to 10"):
+        whole(number, 1, 10, "number")
+    assert whole(10.0, 1, 10, "number") == 10
+
+
+def test_what_would_fill_the_memory_is_refused():
+    model = build(CONFIGS["draw"], (1, 700, 700))
+    chosen = Player(StandIn("draw"), model).with_steps(32)
+    with pytest.raises(InputError, match="more than the page can show"):
+        chosen.sampled(36, 0)
+
+
+def test_steps_are_set_in_bounds_and_for_models_that_have_them():
+    chosen = player("attention")
+    assert chosen.with_steps(7).steps == 7
+    assert chosen.steps == 4
+    with pytest.raises(InputError, match="number of steps must be a whole number from 1 to 32"):
+        chosen.with_steps(33)
+    assert (
+        Player(chosen.run, build(CONFIGS["draw"].with_(num_steps=300), (1, 2, 2))).max_steps == 300
+    )
+    assert player("vae").with_steps(9).steps is None
+
+
+def through_limits(path, parts, max_body=10):
+    """What the application behind the limits read, and the status that was sent."""
+    seen, statuses = [], []
+
+    async def app(scope, receive, send):
+        seen.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200})
+
+    messages = [
+        {"type": "http.request", "body": part, "more_body": k < len(parts) - 1}
+        for k, part in enumerate(parts)
+    ]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    scope = {"type": "http", "path": path}
+    asyncio.run(server.Limits(app, max_body)(scope, receive, send))
+    return seen, statuses
+
+
+def test_requests_are_limited_whatever_they_say_of_their_length():
+    assert through_limits("/queue/join", [b"12345", b"67890"]) == ([b"1234567890"], [200])
+    assert through_limits("/queue/join", [b"12345", b"678901", b"more"]) == ([], [413])
+    assert through_limits("/gradio_api/upload", [b"1"]) == ([], [403])
+    assert through_limits("/gradio_api/upload/", [b"1"]) == ([], [403])
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"port {port} .*choose another --port"):
+            server.free_port("127.0.0.1", port)
+    assert server.free_port("127.0.0.1", None) >= server.FIRST_PORT
+    with pytest.raises(InputError, match=r"Cannot listen on 203\.0\.113\.1"):
+        server.free_port("203.0.113.1", None)
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["play", "RUN"]) == 2
+    assert "pip install 'limner[app]'" in capsys.readouterr().err
+
+
+def test_the_command_serves_the_run_on_the_loopback_address(monkeypatch, capsys):
+    served = []
+    found = StandIn("attention")
+    monkeypatch.setattr(Run, "open", lambda path: found)
+    monkeypatch.setattr(server, "require_gradio", lambda: None)
+    monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
+    assert main(["play", "RUN"]) == 0
+    assert main(["play", "RUN", "--host", "0.0.0.0", "--port", "8000"]) == 0
+    assert [arguments[1:] for arguments in served] == [("127.0.0.1", None), ("0.0.0.0", 8000)]
+    assert main(["play", "RUN", "--port", "0"]) == 2
+    assert "--port must be from 1 to 65535" in capsys.readouterr().err
+
+
+def test_the_page_says_what_the_model_is():
+    assert "draw" in page.about(player("colour"))
+    assert "3 channels, discretized logistic observation" in page.about(player("colour"))
