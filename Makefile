@@ -7,6 +7,7 @@ RUNS ?= runs
 STUDY ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: study test test-fast lint types format docs benchmark clean
 .DEFAULT_GOAL := study
@@ -15,10 +16,10 @@ study: $(VENV)/installed
 	$(BIN)/limner compare --out $(RUNS)/study --overwrite $(STUDY)
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
