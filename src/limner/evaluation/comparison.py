@@ -40,7 +40,8 @@ def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """A column a model, in nats an image where nothing else is said; lower is better."""
-    table = Table("", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
     for row in rows:
         table.add_column(row["name"], justify="right")
     for heading, shown in _FIGURES.items():

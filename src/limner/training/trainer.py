@@ -6,12 +6,11 @@ from weights, optimizer and counters alone.
 """
 
 import json
-import math
 import os
 import signal
 import time
-from dataclasses import asdict, dataclass
-from typing import NamedTuple, cast
+from dataclasses import asdict
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -35,36 +34,12 @@ from limner.training.optimizer import (
     learning_rate,
 )
 from limner.training.runs import Run, WeightKind
+from limner.training.state import Counters, Snapshot, copy_of, figures_of
 from limner.training.storage import first_sound, save_tensors, write_atomically
 
 READ_EVERY = 20
 """Steps between two readings from an accelerator, and between agreements of several processes."""
 VALIDATION_BATCH = 250
-
-
-@dataclass
-class Counters:
-    """Where a training stands; with the tensors of `Trainer._state`, all that a resume needs."""
-
-    epoch: int = 0
-    index: int = 0
-    """Batches of the present epoch that are done."""
-    step: int = 0
-    seconds: float = 0.0
-    validated_step: int = -1
-    best_bound: float | None = None
-    best_epoch: float = 0.0
-    metrics_bytes: int = 0
-
-
-class Snapshot(NamedTuple):
-    """Validated weights that wait to be saved."""
-
-    states: dict[WeightKind, dict[str, Tensor]]
-    whole: WeightKind
-    """The kind that was validated; the other one's batch-norm statistics are yet to be computed."""
-    epoch: int
-    """Whose pixels the statistics are taken over."""
 
 
 class Trainer:
@@ -220,7 +195,7 @@ class Trainer:
             )
 
     def _show(self, display: TrainingDisplay) -> None:
-        figures, share, counters = _figures(self.totals), self._share(), self.counters
+        figures, share, counters = figures_of(self.totals), self._share(), self.counters
         bound = "" if figures["elbo"] is None else f"bound {figures['elbo']:.2f}"
         if counters.best_bound is not None:
             bound += f", best validation {counters.best_bound:.2f}"
@@ -241,9 +216,9 @@ class Trainer:
     def _validate(self) -> None:
         """Validate the weights that will be used, log, keep them if they are the best."""
         epoch, best = max(0, self.counters.epoch - 1), self.counters.best_bound
-        states: dict[WeightKind, dict[str, Tensor]] = {"raw": _copy(self.model)}
+        states: dict[WeightKind, dict[str, Tensor]] = {"raw": copy_of(self.model)}
         if self.average is not None:
-            states["ema"] = _copy(self.average.module)
+            states["ema"] = copy_of(self.average.module)
         used: WeightKind = "raw" if self.average is None else "ema"
         states[used] = self._with_statistics(states[used], epoch)
         figures = self._validation_figures()
@@ -263,7 +238,7 @@ class Trainer:
         self.shadow.load_state_dict(state)
         batches = (self.batches.batch(epoch, i) for i in range(self.batches.steps_per_epoch))
         recompute_batch_norm(self.shadow, batches, self.config.seed)
-        return _copy(self.shadow)
+        return copy_of(self.shadow)
 
     @torch.no_grad()
     def _validation_figures(self) -> dict:
@@ -276,7 +251,7 @@ class Trainer:
             totals[0] += inference.log_likelihood.sum()
             totals[1:-1] += inference.kl.sum(0)
             totals[-1] += len(x)
-        return _figures(totals)
+        return figures_of(totals)
 
     def _log(self, validation: dict) -> None:
         """Append the figures of training since the last entry, and of validation."""
@@ -294,7 +269,7 @@ class Trainer:
             "beta": kl_weight(self.config, self._epochs()),
             "images_per_second": round(self._images_per_second(), 1),
             "skipped_steps": int(self.step.skipped),
-            "train": _figures(totals),
+            "train": figures_of(totals),
             "validation": validation,
         }
         try:
@@ -364,20 +339,3 @@ class Trainer:
         metrics = self.run.path / "metrics.jsonl"
         if self.accelerator.is_main_process and metrics.exists():
             write_atomically(metrics, metrics.read_bytes()[: self.counters.metrics_bytes])
-
-
-def _copy(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def _figures(totals: Tensor) -> dict:
-    """Means over images of totals [log-likelihood, KL of each group, count]; None if not finite."""
-    log_likelihood, *kl, count = totals.tolist()
-    if not count or not math.isfinite(sum(totals.tolist())):
-        return {"elbo": None, "reconstruction": None, "kl": None, "kl_per_group": None}
-    return {
-        "elbo": (log_likelihood - sum(kl)) / count,
-        "reconstruction": log_likelihood / count,
-        "kl": sum(kl) / count,
-        "kl_per_group": [value / count for value in kl],
-    }
