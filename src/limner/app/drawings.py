@@ -165,5 +165,5 @@ def as_seen(levels: Tensor, observation: str, binarization: Binarization | None)
         return scaled(levels)
     if observation == "bernoulli" and binarization in ("threshold", "none"):
         return threshold(levels)
-    words = noise_words(levels.shape, torch.Generator().manual_seed(0))
+    words = noise_words(levels.shape, 0, levels.device)
     return (bernoulli if observation == "bernoulli" else dequantized)(levels, words)

@@ -45,7 +45,6 @@ class TrainingBatches:
         if self._kind == "binary" and not self._redraws:
             pixels = frozen(images, "train", observation).to(torch.uint8)
         self._pixels = pixels.to(self.device)
-        self._generator = torch.Generator(self.device)
         self._seed = seed
         self._epoch: int | None = None
         self._order = torch.empty(0, dtype=torch.int64)
@@ -61,8 +60,8 @@ class TrainingBatches:
         start = index * self.batch_size
         chosen = self._pixels.index_select(0, self._order[start : start + self.batch_size])
         if self._redraws:
-            self._generator.manual_seed(mixed_seed("noise", self._seed, epoch, index))
-            words = noise_words(chosen.shape, self._generator)
+            seed = mixed_seed("noise", self._seed, epoch, index)
+            words = noise_words(chosen.shape, seed, self.device)
             return (dequantized if self._kind == "dequantized" else bernoulli)(chosen, words)
         return chosen.float() if self._kind == "binary" else scaled(chosen)
 
