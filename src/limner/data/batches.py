@@ -5,7 +5,8 @@ from torch import Tensor
 
 from limner.data.dataset import Dataset
 from limner.data.pixels import (
-    bernoulli,
+    below,
+    bounds,
     dequantized,
     frozen,
     mixed_seed,
@@ -44,6 +45,8 @@ class TrainingBatches:
         pixels = images.train.levels
         if self._kind == "binary" and not self._redraws:
             pixels = frozen(images, "train", observation).to(torch.uint8)
+        elif self._kind == "binary":
+            pixels = bounds(pixels)
         self._pixels = pixels.to(self.device)
         self._seed = seed
         self._epoch: int | None = None
@@ -62,7 +65,7 @@ class TrainingBatches:
         if self._redraws:
             seed = mixed_seed("noise", self._seed, epoch, index)
             words = noise_words(chosen.shape, seed, self.device)
-            return (dequantized if self._kind == "dequantized" else bernoulli)(chosen, words)
+            return (dequantized if self._kind == "dequantized" else below)(chosen, words)
         return chosen.float() if self._kind == "binary" else scaled(chosen)
 
     def _shuffle(self, epoch: int) -> None:

@@ -75,9 +75,18 @@ def frozen(dataset: Dataset, split: Split, observation: str) -> Tensor:
 
 def bernoulli(levels: Tensor, words: Tensor) -> Tensor:
     """Float32 like `levels`: 1 with probability level / 255, else 0; uses up noise `words`."""
-    bound = levels.to(torch.int16).mul_(257).sub_(32768)
-    drawn = torch.empty_like(levels, dtype=torch.float32)
-    return torch.lt(words.bitwise_and_(-2), bound, out=drawn)
+    return below(bounds(levels), words)
+
+
+def bounds(levels: Tensor) -> Tensor:
+    """The int16 numbers 257 level - 32768 that noise is held against."""
+    return levels.to(torch.int16).mul_(257).sub_(32768)
+
+
+def below(bounds: Tensor, words: Tensor) -> Tensor:
+    """Float32: 1 where the noise, its lowest bit cleared, is below `bounds`; uses up `words`."""
+    drawn = torch.empty_like(bounds, dtype=torch.float32)
+    return torch.lt(words.bitwise_and_(-2), bounds, out=drawn)
 
 
 def threshold(levels: Tensor) -> Tensor:
