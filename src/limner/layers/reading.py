@@ -71,7 +71,7 @@ class FilterbankWindows:
 
     def fold(self, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Nothing to take out of the recurrence: what is read of x changes with the window."""
-        return weight, bias.expand(x.shape[0], -1)
+        return weight, bias
 
     def read_window(self, heads: Tensor) -> Window:
         return attention.window(heads[..., -5:], self.read_size, self.shape)

@@ -24,7 +24,8 @@ from torch.distributions import Normal
 from torch.utils.checkpoint import checkpoint
 
 from limner.layers.attention import Windows
-from limner.layers.gaussian import GaussianHead, standard_normal
+from limner.layers.gathered import Gathered, Linear
+from limner.layers.gaussian import GaussianHead, normal, standard_normal
 from limner.layers.reading import FilterbankWindows, WholeImage
 from limner.layers.recurrent import LSTMCell, LSTMState, lstm
 from limner.models.base import (
@@ -77,6 +78,20 @@ class Drawing(NamedTuple):
     canvas: Float[Tensor, "batch maps height width"]
 
 
+State = tuple[LSTMState, Drawing, Tensor]
+"""What a step leaves: the encoder, the drawing and the KL [batch]."""
+
+
+class Layers(NamedTuple):
+    """The linear layers of a step."""
+
+    encoder: Linear
+    """The LSTM's, with what it needs of x at every step taken out of the recurrence."""
+    posterior: Linear
+    decoder: Linear
+    heads: Linear
+
+
 class DRAW(LatentVariableModel):
     """DRAW: a recurrent encoder and decoder that read and write an image step by step.
 
@@ -124,12 +139,13 @@ class DRAW(LatentVariableModel):
     ) -> Inference:
         n, draws = x.shape[0], Draws(generator, latents)
         encoder, drawing = self.encoder.initial(n), self._blank(n)
-        folded = self.reader.fold(self.encoder.weight, self.encoder.bias, x)
+        layers = self._layers
+        layers = layers._replace(encoder=Linear(*self.reader.fold(*layers.encoder, x)))
         record: list[tuple[Drawing, Latent]] | None = [] if trace else None
         kl, blank = [], drawing
         recompute = torch.is_grad_enabled() and not trace and self.memory_mode(n) == "recompute"
         for steps in self._chunks(recompute):
-            run = partial(self._explain, x, folded, steps, draws.replayable(), record, divergence)
+            run = partial(self._explain, x, layers, steps, draws.replayable(), record, divergence)
             if recompute:
                 run = partial(checkpoint, run, use_reentrant=False)
             encoder, drawing, kl_steps = run(encoder, drawing)
@@ -157,10 +173,10 @@ class DRAW(LatentVariableModel):
         *,
         latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
     ) -> Generation:
-        draws, drawing = Draws(generator, latents), self._blank(n)
+        draws, drawing, layers = Draws(generator, latents), self._blank(n), self._layers
         blank, drawings = drawing, []
         for t in range(self.num_steps):
-            drawing = self._decode(draws(t, self._prior(drawing)), drawing)
+            drawing, _ = self._decode(draws(t, self._prior(drawing)), drawing, layers)
             if trace:
                 drawings.append(drawing)
         observation = self.observe(drawing.canvas)
@@ -175,7 +191,7 @@ class DRAW(LatentVariableModel):
     def _explain(
         self,
         x: Tensor,
-        folded: tuple[Tensor, Tensor],
+        layers: Layers,
         steps: range,
         replay: Callable[[], Draws],
         record: list[tuple[Drawing, Latent]] | None,
@@ -187,18 +203,16 @@ class DRAW(LatentVariableModel):
         draws, kl = replay(), []
         like = x.new_empty(x.shape[0], self.config.latent_dim)
         step = compiled(DRAW._step) if self.compiled and record is None else DRAW._step
+        gathered = Gathered(layers) if record is None and _gathering_pays(x) else None
         for t in steps:
-            encoder, drawing, kl_t, latent = step(
-                self,
-                x,
-                folded,
-                encoder,
-                drawing,
-                draws.noise(t, like),
-                draws.given(t),
-                divergence,
-                record is not None,
+            noise, given = draws.noise(t, like), draws.given(t)
+            now = Layers(*gathered.at(t, len(x))) if gathered is not None else layers
+            state, inputs, latent = step(
+                self, x, now, encoder, drawing, noise, given, divergence, record is not None
             )
+            if gathered is not None:
+                state = gathered.keep(t, inputs, state)
+            encoder, drawing, kl_t = state
             kl.append(kl_t)
             if record is not None and latent is not None:
                 record.append((drawing, latent))
@@ -207,38 +221,40 @@ class DRAW(LatentVariableModel):
     def _step(
         self,
         x: Tensor,
-        folded: tuple[Tensor, Tensor],
+        layers: Layers,
         encoder: LSTMState,
         drawing: Drawing,
         noise: Tensor,
         z: Tensor | None,
         divergence: Divergence,
         trace: bool,
-    ) -> tuple[LSTMState, Drawing, Tensor, Latent | None]:
-        """One step: z_t is drawn with `noise` unless given."""
+    ) -> tuple[State, list[Tensor], Latent | None]:
+        """One step: z_t is drawn with `noise` unless given. Also what went into each layer."""
         p = self._prior(drawing)
-        encoder, q = self._encode(x, folded, encoder, drawing)
+        encoder, seen = self._encode(x, layers, encoder, drawing)
+        q = normal(*layers.posterior(encoder.h).chunk(2, dim=-1))
         if z is None:
             z = q.loc + q.scale * noise
         kl = divergence_of(q, p, z, divergence)
-        return encoder, self._decode(z, drawing), kl, Latent(q, p, z) if trace else None
+        drawing, thought = self._decode(z, drawing, layers)
+        inputs = [tensor.detach() for tensor in (seen, encoder.h, thought, drawing.decoder.h)]
+        return (encoder, drawing, kl), inputs, Latent(q, p, z) if trace else None
 
     def _encode(
-        self, x: Tensor, folded: tuple[Tensor, Tensor], encoder: LSTMState, drawing: Drawing
-    ) -> tuple[LSTMState, Normal]:
-        """Equations 3 to 5, then q(z_t | h_enc_t), equations 1 and 2."""
-        weight, bias = folded
+        self, x: Tensor, layers: Layers, encoder: LSTMState, drawing: Drawing
+    ) -> tuple[LSTMState, Tensor]:
+        """Equations 3 to 5, and what went into the LSTM."""
         drawn = torch.sigmoid(drawing.canvas[:, : x.shape[1]])
         glimpse = self.reader.glimpse(x, drawn, drawing.heads)
         inputs = torch.cat([glimpse, drawing.decoder.h, encoder.h], dim=1)
-        encoder = lstm(torch.addmm(bias, inputs, weight.T), encoder.c)
-        return encoder, self.posterior(encoder.h)
+        return lstm(layers.encoder(inputs), encoder.c), inputs
 
-    def _decode(self, z: Tensor, drawing: Drawing) -> Drawing:
-        """Equations 7 and 8."""
-        decoder = lstm(self.decoder(torch.cat([z, drawing.decoder.h], dim=1)), drawing.decoder.c)
-        heads = self.heads(decoder.h)
-        return Drawing(decoder, heads, drawing.canvas + self.reader.stroke(heads))
+    def _decode(self, z: Tensor, drawing: Drawing, layers: Layers) -> tuple[Drawing, Tensor]:
+        """Equations 7 and 8, and what went into the LSTM."""
+        inputs = torch.cat([z, drawing.decoder.h], dim=1)
+        decoder = lstm(layers.decoder(inputs), drawing.decoder.c)
+        heads = layers.heads(decoder.h)
+        return Drawing(decoder, heads, drawing.canvas + self.reader.stroke(heads)), inputs
 
     def _prior(self, drawing: Drawing) -> Normal:
         if self.prior is not None:
@@ -277,6 +293,11 @@ class DRAW(LatentVariableModel):
         ]
 
     @property
+    def _layers(self) -> Layers:
+        layers = (self.encoder, self.posterior.linear, self.decoder, self.heads)
+        return Layers(*(Linear(layer.weight, layer.bias) for layer in layers))
+
+    @property
     def _output_bias(self) -> nn.Parameter:
         return self.c_0
 
@@ -290,3 +311,10 @@ class DRAW(LatentVariableModel):
         """Windows of all steps: reading looks where the step before said."""
         heads = torch.stack([drawing.heads for drawing in (blank, *drawings)])
         return self.reader.windows(heads[:-1], heads[1:])
+
+
+def _gathering_pays(x: Tensor) -> bool:
+    """Whether weight gradients are added up in place: in plain training on a CPU."""
+    return (
+        torch.is_grad_enabled() and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    )

@@ -1,0 +1,118 @@
+"""Linear layers that every step of a recurrence uses, with weight gradients added up in place.
+
+For y_t = x_t W^T + b and d_t the gradient of y_t, the gradient of W is sum_t d_t^T x_t. Autograd
+makes a matrix of each term, then adds them; a matrix product can as well add to what is there. So a
+step sees W as a constant and b as rows of its own, an image each, whose gradient is d_t: as it
+becomes known, last step first, its term is added. Nothing of this can be seen but the time.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+Outputs = TypeVar("Outputs")
+"""Tensors in nested tuples."""
+
+
+class Linear(NamedTuple):
+    """y = x W^T + b, b the same for all images or a row for each."""
+
+    weight: Float[Tensor, "out in"]
+    bias: Float[Tensor, "*batch out"]
+
+    def __call__(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
+        return torch.addmm(self.bias, x, self.weight.T)
+
+
+class Gathered:
+    """`layers` for a stretch of steps.
+
+        layers = gathered.at(t, batch)
+        ... a step with them, which also tells the inputs of each ...
+        outputs = gathered.keep(t, inputs, outputs)
+
+    All outputs of a step go through `keep`, so that the backward pass meets the inputs first.
+    """
+
+    def __init__(self, layers: Sequence[Linear]):
+        self.layers = [Linear(weight.detach(), bias.detach()) for weight, bias in layers]
+        self.inputs: dict[int, Sequence[Tensor]] = {}
+        self.sums: list[Linear] = []
+        self.start = _Start.apply(self.sums, *(tensor for layer in layers for tensor in layer))
+
+    def at(self, t: int, batch: int) -> list[Linear]:
+        """The layers of step `t`."""
+        biases = _Biases.apply(self.start, self, t, batch)
+        return [Linear(weight, bias) for (weight, _), bias in zip(self.layers, biases, strict=True)]
+
+    def keep(self, t: int, inputs: Sequence[Tensor], outputs: Outputs) -> Outputs:
+        """`outputs` of step `t`, which made them from `inputs` [batch, in] of each layer."""
+        flat, structure = tree_flatten(outputs)
+        kept = _Keep.apply(self, t, len(inputs), *inputs, *flat)
+        return tree_unflatten(kept, structure)
+
+    def add(self, t: int, gradients: Sequence[Tensor]) -> None:
+        """Add the terms of step `t`, given the gradients d_t of the layers' outputs."""
+        terms = zip(gradients, self.inputs.pop(t), strict=True)
+        if not self.sums:
+            self.sums += [Linear(torch.zeros_like(w), torch.zeros_like(b)) for w, b in self.layers]
+        for (weight, bias), (d, x) in zip(self.sums, terms, strict=True):
+            weight.addmm_(d.T, x)
+            bias.add_(d.sum_to_size(bias.shape))
+
+
+class _Start(Function):
+    """Stands before all steps: its backward pass, the last, hands the sums to autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, sums: list[Linear], *parameters: Tensor) -> Tensor:
+        ctx.sums = sums
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    @once_differentiable  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = [tensor for layer in ctx.sums for tensor in layer]
+        ctx.sums.clear()
+        return (None, *gradients)
+
+
+class _Biases(Function):
+    """The biases of one step, a row for each image."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, start: Tensor, gathered: Gathered, t: int, batch: int
+    ) -> tuple[Tensor, ...]:
+        ctx.gathered, ctx.t = gathered, t
+        return tuple(layer.bias.expand(batch, -1) for layer in gathered.layers)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.gathered.add(ctx.t, gradients)
+        return gradients[0].new_zeros(()), None, None, None
+
+
+class _Keep(Function):
+    """The outputs of one step as they are; its backward pass brings the inputs back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gathered: Gathered, t: int, num_inputs: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.gathered, ctx.t, ctx.num_inputs = gathered, t, num_inputs
+        ctx.save_for_backward(*tensors[:num_inputs])
+        ctx.set_materialize_grads(False)
+        return tuple(output.view_as(output) for output in tensors[num_inputs:])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        ctx.gathered.inputs[ctx.t] = ctx.saved_tensors
+        return (None,) * (3 + ctx.num_inputs) + gradients

@@ -1,0 +1,52 @@
+"""Weight gradients added up in place are those that autograd forms."""
+
+import pytest
+import torch
+
+from limner.models import DRAWConfig, Inference, build
+from limner.models import draw as draw_module
+from limner.models.base import LatentVariableModel
+
+SHAPE = (1, 6, 5)
+OBJECTIVES = {
+    "elbo": lambda inference: (inference.log_likelihood - inference.kl.sum(1)).mean(),
+    "kl alone": lambda inference: inference.kl.sum(),
+    "likelihood alone": lambda inference: inference.log_likelihood.sum(),
+    "first step's kl": lambda inference: inference.kl[:, 0].sum(),
+}
+
+
+def tiny(**settings: object) -> LatentVariableModel:
+    torch.manual_seed(0)
+    small = {"num_steps": 5, "hidden_dim": 7, "latent_dim": 3} | settings
+    return build(DRAWConfig.parse(small), SHAPE).double()
+
+
+def gradients(model: LatentVariableModel, objective: str, times: int = 1) -> list[torch.Tensor]:
+    x = (torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)) < 0.4).double()
+    inference: Inference = model.infer(x, torch.Generator().manual_seed(2))
+    model.zero_grad()
+    for n in range(times):
+        OBJECTIVES[objective](inference).backward(retain_graph=n + 1 < times)
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("memory", ["store", "recompute"])
+@pytest.mark.parametrize("attention", ["none", "filterbank"])
+def test_gradients_are_those_of_autograd(
+    attention: str, memory: str, objective: str, monkeypatch: pytest.MonkeyPatch
+):
+    model = tiny(attention=attention, memory=memory, prior="learned")
+    gathered = gradients(model, objective)
+    monkeypatch.setattr(draw_module, "_gathering_pays", lambda x: False)
+    for ours, theirs in zip(gathered, gradients(model, objective), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert any(gradient.abs().max() > 0 for gradient in gathered)
+
+
+def test_a_second_backward_pass_adds_the_same_again():
+    model = tiny()
+    once = [gradient.clone() for gradient in gradients(model, "elbo")]
+    for single, double in zip(once, gradients(model, "elbo", times=2), strict=True):
+        torch.testing.assert_close(double, 2 * single, rtol=1e-12, atol=1e-12)
