@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.layers.precision import full_precision
+
 LOG_RANGE = (-20.0, 20.0)
 """log sigma^2, log delta~ and log gamma of every window are held to this range."""
 
@@ -95,6 +97,7 @@ def filterbank(
     return rows(window.center[..., 1], height), rows(window.center[..., 0], width)
 
 
+@full_precision
 def read(
     images: Float[Tensor, "*batch C H W"],
     F_y: Float[Tensor, "*batch N H"],
@@ -106,6 +109,7 @@ def read(
     return gamma[..., None, None, None] * patch
 
 
+@full_precision
 def write(
     patch: Float[Tensor, "*batch C N N"],
     F_y: Float[Tensor, "*batch N H"],

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from limner.layers.precision import full
+
 Outputs = TypeVar("Outputs")
 """Tensors in nested tuples."""
 
@@ -26,7 +28,7 @@ class Linear(NamedTuple):
     bias: Float[Tensor, "*batch out"]
 
     def __call__(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
-        return torch.addmm(self.bias, x, self.weight.T)
+        return full(torch.addmm(self.bias, x, self.weight.T))
 
 
 class Gathered:

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from limner.layers.precision import full
+
 LOG_SIGMA_RANGE = (-10.0, 5.0)
 """log sigma of every latent is held to this range: sigma from 4.5e-5 to 148."""
 
@@ -72,5 +74,5 @@ class GaussianHead(nn.Module):
         self.linear = nn.Linear(in_dim, 2 * latent_dim)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Normal:
-        mu, log_sigma = self.linear(features).chunk(2, dim=-1)
+        mu, log_sigma = full(self.linear(features)).chunk(2, dim=-1)
         return normal(mu, log_sigma)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.layers.precision import full
+
 ObservationName = Literal["bernoulli", "gaussian", "discretized_logistic"]
 Images = Float[Tensor, "batch channels height width"]
 LEVELS = 256
@@ -33,7 +35,7 @@ class Bernoulli:
     bits_gained: ClassVar[float] = 0.0
 
     def __init__(self, canvas: Tensor):
-        self.logits = canvas
+        self.logits = full(canvas)
 
     @staticmethod
     def initial_canvas(images: Images) -> Float[Tensor, "maps height width"]:
@@ -61,7 +63,7 @@ class _LocationScale:
     floor: ClassVar[float]
 
     def __init__(self, canvas: Tensor):
-        location, log_scale = canvas.chunk(2, dim=1)
+        location, log_scale = full(canvas).chunk(2, dim=1)
         self.location = torch.sigmoid(location)
         self.log_scale = self.floor + F.softplus(log_scale - self.floor)
 
