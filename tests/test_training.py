@@ -253,13 +253,20 @@ def test_run_folders_are_guarded(tmp_path):
     assert (stranger / "thesis.tex").read_text() == "precious"
 
 
+def alone(run):
+    """The config of a run that has no file of weights, which would know it too."""
+    for path in run.rglob("*.safetensors"):
+        path.unlink()
+    return run / "config.json"
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
         (lambda path: (path / "config.json").unlink(), "holds no config.json"),
-        (lambda path: (path / "config.json").write_text("{"), "is not JSON"),
-        (lambda path: (path / "config.json").write_text('{"schema_version": 9}'), "schema version"),
-        (lambda path: (path / "checkpoints" / "best.safetensors").write_bytes(b"x"), "is damaged"),
+        (lambda path: alone(path).write_text("{"), "is not JSON"),
+        (lambda path: alone(path).write_text('{"schema_version": 9}'), "schema version"),
+        (lambda path: [f.write_bytes(b"x") for f in path.rglob("*.safetensors")], "is damaged"),
     ],
 )
 def test_damaged_runs_are_told_in_a_sentence(damage, sentence, tmp_path):

@@ -1,11 +1,13 @@
 """The command line: finds a command by its name and imports only what that one needs."""
 
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from limner.errors import InputError, Stopped
+from limner.errors import InputError, Stopped, enough_memory
 
 
 class Command(NamedTuple):
@@ -34,8 +36,25 @@ COMMANDS = {
 }
 
 
+CLOSED_PIPE = 128 + signal.SIGPIPE
+"""The status where whoever read the output has left, as the shell reckons it."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run `limner ARGUMENTS` and return its exit status."""
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as error:
+        if not isinstance(error.__context__ or error, BrokenPipeError):  # rich exits from it
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return CLOSED_PIPE
+
+
+def _main(arguments: list[str] | None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_help())
@@ -48,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise InputError(f"There is no command {name!r}; limner --help lists them.")
-        _run(name, COMMANDS[name], rest)
+        with enough_memory("ask for fewer images or samples"):
+            _run(name, COMMANDS[name], rest)
     except InputError as error:
         print(f"limner: {error}", file=sys.stderr)
         return 2

@@ -1,11 +1,27 @@
 """The two ways in which a command ends early without being at fault."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LONGEST = 1200
+"""Characters of a message; what a file says of itself could be endless."""
+
 
 class InputError(ValueError):
     """Input that Limner cannot use. The message is one sentence: what was wrong and what to do.
 
-    The command line prints it and exits with status 2; nothing has been written by then.
+    The command line prints it and exits with status 2; nothing has been written by then. Names and
+    values that it quotes can neither break the line nor speak to the terminal.
     """
+
+    def __init__(self, sentence: str):
+        shown = "".join(map(_printable, sentence))
+        half = LONGEST // 2
+        super().__init__(shown if len(shown) <= LONGEST else f"{shown[:half]} … {shown[-half:]}")
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 class Stopped(Exception):
@@ -14,3 +30,16 @@ class Stopped(Exception):
     def __init__(self, sentence: str, signum: int):
         super().__init__(sentence)
         self.status = 128 + signum
+
+
+@contextmanager
+def enough_memory(savings: str) -> Iterator[None]:
+    """A context in which running out of memory becomes an `InputError` that says what to save."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        words = ("out of memory", "can't allocate memory", "alloc_failed", "bad_alloc")
+        if not isinstance(error, MemoryError) and not any(word in text for word in words):
+            raise
+        raise InputError(f"There is not enough memory; {savings}.") from None

@@ -137,8 +137,7 @@ def _folder(name: str, seed: int, seeds: Sequence[int]) -> str:
 
 
 def _trained(config: RunConfig, out: Path, title: str, resume: bool) -> Run:
-    going = resume and (out / "checkpoints").is_dir() and any((out / "checkpoints").iterdir())
-    return train(config, out, resume=going, overwrite=resume and not going, title=title)
+    return train(config, out, resume=resume and (out / "config.json").is_file(), title=title)
 
 
 def _description(groups: Mapping[str, Sequence[Run]]) -> str:

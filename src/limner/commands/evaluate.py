@@ -16,7 +16,7 @@ from limner.evaluation.device import Device, pick_device
 from limner.evaluation.progress import progress_bar
 from limner.evaluation.results import groups_table, results_table
 from limner.training.runs import Checkpoint, Run, WeightKind
-from limner.training.storage import save_tensors, write_atomically
+from limner.training.storage import save_tensors, unwritable, write_atomically
 
 MANY_GROUPS = 16
 """More latent groups than this get one line together, unless they are asked for."""
@@ -104,7 +104,10 @@ def evaluate_run(
         x = _first(x, num_images, split)
         changes.append(f"first{num_images}")
     folder = run.path / "evaluation"
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from None
     with progress_bar(f"evaluating {run.name}", len(x)) as report:
         evaluation = evaluate_model(
             model.to(pick_device(device)),

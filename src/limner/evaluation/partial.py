@@ -1,5 +1,6 @@
 """What an unfinished evaluation has found so far, kept so that it can be taken up again."""
 
+import contextlib
 import hashlib
 import json
 import time
@@ -49,9 +50,9 @@ class Partial:
             return {}, 0.0
         try:
             values, document = load_tensors(self.path)
-        except InputError:
+            return values, float(document["seconds"])
+        except (InputError, KeyError, TypeError, ValueError):
             return {}, 0.0
-        return values, float(document["seconds"])
 
     def save(self, values: dict[str, Tensor], seconds: float) -> None:
         """Write the values, whole or not at all."""
@@ -67,4 +68,5 @@ class Partial:
     def remove(self) -> None:
         """Forget the values: the evaluation is finished."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.unlink()

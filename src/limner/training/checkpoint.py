@@ -32,11 +32,15 @@ def unpack(
         )
     for index, parameter in enumerate(_parameters(optimizer)):
         prefix = f"optimizer.{index}."
-        optimizer.state[parameter] = {
+        state = {
             name.removeprefix(prefix): tensor.to(parameter.device)
             for name, tensor in tensors.items()
             if name.startswith(prefix)
         }
+        moments = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        if state and {key: value.shape for key, value in state.items()} != moments:
+            raise ValueError(f"no state of Adam for parameter {index}")
+        optimizer.state[parameter] = state
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -1,6 +1,8 @@
 """What a training shows: a summary before it starts, a progress bar, a line at its end."""
 
 import contextlib
+import functools
+import os
 import time
 from collections.abc import Iterator
 
@@ -15,7 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(stderr=True)
+console = Console(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
+"""Of several processes, only the first one shows anything."""
 
 
 class _TimeLeft(ProgressColumn):
@@ -64,6 +67,12 @@ def training_display(title: str) -> Iterator[TrainingDisplay]:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
         yield TrainingDisplay(title, progress)
+
+
+@functools.cache
+def warn(sentence: str) -> None:
+    """A line that must not be missed, terminal or not; once, however often it is found."""
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def say(sentence: str) -> None:

@@ -10,11 +10,11 @@ figures/
 
 import contextlib
 import fcntl
-import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
@@ -22,11 +22,25 @@ from limner.config import RunConfig
 from limner.data import DataConfig, Dataset
 from limner.data import load as load_dataset
 from limner.errors import InputError
-from limner.models import LatentVariableModel, build
-from limner.training.storage import load_tensors, read_document, save_tensors, write_atomically
+from limner.models import LatentVariableModel, build, outline
+from limner.settings import parse_json, read_bytes, read_json
+from limner.training.display import warn
+from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
+from limner.training.storage import (
+    first_sound,
+    load_tensors,
+    read_document,
+    save_tensors,
+    sweep,
+    unwritable,
+    write_atomically,
+)
 
 Checkpoint = Literal["best", "last"]
 WeightKind = Literal["ema", "raw"]
+T = TypeVar("T")
+MAX_METRICS = 2**26
+"""Bytes of metrics.jsonl."""
 
 
 class Run:
@@ -45,6 +59,15 @@ class Run:
         folder = self.path / "checkpoints"
         return folder / "training.safetensors", folder / "training.previous.safetensors"
 
+    @property
+    def exported(self) -> Path:
+        return self.path / "model.safetensors"
+
+    def weights(self, checkpoint: Checkpoint) -> list[Path]:
+        """The file of a checkpoint, then what may stand in for it."""
+        own = self.path / "checkpoints" / f"{checkpoint}.safetensors"
+        return [own, self.exported] if checkpoint == "best" else [own]
+
     @classmethod
     def open(cls, path_or_name: str | Path) -> "Run":
         """The run in a folder.
@@ -53,11 +76,16 @@ class Run:
             InputError: no such folder, not a run, or damaged.
         """
         path = Path(path_or_name)
-        if not path.is_dir():
-            raise InputError(f"There is no run folder {path}; train one with limner train.")
+        with contextlib.suppress(OSError):  # a name longer than any file's
+            if path.is_dir():
+                return cls._in(path)
+        raise InputError(f"There is no run folder {path}; train one with limner train.")
+
+    @classmethod
+    def _in(cls, path: Path) -> "Run":
         if not (path / "config.json").is_file():
             raise InputError(f"{path} is not a run folder: it holds no config.json.")
-        return cls(path, RunConfig.read(path / "config.json"))
+        return cls(path, _config_of(path))
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, overwrite: bool = False) -> "Run":
@@ -67,32 +95,56 @@ class Run:
             InputError: the folder is not empty and `overwrite` is not given (or it is no run, and
                 so not Limner's to delete), or it cannot be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            is_run = (path / "config.json").is_file()
-            if not is_run:
-                raise InputError(f"{path} exists and is not a run; choose another --out.")
-            if not overwrite:
-                raise InputError(
-                    f"{path} already holds a run; continue it with --resume, replace it with "
-                    "--overwrite, or choose another --out."
-                )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            with _locked(path):
-                for child in path.iterdir():
-                    if child.name != ".lock":
-                        shutil.rmtree(child) if child.is_dir() else child.unlink()
-                (path / "checkpoints").mkdir()
-                write_atomically(path / "config.json", config.to_json())
-        except OSError as error:
-            raise InputError(
-                f"Cannot write to {path}: {error.strerror}; choose another --out."
-            ) from None
-        return cls(path, config)
+        run = cls(path, config)
+        with run.claim(overwrite):
+            return run
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def claim(self, overwrite: bool = False) -> Iterator[None]:
+        """Hold the folder for a new training: emptied, and with its config.
+
+        Raises:
+            InputError: as `create`, or another training holds the folder.
+        """
+        self._check_free(overwrite)
+        with _locked(self.path):
+            self._check_free(overwrite)  # another training may have come first
+            self._set_up(empty=True)
+            yield
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
         """Hold the run for training; a second training is refused with an InputError."""
-        return _locked(self.path)
+        with _locked(self.path):
+            self._set_up()
+            yield
+
+    def _check_free(self, overwrite: bool) -> None:
+        try:
+            if not self.path.exists() or all(map(_leftover, self.path.iterdir())):
+                return
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        if not (self.path / "config.json").is_file():
+            raise InputError(f"{self.path} exists and is not a run; choose another --out.")
+        if not overwrite:
+            raise InputError(
+                f"{self.path} already holds a run; continue it with --resume, replace it with "
+                "--overwrite, or choose another --out."
+            )
+
+    def _set_up(self, empty: bool = False) -> None:
+        """The config in its file, a place for checkpoints, nothing half-written."""
+        try:
+            for child in self.path.iterdir() if empty else ():
+                if child.name not in (".lock", "config.json"):
+                    folder = child.is_dir() and not child.is_symlink()
+                    shutil.rmtree(child) if folder else child.unlink()
+            sweep(self.path)
+            write_atomically(self.path / "config.json", self.config.to_json())
+            (self.path / "checkpoints").mkdir(exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
 
     def model(
         self, checkpoint: Checkpoint = "best", weights: WeightKind = "ema"
@@ -102,26 +154,30 @@ class Run:
         Raises:
             InputError: not trained yet, or the weights are damaged or of another model.
         """
-        tensors, document = load_tensors(self._weights(checkpoint))
+        path, (tensors, document) = self._sound(checkpoint, load_tensors)
         chosen = weights if any(name.startswith("ema.") for name in tensors) else "raw"
-        model = build(self.config.model, tuple(document["image_shape"]))
+        if not any(name.startswith(f"{chosen}.") for name in tensors):
+            raise InputError(f"{path} holds averaged weights only; ask for those.")
+        shape = image_shape_of(document, path)
         state = {
             name.removeprefix(f"{chosen}."): tensor
             for name, tensor in tensors.items()
             if name.startswith(f"{chosen}.")
         }
-        try:
-            model.load_state_dict(state)
-        except RuntimeError:
+        if _form(outline(self.config.model, shape).state_dict()) != _form(state):
             raise InputError(
                 f"The weights in {self.path} do not fit its config.json; restore the folder."
-            ) from None
+            )
+        model = build(self.config.model, shape)
+        model.load_state_dict(state)
         return model.eval()
 
-    def _weights(self, checkpoint: Checkpoint) -> Path:
-        path = self.path / "checkpoints" / f"{checkpoint}.safetensors"
-        exported = self.path / "model.safetensors"
-        return exported if checkpoint == "best" and not path.is_file() else path
+    def _sound(self, checkpoint: Checkpoint, read: Callable[[Path], T]) -> tuple[Path, T]:
+        """The file that holds the weights of a checkpoint, and what `read` reads there."""
+        sound = first_sound(self.weights(checkpoint), read, warn)
+        if sound is None:
+            raise InputError(f"There are no weights in {self.path}; train the run first.")
+        return sound
 
     def save_weights(
         self, name: str, states: dict[WeightKind, dict[str, Tensor]], document: dict
@@ -139,8 +195,8 @@ class Run:
         tensors, document = load_tensors(self.path / "checkpoints" / "best.safetensors")
         kind = "ema." if any(name.startswith("ema.") for name in tensors) else "raw."
         kept = {name: tensor for name, tensor in tensors.items() if name.startswith(kind)}
-        save_tensors(self.path / "model.safetensors", kept, document)
-        return self.path / "model.safetensors"
+        save_tensors(self.exported, kept, document)
+        return self.exported
 
     def dataset(self, data: DataConfig | None = None) -> Dataset:
         """The dataset that the run was trained on, or another one for its model.
@@ -149,7 +205,8 @@ class Run:
             InputError: the images have another shape than the model's.
         """
         dataset = load_dataset(data or self.config.data)
-        shape = tuple(read_document(self._weights("best"))["image_shape"])
+        path, document = self._sound("best", read_document)
+        shape = image_shape_of(document, path)
         if dataset.image_shape != shape:
             raise InputError(
                 f"The model of {self.path} was trained on images of {shape} (channels, height, "
@@ -158,21 +215,18 @@ class Run:
         return dataset
 
     def metrics(self) -> list[dict]:
-        """One entry a validated epoch."""
+        """One entry a validated epoch; a last line without its end is still being written."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        try:
-            return [json.loads(line) for line in lines]
-        except json.JSONDecodeError:
-            raise InputError(f"{path} is damaged; remove its broken line.") from None
+        lines = read_bytes(path, MAX_METRICS).split(b"\n")[:-1] if path.is_file() else []
+        advice = "remove its broken line"
+        return [checked(parse_json(line, path), Epoch, path, advice) for line in lines]
 
     def results(self) -> dict | None:
         """The evaluation, if there was one."""
         path = self.path / "results.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        except json.JSONDecodeError:
-            raise InputError(f"{path} is damaged; run limner evaluate {self.path} again.") from None
+        if not path.is_file():
+            return None
+        return checked(read_json(path), Results, path, f"run limner evaluate {self.path} again")
 
     def per_image(self) -> dict[str, Tensor]:
         """The evaluation's values of single images.
@@ -180,17 +234,62 @@ class Run:
         Raises:
             InputError: the run was not evaluated.
         """
-        return load_tensors(self.path / "per_image.safetensors")[0]
+        path = self.path / "per_image.safetensors"
+        values = load_tensors(path)[0]
+        check_values(values, (self.results() or {}).get("num_images", 0), path)
+        return values
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with open(path / ".lock", "w", encoding="utf-8") as file:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # Opened for both, a pipe does not wait; what a link points at is not Limner's.
+        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    with open(lock, "rb+", buffering=0):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"Another training holds {path}; wait for it or stop it.") from None
         yield
+
+
+def _leftover(path: Path) -> bool:
+    """Whether a training that was killed before it began may have left the file."""
+    return path.name == ".lock" or path.match(".*.tmp")
+
+
+def _config_of(path: Path) -> RunConfig:
+    """The config of the run in `path`: config.json, unless its checkpoints know better.
+
+    A checksum guards them, not config.json. Where the images lie may be changed there.
+    """
+    file, known = path / "config.json", _known_config(path)
+    if known is None:
+        return RunConfig.read(file)
+    with contextlib.suppress(InputError):
+        found = RunConfig.read(file)
+        if found == known.with_(data=known.data.with_(root=found.data.root)):
+            return found
+    warn(f"{file} is damaged or was changed; the config in the checkpoints is used.")
+    return known
+
+
+def _known_config(path: Path) -> RunConfig | None:
+    """The config that the files of weights in `path` know."""
+    files = [path / "model.safetensors", *sorted(path.glob("checkpoints/*.safetensors"))]
+    with contextlib.suppress(InputError):
+        sound = first_sound(files, load_tensors, lambda _: None)
+        if sound is not None and "config" in sound[1][1]:
+            return RunConfig.parse(sound[1][1]["config"])
+    return None
+
+
+def _form(state: Mapping[str, Tensor]) -> dict[str, tuple]:
+    """Names, shapes and types."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
 
 
 def load(

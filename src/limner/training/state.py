@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 
 from limner.training.runs import WeightKind
@@ -13,15 +14,15 @@ from limner.training.runs import WeightKind
 class Counters:
     """Where a training stands; with the tensors of `checkpoint.pack`, all that a resume needs."""
 
-    epoch: int = 0
-    index: int = 0
+    epoch: NonNegativeInt = 0
+    index: NonNegativeInt = 0
     """Batches of the present epoch that are done."""
-    step: int = 0
-    seconds: float = 0.0
+    step: NonNegativeInt = 0
+    seconds: NonNegativeFloat = 0.0
     validated_step: int = -1
     best_bound: float | None = None
     best_epoch: float = 0.0
-    metrics_bytes: int = 0
+    metrics_bytes: NonNegativeInt = 0
 
 
 class Snapshot(NamedTuple):

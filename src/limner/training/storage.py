@@ -3,14 +3,16 @@
 Tensors are safetensors with a JSON document and a SHA-256 of all content in the header.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -18,9 +20,14 @@ from torch import Tensor
 
 from limner.errors import InputError
 
+T = TypeVar("T")
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+
+def write_atomically(path: Path, content: bytes | str, previous: Path | None = None) -> None:
     """Replace `path` by `content`; readers and crashes see the old file or the new one.
+
+    Args:
+        previous: where the old file goes, once the new one is whole.
 
     Raises:
         InputError: the place cannot be written or is full. The old file is still there.
@@ -28,24 +35,51 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:  # never through a link that lies there
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "free some space" if full else "choose another place with --out"
-        raise InputError(f"Cannot write {path}: {error.strerror}; {advice}.") from None
+        raise unwritable(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON document into one safetensors file, with their checksum."""
+def unwritable(path: Path, error: OSError) -> InputError:
+    """What to tell whoever cannot write `path`."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "free some space" if full else "make it writable, or choose another place with --out"
+    return InputError(f"Cannot write {path}: {error.strerror}; {advice}.")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left half-written in `folder` and below."""
+    for path in folder.rglob(".*.tmp"):
+        writer = path.name.split(".")[-2]
+        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    document: Mapping[str, Any],
+    previous: Path | None = None,
+) -> None:
+    """Write tensors and a JSON document into one safetensors file, with their checksum.
+
+    `previous` is where the old file goes, as in `write_atomically`.
+    """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(document)
     metadata = {"document": text, "sha256": _digest(stored, text)}
-    write_atomically(path, save({name: t.clone() for name, t in stored.items()}, metadata))
+    content = save({name: t.clone() for name, t in stored.items()}, metadata)
+    write_atomically(path, content, previous)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -54,8 +88,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: missing, truncated, altered, or not such a file.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; train the run first.")
+    _check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -63,7 +96,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         text = metadata["document"]
         if metadata["sha256"] != _digest(tensors, text):
             raise ValueError
-        return tensors, json.loads(text)
+        return tensors, _mapping(text)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError):
         raise InputError(f"{path} is damaged; restore it, or train the run again.") from None
 
@@ -74,28 +107,52 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         InputError: missing, or not such a file.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; train the run first.")
+    _check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {})["document"])
-    except (SafetensorError, OSError, KeyError, ValueError):
+            return _mapping((file.metadata() or {})["document"])
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError):
         raise InputError(f"{path} is damaged; restore it, or train the run again.") from None
 
 
-def first_sound(paths: list[Path], report: Callable[[str], None]) -> tuple[dict, dict]:
-    """The first of `paths` that loads; `report` is told of each damaged file passed over.
+def first_sound(
+    paths: Iterable[Path], read: Callable[[Path], T], report: Callable[[str], None]
+) -> tuple[Path, T] | None:
+    """The first of `paths` that `read` can read, and what it read; None where there is no file.
+
+    `report` is told which damaged file another one stands in for.
 
     Raises:
-        InputError: none loads.
+        InputError: there are files, and all are damaged.
     """
-    for path in paths[:-1]:
+    damaged: dict[Path, InputError] = {}
+    for path in filter(Path.is_file, paths):
         try:
-            return load_tensors(path)
+            found = read(path)
         except InputError as error:
-            if path.is_file():
-                report(f"{error} Trying the one before.")
-    return load_tensors(paths[-1])
+            damaged[path] = error
+            continue
+        for wrong in damaged:
+            report(f"{wrong} is damaged; {path} is used in its place.")
+        return path, found
+    for error in damaged.values():
+        raise error
+    return None
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, or one whose tensors would not fit into memory."""
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; train the run first.")
+    if path.stat().st_size > psutil.virtual_memory().available:
+        raise InputError(f"{path} is larger than the memory that is free here; restore it.")
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError
+    return document
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

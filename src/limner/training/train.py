@@ -2,16 +2,20 @@
 
 import os
 import shutil
-from contextlib import nullcontext
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 
 from limner.config import RunConfig
 from limner.data import load as load_dataset
 from limner.data import pixel_kind
-from limner.errors import InputError
+from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, build
 from limner.training.display import console, say, training_display
 from limner.training.interrupts import StopSignals
@@ -38,43 +42,63 @@ def train(
             written then.
         Stopped: by Ctrl-C or SIGTERM, the state saved.
     """
+    _require_trackers(config)
     accelerator = Accelerator(
-        cpu=config.device == "cpu",
+        cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         log_with=list(config.trackers) or None,
         project_dir=out if config.trackers else None,
     )
     if config.device == "cuda" and accelerator.device.type != "cuda":
         raise InputError("There is no CUDA device here; pass --device cpu or auto.")
-    dataset = load_dataset(config.data)
-    pixel_kind(dataset, config.model.observation)
-    build(config.model, dataset.image_shape)
-    run = _folder(config, out, resume, overwrite, accelerator)
-    with run.lock() if accelerator.is_main_process else nullcontext():
-        trainer = Trainer(run, dataset, accelerator)
-        if resume:
-            trainer.restore()
-        _start_trackers(accelerator, config, run)
-        say(_summary(trainer, _compile(trainer.model, config, accelerator.device)))
-        with training_display(title or config.model.kind) as display, StopSignals() as signals:
-            trainer.fit(display, signals)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    with _together(out), enough_memory(_savings(config)):
+        with accelerator.local_main_process_first():
+            dataset = load_dataset(config.data)
+        pixel_kind(dataset, config.model.observation)
+        build(config.model, dataset.image_shape)
+        run = _opened(out, config) if resume else Run(out, config)
+        held = run.lock() if resume else run.claim(overwrite)
+        with held if accelerator.is_main_process else nullcontext():
+            accelerator.wait_for_everyone()
+            trainer = Trainer(run, dataset, accelerator)
+            if resume:
+                trainer.restore()
+            _start_trackers(accelerator, config, run)
+            say(_summary(trainer, _compile(trainer.model, config, accelerator.device)))
+            with training_display(title or config.model.kind) as display, StopSignals() as signals:
+                trainer.fit(display, signals)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
     return run
 
 
-def _folder(
-    config: RunConfig, out: Path, resume: bool, overwrite: bool, accelerator: Accelerator
-) -> Run:
-    """The run's folder: opened to resume, else made by the main process for all."""
-    if resume:
-        run = Run.open(out)
-        if run.config != config:
-            raise InputError(f"{out} was started with another config; resume it with its own.")
-        return run
-    if accelerator.is_main_process:
-        Run.create(out, config, overwrite)
-    accelerator.wait_for_everyone()
-    return Run(out, config)
+@contextmanager
+def _together(out: Path) -> Iterator[None]:
+    """A context in which the loss of another process, met in a message, is told in a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+            raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's; this one ends by itself
+        raise InputError(
+            "Another process of this training ended, so this one does too; mend what it says, if "
+            f"anything, then start all of them again with limner train --resume --out {out}."
+        ) from None
+
+
+def _opened(out: Path, config: RunConfig) -> Run:
+    """The run in `out`, which is to go on with `config`."""
+    run = Run.open(out)
+    if run.config != config:
+        raise InputError(f"{out} was started with another config; resume it with its own.")
+    return run
+
+
+def _savings(config: RunConfig) -> str:
+    """What takes less memory than `config`."""
+    if getattr(config.model, "memory", "recompute") == "recompute":
+        return f"lower --batch-size {config.batch_size}"
+    return f"lower --batch-size {config.batch_size}, or pass --model.memory recompute"
 
 
 def has_compiler() -> bool:
@@ -105,6 +129,12 @@ def _summary(trainer: Trainer, mode: str) -> str:
         f"{'x'.join(map(str, trainer.dataset.image_shape))}, {trainer.dataset.binarization} "
         f"binarization; about {num_bytes / 2**20:,.0f} MiB on {trainer.device}{memory}; {mode}."
     )
+
+
+def _require_trackers(config: RunConfig) -> None:
+    for tracker in config.trackers:
+        if find_spec(tracker) is None:
+            raise InputError(f"There is no {tracker} here; pip install 'limner[trackers]'.")
 
 
 def _start_trackers(accelerator: Accelerator, config: RunConfig, run: Run) -> None:

@@ -13,18 +13,22 @@ from dataclasses import asdict
 from typing import cast
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from limner.data import Dataset, TrainingBatches, frozen
 from limner.data.pixels import mixed_seed
 from limner.errors import InputError, Stopped
+from limner.layers.batch import shared_batch
 from limner.models import build
 from limner.objectives import objective
+from limner.settings import read_bytes
 from limner.training.averaging import EVERY as AVERAGE_EVERY
 from limner.training.averaging import averaged, recompute_batch_norm
 from limner.training.checkpoint import pack, unpack
-from limner.training.display import TrainingDisplay, say
+from limner.training.display import TrainingDisplay, warn
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import (
     MAX_STREAK,
@@ -33,9 +37,15 @@ from limner.training.optimizer import (
     kl_weight,
     learning_rate,
 )
-from limner.training.runs import Run, WeightKind
+from limner.training.runs import MAX_METRICS, Run, WeightKind
 from limner.training.state import Counters, Snapshot, copy_of, figures_of
-from limner.training.storage import first_sound, save_tensors, write_atomically
+from limner.training.storage import (
+    first_sound,
+    load_tensors,
+    save_tensors,
+    unwritable,
+    write_atomically,
+)
 
 READ_EVERY = 20
 """Steps between two readings from an accelerator, and between agreements of several processes."""
@@ -89,6 +99,7 @@ class Trainer:
         self._save()
         if self.accelerator.is_main_process:
             self.run.export()
+        self._leave_if_asked(*self._agreed(signals.received))
 
     def begin(self) -> None:
         """Start the clock."""
@@ -109,9 +120,8 @@ class Trainer:
         config, counters = self.config.objective, self.counters
         rank = self.accelerator.process_index
         self.noise.manual_seed(mixed_seed("latent", self.config.seed, counters.step, rank))
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
-        ):
+        mixed = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed), shared_batch():
             terms = objective(
                 self.model,
                 x,
@@ -148,6 +158,13 @@ class Trainer:
     def _reduced(self, tensor: Tensor, how: str) -> Tensor:
         return cast(Tensor, self.accelerator.reduce(tensor, how))
 
+    def _agreed(self, *values: float) -> list[float]:
+        """The largest of each value over all processes."""
+        tensor = torch.tensor(values, device=self.device, dtype=torch.float64)
+        if self.processes > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor.tolist()
+
     def _count(self) -> None:
         counters = self.counters
         counters.step += 1
@@ -172,26 +189,26 @@ class Trainer:
         due = now - self.saved > 60 * self.config.checkpoint_minutes
         stop = signals.received
         if self.processes > 1:
-            agreed = self._reduced(
-                torch.tensor([now - self.started, due, stop], device=self.device).double(), "max"
-            )
-            self.counters.seconds, due, stop = agreed[0].item(), bool(agreed[1]), int(agreed[2])
+            self.counters.seconds, due, stop = self._agreed(now - self.started, due, int(stop))
         if display.due():
             self._show(display)
         readable = self.device.type == "cpu" or self.counters.step % READ_EVERY == 0
         if readable and self.step.stuck():
             raise InputError(
                 f"The gradient was not finite for {MAX_STREAK} steps in a row at epoch "
-                f"{self._epochs():.2f}; lower --optimizer.learning-rate, then resume from the last "
-                "checkpoint."
+                f"{self._epochs():.2f}; train anew with a lower --optimizer.learning-rate."
             )
         if due or stop:
             self._save()
+        self._leave_if_asked(stop)
+
+    def _leave_if_asked(self, stop: float) -> None:
+        """Raise Stopped where a signal was received; the state is saved by then."""
         if stop:
             raise Stopped(
-                f"Stopped by {signal.Signals(stop).name}; continue with "
+                f"Stopped by {signal.Signals(int(stop)).name}; continue with "
                 f"limner train --resume --out {self.run.path}",
-                stop,
+                int(stop),
             )
 
     def _show(self, display: TrainingDisplay) -> None:
@@ -215,6 +232,8 @@ class Trainer:
 
     def _validate(self) -> None:
         """Validate the weights that will be used, log, keep them if they are the best."""
+        if self.processes > 1:
+            self.counters.seconds = self._agreed(time.monotonic() - self.started)[0]
         epoch, best = max(0, self.counters.epoch - 1), self.counters.best_bound
         states: dict[WeightKind, dict[str, Tensor]] = {"raw": copy_of(self.model)}
         if self.average is not None:
@@ -255,9 +274,7 @@ class Trainer:
 
     def _log(self, validation: dict) -> None:
         """Append the figures of training since the last entry, and of validation."""
-        totals = self.totals
-        if self.processes > 1:
-            totals = self._reduced(totals.clone(), "sum")
+        totals = self._reduced(self.totals, "sum")
         if not self.accelerator.is_main_process:
             return
         counters = self.counters
@@ -277,10 +294,7 @@ class Trainer:
                 file.write(json.dumps(entry) + "\n")
                 counters.metrics_bytes = file.tell()
         except OSError as error:
-            raise InputError(
-                f"Cannot write {self.run.path / 'metrics.jsonl'}: {error.strerror}; make room, "
-                "then resume."
-            ) from None
+            raise unwritable(self.run.path / "metrics.jsonl", error) from None
         self.accelerator.log(
             {
                 f"{part}/{name}": value
@@ -301,12 +315,14 @@ class Trainer:
     def _save(self) -> None:
         """Best and last weights, then the state to resume from; the state before is kept beside."""
         self.saved = time.monotonic()
+        totals = self._reduced(self.totals, "sum")
         if not self.accelerator.is_main_process:
             return
         document = {
             "image_shape": self.dataset.image_shape,
             "epoch": self.counters.best_epoch,
             "validation_elbo": self.counters.best_bound,
+            "config": self.config.model_dump(mode="json"),
         }
         for name, snapshot in self.snapshots.items():
             states: dict[WeightKind, dict[str, Tensor]] = {
@@ -318,24 +334,72 @@ class Trainer:
             self.run.save_weights(name, states, document)
         self.snapshots.clear()
         tensors = pack(self._modules, self.step.optimizer)
-        tensors |= {"totals": self.totals, "skipped": self.step.skipped, "streak": self.step.streak}
+        tensors |= {"totals": totals, "skipped": self.step.skipped, "streak": self.step.streak}
         state, previous = self.run.training_states
-        if state.exists():
-            os.replace(state, previous)
-        save_tensors(state, tensors, asdict(self.counters))
+        counters = asdict(self.counters) | {"config": document["config"]}
+        save_tensors(state, tensors, counters, previous)
 
     def restore(self) -> None:
-        """Stand where the last sound checkpoint stood; metrics are cut back to it.
+        """Stand where the last sound checkpoint stood, or at the start where none was written yet.
+
+        Metrics are cut back to it.
 
         Raises:
-            InputError: there is no sound checkpoint.
+            InputError: all checkpoints are damaged, or a finished run has none.
         """
-        tensors, document = first_sound(list(self.run.training_states), say)
-        self.totals = tensors.pop("totals").to(self.device)
+        sound = first_sound(self.run.training_states, load_tensors, warn)
+        if sound is None and self.run.exported.is_file():
+            raise InputError(
+                f"{self.run.path} is finished and keeps no checkpoint to resume from; choose "
+                "another --out, or replace it with --overwrite."
+            )
+        try:
+            if sound is not None:
+                self._stand(*sound[1])
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            raise InputError(
+                f"The training state in {self.run.path} does not fit its config.json; restore the "
+                "folder, or train anew with --overwrite."
+            ) from None
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            if sound is not None:
+                os.replace(sound[0], self.run.training_states[0])
+            self._cut_metrics()
+        if self.counters.validated_step >= 0:
+            self._restore_best()
+
+    def _cut_metrics(self) -> None:
+        path, size = self.run.path / "metrics.jsonl", self.counters.metrics_bytes
+        kept = read_bytes(path, MAX_METRICS)[:size] if path.is_file() else b""
+        if len(kept) < size:
+            warn(f"{path} has lost its last lines; training goes on without them.")
+        write_atomically(path, kept[: kept.rfind(b"\n") + 1])
+
+    def _restore_best(self) -> None:
+        """Take the best weights from the finished model where their checkpoint is damaged.
+
+        Where that is no help, the best from here on take their place.
+        """
+        best, *_ = self.run.weights("best")
+        try:
+            sound = first_sound(self.run.weights("best"), load_tensors, warn)
+        except InputError:
+            sound = None
+        self.accelerator.wait_for_everyone()
+        if sound is None:
+            warn(f"{best} is damaged; the best weights from here on take its place.")
+            self.counters.best_bound, self.counters.validated_step = None, -1
+        elif sound[0] != best and self.accelerator.is_main_process:
+            save_tensors(best, *sound[1])
+
+    def _stand(self, tensors: dict[str, Tensor], document: dict) -> None:
+        """Where tensors and document say; raises what they provoke if they are of another run."""
+        self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
+        if self.counters.index >= self.batches.steps_per_epoch:
+            raise ValueError
+        totals = tensors.pop("totals").to(self.device)
+        self.totals = totals if self.accelerator.is_main_process else torch.zeros_like(totals)
         self.step.skipped = tensors.pop("skipped").to(self.device)
         self.step.streak = tensors.pop("streak").to(self.device)
         unpack(tensors, self._modules, self.step.optimizer)
-        self.counters = Counters(**document)
-        metrics = self.run.path / "metrics.jsonl"
-        if self.accelerator.is_main_process and metrics.exists():
-            write_atomically(metrics, metrics.read_bytes()[: self.counters.metrics_bytes])

@@ -1,0 +1,46 @@
+"""SIGTERM, Ctrl-C and a closed pipe: the command leaves in order, whenever they come."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from victim import Trial, images_in, tiny
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_any_time(signum, tmp_path):
+    config = tiny(images_in(tmp_path), "ladder-vae")
+    Trial(config, tmp_path / "first").finish()
+    start = time.monotonic()
+    expected = Trial(config, tmp_path / "whole").finish().left()
+    seconds = time.monotonic() - start
+    moments, statuses = random.Random(int(signum)), set()
+    for number in range(12):
+        trial = Trial(config, tmp_path / str(number))
+        outcome = trial.limner().signal(signum, moments.uniform(0, seconds))
+        assert "Traceback" not in outcome.told, outcome
+        assert outcome.status in (0, 128 + signum, -signum), outcome
+        statuses.add(outcome.status)
+        assert trial.finish().left() == expected
+        assert not trial.strays()
+    assert 128 + signum in statuses
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train --help", "evaluate --help", "data list"])
+def test_a_closed_pipe_ends_quietly(arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "limner.cli", *arguments.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 128 + signal.SIGPIPE
