@@ -17,9 +17,12 @@ from limner.data import DataConfig
 from limner.errors import InputError
 from limner.models import AnyModelConfig
 from limner.objectives import check_objective
-from limner.settings import Hidden, Settings
+from limner.settings import Hidden, Settings, read_json
 
 SCHEMA_VERSION = 1
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Samples = Annotated[int, Field(gt=0, le=2**20)]
 
 
 class OptimizerConfig(Settings):
@@ -30,7 +33,7 @@ class OptimizerConfig(Settings):
     weight_decay: NonNegativeFloat = Field(
         default=0.0, description="L2 (adam) or decoupled (adamw)"
     )
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of both moments")
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="decay of both moments")
     epsilon: PositiveFloat = Field(
         default=1e-8, description="added to the root of the second moment"
     )
@@ -50,7 +53,7 @@ class ObjectiveConfig(Settings):
     kind: Literal["elbo", "iwae"] = Field(
         default="elbo", description="ELBO, or importance-weighted bound"
     )
-    num_samples: PositiveInt = Field(
+    num_samples: Samples = Field(
         default=1, description="samples K of the importance-weighted bound"
     )
     gradient: Literal["plain", "stl", "dreg"] = Field(
@@ -79,20 +82,15 @@ class RunConfig(Settings):
         default=None, description="training time, in place of or besides epochs"
     )
     batch_size: PositiveInt = Field(default=128, description="images a step, over all processes")
-    seed: NonNegativeInt = Field(
-        default=0, description="of initialisation, order of images and noise"
-    )
-    ema_decay: float = Field(
-        default=0.999,
-        ge=0,
-        lt=1,
-        description="decay a step of the averaged weights; 0: no averaging",
+    seed: Seed = Field(default=0, description="of initialisation, order of images and noise")
+    ema_decay: Decay = Field(
+        default=0.999, description="decay a step of the averaged weights; 0: no averaging"
     )
     validate_every: PositiveInt = Field(default=1, description="epochs between validations")
     checkpoint_minutes: PositiveFloat = Field(
         default=5.0, description="longest time between checkpoints"
     )
-    evaluate_samples: PositiveInt = Field(
+    evaluate_samples: Samples = Field(
         default=50, description="importance samples in the evaluation after training"
     )
     compile: Literal["auto", "always", "never"] = Field(
@@ -103,7 +101,7 @@ class RunConfig(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
-        default=(), description="also log there (extra [trackers])"
+        default=(), max_length=2, description="also log there (extra [trackers])"
     )
 
     @model_validator(mode="after")
@@ -124,12 +122,7 @@ class RunConfig(Settings):
         Raises:
             InputError: no such file, not JSON, or not a config of this schema version.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"Cannot read the config {path}: {error.strerror}.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            raise InputError(f"{path} is damaged: it is not JSON; restore or retrain it.") from None
+        values = read_json(path)
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version != SCHEMA_VERSION:
             raise InputError(

@@ -1,5 +1,7 @@
 """The base of every config: frozen, refusing unknown keys, errors told in a sentence."""
 
+import json
+from pathlib import Path
 from typing import Any, Self
 
 import tyro
@@ -9,6 +11,39 @@ from limner.errors import InputError
 
 Hidden = tyro.conf.Suppress
 """Marks a field that is no flag: `Annotated[type, Hidden]`."""
+MAX_JSON = 2**22
+"""Bytes of JSON that are parsed: parsed, they may take a hundred times as many."""
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        InputError: it cannot be read, is not JSON, or is longer than any that Limner writes.
+    """
+    return parse_json(read_bytes(path, MAX_JSON), path)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a file of at most `limit` bytes, whatever the file says of its size."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    if len(content) > limit:
+        raise InputError(f"{path} is longer than any that Limner writes; restore it.")
+    return content
+
+
+def parse_json(content: bytes | str, path: Path) -> Any:
+    """What JSON in `path` says; `InputError` if it is not JSON, or very long."""
+    try:
+        if len(content) > MAX_JSON:
+            raise ValueError
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is damaged: it is not JSON; restore it.") from None
 
 
 class Settings(BaseModel):
@@ -17,9 +52,11 @@ class Settings(BaseModel):
     Subclasses declare fields with their ranges; `Field(description=...)` becomes the flag's help.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -44,7 +81,7 @@ def _sentence(name: str, error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"]) or name
     if first["type"] == "extra_forbidden":
         return f"{name} has no setting {where!r}; remove it or correct its name."
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").removesuffix(".")
     shown = repr(first["input"])
     got = "" if first["type"] in ("missing", "value_error") else f"; got {shown[:80]}"
     place = ".".join([name, *map(str, first["loc"])])

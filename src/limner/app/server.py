@@ -1,7 +1,9 @@
 """The server: on the loopback address unless asked, with nothing sent anywhere else."""
 
 import importlib.util
+import ipaddress
 import os
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,6 +22,7 @@ QUIET = {
 }
 
 Message = dict[str, Any]
+_ADDRESS = re.compile(r"(https?://)?((?P<name>[\w.-]+)|\[(?P<six>[\da-fA-F:]+)\])(:\d+)?", re.ASCII)
 
 
 def require_gradio() -> None:
@@ -28,13 +31,37 @@ def require_gradio() -> None:
         raise InputError("The playground needs gradio; pip install 'limner[app]'.")
 
 
-class Limits:
-    """ASGI: no files are taken, since drawings come with the request, and no large requests."""
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`, a name or an address without brackets."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
-    def __init__(self, app: Callable[..., Awaitable[None]], max_body: int = MAX_BODY) -> None:
-        self.app, self.max_body = app, max_body
+
+class Limits:
+    """ASGI: no files are taken, since drawings come with the request, and no large requests.
+
+    With `local`, requests must be addressed to this machine by a name of its own, and pages from
+    elsewhere may make none: a foreign page that turns its own name into 127.0.0.1 (DNS rebinding)
+    or posts across origins is refused.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        max_body: int = MAX_BODY,
+        local: bool = False,
+    ) -> None:
+        self.app, self.max_body, self.local = app, max_body, local
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        if self.local and scope["type"] in ("http", "websocket") and not _from_here(scope):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await refuse(send, 403, b"This page is for this machine alone.")
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -57,6 +84,15 @@ class Limits:
             return messages.pop() if messages else await receive()
 
         await self.app(scope, read, send)
+
+
+def _from_here(scope: Message) -> bool:
+    """Whether the one Host is loopback, and Origin, where there is one, too."""
+    sent = [(name.lower(), value.decode("latin-1")) for name, value in scope.get("headers", ())]
+    hosts = [value for name, value in sent if name == b"host"]
+    origins = [value for name, value in sent if name == b"origin"]
+    found = [_ADDRESS.fullmatch(address) for address in hosts + origins]
+    return len(hosts) == 1 and all(at and is_loopback(at["name"] or at["six"]) for at in found)
 
 
 async def refuse(send: Any, status: int, sentence: bytes) -> None:
@@ -126,7 +162,7 @@ def serve(player: Player, host: str, port: int | None) -> None:
         mcp_server=False,
         pwa=False,
         max_file_size=1,
-        app_kwargs={"middleware": [Middleware(Limits)]},
+        app_kwargs={"middleware": [Middleware(Limits, local=is_loopback(host))]},
         theme=theme(),
         css=text("page.css"),
     )

@@ -1,8 +1,10 @@
 """Images in NumPy's .npz and .npy files, read without unpickling and within bounds of memory."""
 
+import io
 import math
+import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -25,6 +27,11 @@ _SPLIT_IMAGE_KEYS = ("x_{}", "images_{}", "{}_images", "{}_x", "{}_data", "{}")
 _SPLIT_LABEL_KEYS = ("y_{}", "labels_{}", "{}_labels", "{}_y", "{}_targets")
 # Deflate cannot pack more tightly than 1032 to 1, so a header that promises more is a lie.
 _MOST_PACKED = 1040
+_HEADERS = {
+    (1, 0): ("<H", np.lib.format.read_array_header_1_0),
+    (2, 0): ("<I", np.lib.format.read_array_header_2_0),
+}
+_LONGEST_HEADER = 10_000
 
 
 def load_arrays(path: Path, seed: int) -> Source:
@@ -170,17 +177,19 @@ def _to_levels(part: np.ndarray, where: str) -> np.ndarray:
 
 def _read_array(file: IO[bytes], available: int, where: str) -> np.ndarray:
     """An array from a stream with at most `available` bytes, its header checked before reading."""
-    version = np.lib.format.read_magic(file)
-    readers: dict[tuple[int, int], Callable[..., tuple]] = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    shape, fortran, dtype = readers[version](file)
+    prefix, read_header = _HEADERS[np.lib.format.read_magic(file)]
+    start = file.read(struct.calcsize(prefix))
+    (length,) = struct.unpack(prefix, start)
+    if length > _LONGEST_HEADER:
+        raise InputError(f"{where} has a header of {length} bytes; save it anew.")
+    shape, fortran, dtype = read_header(io.BytesIO(start + file.read(length)))
     if dtype.hasobject:
         raise InputError(
             f"{where} holds Python objects, which Limner never unpickles; save a plain array of "
             "numbers (all images of one size)."
         )
+    if min(shape, default=1) < 0:
+        raise InputError(f"{where} states a shape of {shape}; save it anew.")
     size = math.prod(shape) * dtype.itemsize
     check_size(1, size, where)
     if size > available:

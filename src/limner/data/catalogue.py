@@ -1,6 +1,7 @@
 """Every dataset by name: what it is, what it needs, how it is loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def load(config: DataConfig) -> Dataset:
     Raises `InputError` for an unknown name and for files that are absent, damaged or altered.
     """
     entry = _find(config.name)
-    source = entry.read(config.root) if entry else _own(config)
+    with _readable(config.name):
+        source = entry.read(config.root) if entry else _own(config)
     channels, height, width = source.train.levels.shape[1:]
     default: Binarization = "dynamic" if channels == 1 else "none"
     return Dataset(
@@ -116,13 +118,27 @@ def fetch(name: str, root: Path | None = None) -> list[Path]:
     entry = _find(name)
     if entry is None:
         raise InputError(f"There is no dataset {name!r} to get; choose one of {_listed()}.")
-    return entry.fetch(root)
+    with _readable(name):
+        return entry.fetch(root)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turns what the file system and the memory refuse into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or error}.") from None
+    except MemoryError:
+        raise InputError(f"{name} takes more memory than there is; use fewer images.") from None
 
 
 def _own(config: DataConfig) -> Source:
     if config.name.startswith("hub:"):
         return load_hub(config.name.removeprefix("hub:"), config.root, config.draw_seed)
-    path = Path(config.name).expanduser()
+    path = Path(config.name)
+    with suppress(RuntimeError):  # there is no such home
+        path = path.expanduser()
     if config.root is not None and not path.exists():
         path = config.root / path
     if path.is_dir():

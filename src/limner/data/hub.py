@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from limner.data.dataset import Images, Source, complete
-from limner.data.pictures import levels_of_picture, stack
+from limner.data.pictures import levels_of_picture, refusing, stack
 from limner.errors import InputError
 
 # No leading dot or slash: the library would read such a name as a path on this machine.
@@ -35,8 +35,12 @@ def load_hub(name: str, root: Path | None, seed: int) -> Source:
     if image is None:
         raise InputError(f"hub:{name} has no column of images; choose a dataset that has one.")
     label = _column(some.features, "ClassLabel")
-    splits = {split: _images(table, image, label, name) for split, table in tables.items()}
     names = None if label is None else tuple(some.features[label].names)
+    with refusing(f"hub:{name}"):
+        splits = {
+            split: Images(_levels(table, image, name), _labels(table, label, len(names or ())))
+            for split, table in tables.items()
+        }
     return Source(*complete(splits, seed, f"hub:{name}"), names)
 
 
@@ -68,13 +72,20 @@ def _column(features: Any, kind: str) -> str | None:
     return next((key for key, value in features.items() if type(value).__name__ == kind), None)
 
 
-def _images(table: Any, image: str, label: str | None, name: str) -> Images:
+def _levels(table: Any, image: str, name: str) -> torch.Tensor:
     def pictures() -> Iterator[tuple[str, np.ndarray]]:
         for place, row in enumerate(table.select_columns([image])):
             if row[image] is None:
                 raise InputError(f"hub:{name} lacks the image of row {place}; choose another.")
             yield f"row {place}", levels_of_picture(row[image])
 
-    levels = stack(pictures(), f"hub:{name}")
-    labels = None if label is None else torch.from_numpy(np.asarray(table[label], dtype=np.int64))
-    return Images(levels, labels)
+    return stack(pictures(), f"hub:{name}")
+
+
+def _labels(table: Any, label: str | None, classes: int) -> torch.Tensor | None:
+    """Class numbers; None for a split whose labels are hidden, which the Hub writes as -1."""
+    if label is None:
+        return None
+    labels = np.asarray(table[label], dtype=np.int64)
+    known = ((labels >= 0) & (labels < classes)).all()
+    return torch.from_numpy(labels) if known else None

@@ -69,21 +69,21 @@ def _read(path: Path) -> tuple[Images, Images]:
         for _, shape, _ in whosmat(path):
             check_size(int(np.prod(shape, dtype=object)), 8, str(path))
         found = loadmat(path, variable_names=_KEYS)
+        return (
+            _images(found.get("data"), found.get("target"), f"{path} [data]"),
+            _images(found.get("testdata"), found.get("testtarget"), f"{path} [testdata]"),
+        )
     except InputError:
         raise
     except Exception as error:  # scipy raises many kinds on a damaged file
         raise InputError(f"{path} is no readable MATLAB file ({error}); fetch it anew.") from None
-    return (
-        _images(found.get("data"), found.get("target"), f"{path} [data]"),
-        _images(found.get("testdata"), found.get("testtarget"), f"{path} [testdata]"),
-    )
 
 
-def _images(data: np.ndarray | None, target: np.ndarray | None, where: str) -> Images:
+def _images(data: object, target: object, where: str) -> Images:
     """Images from [784, N], each column in Fortran order; labels from one-hot [50, N]."""
-    if data is None or data.ndim != 2 or data.shape[0] != 784:
+    if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[0] != 784:
         raise InputError(f"{where} is no array of 784 pixels by N images; fetch the file anew.")
     levels = levels_of(data.T.reshape(-1, 28, 28).transpose(0, 2, 1), where)
-    if target is None or target.ndim != 2 or target.shape[1] != len(levels):
+    if not isinstance(target, np.ndarray) or target.shape[1:] != (len(levels),) or not len(target):
         return Images(levels)
     return Images(levels, torch.from_numpy(target.argmax(axis=0).astype(np.int64)))

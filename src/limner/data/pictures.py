@@ -1,9 +1,8 @@
 """PNG and JPEG pictures as 8-bit levels."""
 
-import struct
 import warnings
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,22 +16,44 @@ from limner.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_PIXELS = 2**24
+"""Of one picture."""
+
 
 def read_picture(path: Path) -> np.ndarray:
     """Levels of a PNG or JPEG file: [H, W] if it is grey, else [H, W, 3]."""
     from PIL import Image
 
+    if not path.is_file():
+        raise InputError(f"{path} is no file; remove it.")
+    with (
+        refusing(str(path)),
+        path.open("rb") as file,
+        Image.open(file, formats=("PNG", "JPEG")) as image,
+    ):
+        return levels_of_picture(image)
+
+
+@contextmanager
+def refusing(where: str) -> Iterator[None]:
+    """Turns whatever a damaged or huge picture provokes into an `InputError`.
+
+    Pillow and its decoders raise many kinds of exception.
+    """
+    from PIL import Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                return levels_of_picture(image)
+            yield
+    except InputError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{path} is too large a picture for Limner; make it smaller.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise InputError(f"{where} is too large a picture for Limner; make it smaller.") from None
+    except Exception as error:
         what = "it is neither" if isinstance(error, Image.UnidentifiedImageError) else f"{error}"
         raise InputError(
-            f"{path} cannot be read as PNG or JPEG ({what}); remove or replace it."
+            f"{where} cannot be read as PNG or JPEG ({what}); remove or replace it."
         ) from None
 
 
@@ -43,6 +64,8 @@ def levels_of_picture(image: "Image") -> np.ndarray:
     """
     from PIL import Image
 
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
     if image.mode.startswith("I"):
         return np.rint(np.asarray(image) / 257).astype(np.uint8)
     grey = _is_grey(image)

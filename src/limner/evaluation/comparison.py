@@ -54,6 +54,10 @@ def _negative(figure: Mapping[str, float]) -> str:
     return f"{-figure['mean']:.2f} ± {figure['stderr']:.2f}"
 
 
+def _known(value: float | None, form: str) -> str:
+    return "unknown" if value is None else form.format(value)
+
+
 _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "-ELBO": lambda row: _negative(row["elbo"]),
     "from the best": lambda row: (
@@ -64,8 +68,8 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "KL": lambda row: f"{row['kl']['mean']:.2f} ± {row['kl']['stderr']:.2f}",
     "bits per dim": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",
     "parameters": lambda row: f"{row['parameters']:,}",
-    "training": lambda row: f"{row['training_seconds']:.0f} s",
-    "images a second": lambda row: f"{row['images_per_second']:,.0f}",
+    "training": lambda row: _known(row["training_seconds"], "{:.0f} s"),
+    "images a second": lambda row: _known(row["images_per_second"], "{:,.0f}"),
 }
 
 
@@ -90,6 +94,12 @@ def _over_seeds(runs: Sequence[Run], figure: str) -> Tensor:
     return torch.stack([run.per_image()[figure].double() for run in runs]).mean(0)
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where a run has no metrics to tell it."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
 def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, count = results[0], len(results)
     row: dict[str, Any] = {"name": name, "kind": runs[0].config.model.kind, "seeds": count}
@@ -108,7 +118,7 @@ def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -
             "mean": sum(result["bits_per_dim"][bound]["mean"] for result in results) / count,
             "stderr": row[bound]["stderr"]
             * first["bits_per_dim"][bound]["stderr"]
-            / first[bound]["stderr"],
+            / (first[bound]["stderr"] or 1.0),
         }
         for bound in ("elbo", "iw_bound")
     }
@@ -117,8 +127,8 @@ def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -
         row["seed_spread"] = means.std().item()
     return row | {
         "parameters": first["parameters"],
-        "training_seconds": sum(result["training_seconds"] for result in results) / count,
-        "images_per_second": sum(result["images_per_second"] for result in results) / count,
+        "training_seconds": _mean([result["training_seconds"] for result in results]),
+        "images_per_second": _mean([result["images_per_second"] for result in results]),
         "epochs": first["epochs"],
         "runs": [run.path.name for run in runs],
     }

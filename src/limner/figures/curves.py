@@ -4,11 +4,13 @@
 image, -ELBO = -log p(x | z) + KL: lower is better.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -28,7 +30,7 @@ def training_curves(metrics: Metrics) -> Figure:
         for split, line, colour in zip(
             SPLITS, ("-", "--"), (style.INK, style.SERIES[1]), strict=True
         ):
-            values = [sign * entry[split][key] for entry in metrics]
+            values = [sign * _known(entry[split][key]) for entry in metrics]
             panel.plot(epochs, values, line, color=colour, label=split, marker=_dot(epochs))
         panel.set(title=f"{title}, nats")
         _by_epoch(panel)
@@ -42,7 +44,7 @@ def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
     """Validation -ELBO of several runs by name, against epochs and against time."""
     made, (by_epoch, by_time) = style.panels(2, height=2.8)
     for k, (name, entries) in enumerate(metrics.items()):
-        bound = [-entry["validation"]["elbo"] for entry in entries]
+        bound = [-_known(entry["validation"]["elbo"]) for entry in entries]
         minutes = [entry["seconds"] / 60 for entry in entries]
         epochs = [entry["epoch"] for entry in entries]
         by_epoch.plot(epochs, bound, label=name, marker=_dot(epochs), **style.series(k))
@@ -58,7 +60,10 @@ def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
 
 @style.styled
 def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "validation") -> Figure:
-    """KL of every latent group over training as a heat map: epochs across, groups up."""
+    """KL of every latent group over training as a heat map: epochs across, groups up.
+
+    Shades go with the square root, so that a group of one nat is seen beside one of twenty.
+    """
     kl = np.asarray([entry[split]["kl_per_group"] for entry in metrics], dtype=float).T
     groups, epochs = kl.shape
     made = style.figure(7.2, min(4.0, 0.9 + 0.2 * max(groups, 4)))
@@ -67,8 +72,8 @@ def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "vali
     first = last - (last - float(metrics[0]["epoch"])) * epochs / max(epochs - 1, 1)
     first = first if epochs > 1 else last - 1
     image = axes.imshow(
-        kl, aspect="auto", origin="lower", cmap=style.HEAT, vmin=0,
-        vmax=kl[:, epochs // 10 :].max() or 1.0,
+        kl, aspect="auto", origin="lower", cmap=style.HEAT,
+        norm=PowerNorm(0.5, 0, kl[:, epochs // 10 :].max() or 1.0, clip=True),
         extent=(first + 0.5, last + 0.5, -0.5, groups - 0.5),
     )  # fmt: skip
     axes.grid(False)
@@ -77,6 +82,11 @@ def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "vali
     _by_epoch(axes)
     made.colorbar(image, ax=axes, label="KL, nats", pad=0.01)
     return made
+
+
+def _known(value: float | None) -> float:
+    """A gap in the curve where a figure was not finite."""
+    return math.nan if value is None else value
 
 
 def _by_epoch(axes: Axes) -> None:

@@ -40,19 +40,27 @@ def _training(subject: Subject) -> Picture | None:
     if not subject.metrics:
         return None
     last = subject.metrics[-1]
+    bound = last["validation"]["elbo"]
+    told = "not finite" if bound is None else f"{-bound:.1f} nats"
     return Picture(
         "training",
         "Training",
         "The bound and its two parts by epoch. Validation is measured with the weights that are "
         "kept, training with those of each step.",
         f"Curves of −ELBO, reconstruction and KL; after epoch {last['epoch']} the validation −ELBO "
-        f"is {-last['validation']['elbo']:.1f} nats.",
+        f"is {told}.",
         curves.training_curves(subject.metrics),
     )
 
 
 def _kl(subject: Subject) -> Picture | None:
-    if not subject.metrics or subject.model.num_groups == 1:
+    names = subject.model.group_names
+    known = [
+        entry
+        for entry in subject.metrics
+        if len(entry["validation"]["kl_per_group"] or ()) == len(names)
+    ]
+    if not known or len(names) == 1:
         return None
     return Picture(
         "kl-per-group",
@@ -60,7 +68,7 @@ def _kl(subject: Subject) -> Picture | None:
         "Nats that each group carries about a validation image, by epoch. A dark row is a group "
         "that the model does not use.",
         "Heat map of KL by latent group and epoch.",
-        curves.kl_heat_map(subject.metrics, subject.model.group_names),
+        curves.kl_heat_map(known, names),
     )
 
 
@@ -87,7 +95,7 @@ def _neighbours(subject: Subject) -> Picture:
         f"Nearest in L2 over pixels, of {len(levels):,} training images, with the distance. "
         "Copies would show that the model remembers rather than draws.",
         "Samples above, their nearest training images below.",
-        grids.labelled_rows(rows, [f"{distance:.1f}" for distance in found.distances.tolist()]),
+        grids.labelled_rows(rows, [f"L2 {distance:.1f}" for distance in found.distances.tolist()]),
     )
 
 
@@ -187,7 +195,7 @@ def _resampled(subject: Subject, draws: int = 4) -> Picture | None:
     rows = [("image", to_rgb(x))]
     for keep in range(total, -1, -1):
         below = total - keep
-        new = names[0] if below == 1 else f"{names[0]} to {names[below - 1]}"
+        new = names[0] if below == 1 else f"{names[0]}–{names[below - 1]}"
         label = f"{new} new" if below else "all kept"
         rows.append((label, to_rgb(from_the_top(model, held, keep, generator))))
     return Picture(

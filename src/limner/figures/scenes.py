@@ -136,7 +136,7 @@ def _layers(
         images.append(model.generate(len(latents[0]), trace=False, latents=completed).images)
     panel = magnify(to_rgb(torch.stack(images)), factor)
     captions = tuple(
-        names[-1] if keep == 1 else f"{names[-1]} to {names[total - keep]}"
+        names[-1] if keep == 1 else f"{names[-1]}–{names[total - keep]}"
         for keep in range(1, total + 1)
     )
     caption = "Those named are drawn, those below stand at the mean of their prior."

@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 
+from limner.errors import InputError
 from limner.layers.attention import Window, Windows
 from limner.models.base import (
     Generation,
@@ -22,11 +24,32 @@ MODELS: dict[str, type[LatentVariableModel]] = {"vae": VAE, "ladder-vae": Ladder
 AnyModelConfig = Annotated[VAEConfig | LadderVAEConfig | DRAWConfig, Field(discriminator="kind")]
 
 
+MAX_PARAMETERS = 2**30
+
+
 def build(
     config: VAEConfig | LadderVAEConfig | DRAWConfig, image_shape: tuple[int, int, int]
 ) -> LatentVariableModel:
-    """The model of a config."""
+    """The model of a config.
+
+    Raises:
+        InputError: it would have more than `MAX_PARAMETERS`. No memory has been taken then.
+    """
+    count = outline(config, image_shape).num_parameters
+    if count > MAX_PARAMETERS:
+        raise InputError(
+            f"This model would have {count:,} parameters, more than the {MAX_PARAMETERS:,} that "
+            "Limner trains; make its widths smaller."
+        )
     return MODELS[config.kind](config, image_shape)
+
+
+def outline(
+    config: VAEConfig | LadderVAEConfig | DRAWConfig, image_shape: tuple[int, int, int]
+) -> LatentVariableModel:
+    """The model of a config with the shapes of its parameters and no memory for them."""
+    with torch.device("meta"):
+        return MODELS[config.kind](config, image_shape)
 
 
 __all__ = [
@@ -46,4 +69,5 @@ __all__ = [
     "Window",
     "Windows",
     "build",
+    "outline",
 ]

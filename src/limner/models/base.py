@@ -6,10 +6,11 @@
 The objective, training, evaluation and figures are written against this page alone.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import psutil
 import torch
@@ -28,6 +29,11 @@ ImageShape = tuple[int, int, int]
 Generator = torch.Generator | Sequence[torch.Generator] | None
 """A source of noise: None is the global seed; several take an equal share of the batch each."""
 Divergence = Literal["closed_form", "sampled"]
+Width = Annotated[int, Field(gt=0, le=2**16)]
+"""Of a layer or a latent group: far above what trains, and below what overflows."""
+MAX_LAYERS = 64
+MAX_PIXELS = 2**24
+"""Numbers in an image."""
 
 
 class Latent(NamedTuple):
@@ -184,6 +190,10 @@ class LatentVariableModel(nn.Module, ABC):
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise InputError(
                 f"image_shape is (channels, height, width), all at least 1; got {image_shape}."
+            )
+        if math.prod(image_shape) > MAX_PIXELS:
+            raise InputError(
+                f"Images of {image_shape} are too large for Limner; make them smaller."
             )
         channels, height, width = image_shape
         self.image_shape: ImageShape = (channels, height, width)

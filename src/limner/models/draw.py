@@ -18,7 +18,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.utils.checkpoint import checkpoint
@@ -37,6 +37,7 @@ from limner.models.base import (
     Latent,
     LatentVariableModel,
     ModelConfig,
+    Width,
     compiled,
     device_memory,
     divergence_of,
@@ -48,18 +49,14 @@ class DRAWConfig(ModelConfig):
     """Settings of DRAW. The defaults are a short DRAW without attention."""
 
     kind: Annotated[Literal["draw"], Hidden] = "draw"
-    num_steps: PositiveInt = Field(
-        default=10, description="steps T, each with its own latent group"
-    )
+    num_steps: Width = Field(default=10, description="steps T, each with its own latent group")
     attention: Literal["none", "filterbank"] = Field(
         default="none", description="how to read and write"
     )
-    read_size: PositiveInt = Field(default=2, description="filters a side for reading (filterbank)")
-    write_size: PositiveInt = Field(
-        default=5, description="filters a side for writing (filterbank)"
-    )
-    hidden_dim: PositiveInt = Field(default=256, description="width of both LSTMs")
-    latent_dim: PositiveInt = Field(default=100, description="latent variables of each step")
+    read_size: Width = Field(default=2, description="filters a side for reading (filterbank)")
+    write_size: Width = Field(default=5, description="filters a side for writing (filterbank)")
+    hidden_dim: Width = Field(default=256, description="width of both LSTMs")
+    latent_dim: Width = Field(default=100, description="latent variables of each step")
     prior: Literal["standard", "learned"] = Field(
         default="standard", description="p(z_t): N(0, I) as in the paper, or linear in h_dec_{t-1}"
     )

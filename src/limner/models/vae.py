@@ -6,12 +6,13 @@ q(z | x) = N(mu(x), sigma^2(x)),  p(z) = N(0, I),  p(x | z) = observation(decode
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from limner.layers.gaussian import GaussianHead, standard_normal, standard_normal_like
 from limner.layers.mlp import ActivationName, mlp
 from limner.models.base import (
+    MAX_LAYERS,
     Divergence,
     Draws,
     Generation,
@@ -20,6 +21,7 @@ from limner.models.base import (
     Latent,
     LatentVariableModel,
     ModelConfig,
+    Width,
     compiled,
     divergence_of,
 )
@@ -30,8 +32,10 @@ class VAEConfig(ModelConfig):
     """Widths of a VAE; the decoder mirrors the encoder."""
 
     kind: Annotated[Literal["vae"], Hidden] = "vae"
-    hidden_dims: tuple[PositiveInt, ...] = Field(default=(512, 256), description="encoder widths")
-    latent_dim: PositiveInt = Field(default=50, description="latent variables")
+    hidden_dims: tuple[Width, ...] = Field(
+        default=(512, 256), max_length=MAX_LAYERS, description="encoder widths"
+    )
+    latent_dim: Width = Field(default=50, description="latent variables")
     activation: ActivationName = Field(default="relu", description="nonlinearity of the MLPs")
 
 

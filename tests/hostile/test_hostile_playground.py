@@ -1,0 +1,256 @@
+"""The playground: for this machine alone, little of each request, and not a word of its paths."""
+
+import asyncio
+import importlib.util
+import json
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from hostility import cases, json_values, refusal
+from hypothesis import given
+from hypothesis import strategies as st
+
+import limner
+from limner.app import server
+from limner.app.answers import Answers
+from limner.app.player import Player
+from limner.config import RunConfig
+from limner.models import DRAWConfig, build
+from limner.training.runs import Run
+from test_figures import StandIn
+
+gradio = pytest.mark.skipif(
+    not importlib.util.find_spec("gradio"), reason="needs pip install 'limner[app]'"
+)
+
+
+def answered(headers, kind="http", local=True, path="/"):
+    """What `Limits` lets through to the page, and what it sends itself."""
+    reached, sent = [], []
+
+    async def app(scope, receive, send):
+        reached.append(scope["path"])
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message.get("status") or message.get("code"))
+
+    scope = {"type": kind, "path": path, "headers": [(k, v.encode()) for k, v in headers]}
+    asyncio.run(server.Limits(app, local=local)(scope, receive, send))
+    return bool(reached), [status for status in sent if status]
+
+
+OWN = [
+    "127.0.0.1",
+    "127.0.0.1:7860",
+    "localhost",
+    "LOCALHOST:80",
+    "[::1]:7860",
+    "[::1]",
+    "127.1.2.3:1",
+]
+FOREIGN = [
+    "evil.example", "evil.example:7860", "127.0.0.1.evil.example", "localhost.evil.example:7860",
+    "127.0.0.1@evil.example", "evil.example#127.0.0.1", "192.168.1.2:7860", "0.0.0.0:7860", "",
+    "[::1", "[::1].evil.example", "localhost evil.example", "2130706433", "\xff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_only_requests_to_this_machine_by_its_own_name_are_answered(kind):
+    refusals = {"http": [403], "websocket": [1008]}[kind]
+    for host in OWN:
+        assert answered([(b"host", host)], kind) == (True, []), host
+        assert answered([(b"host", host), (b"origin", f"http://{host}")], kind) == (True, []), host
+    for host in FOREIGN:
+        assert answered([(b"host", host)], kind) == (False, refusals), host
+        own = (b"host", "127.0.0.1:7860")
+        assert answered([own, (b"origin", f"https://{host}")], kind) == (False, refusals), host
+        assert answered([own, (b"host", host)], kind) == (False, refusals), host
+    assert answered([], kind) == (False, refusals)
+    assert answered([(b"host", "localhost"), (b"origin", "null")], kind) == (False, refusals)
+    assert answered([(b"host", "evil.example")], kind, local=False) == (True, [])
+
+
+@cases(200)
+@given(host=st.text(max_size=30) | st.from_regex(r"[a-z0-9.:\[\]@/#?-]{1,30}", fullmatch=True))
+def test_any_other_host_is_refused(host):
+    header = host.encode("utf-8", "surrogatepass").decode("latin-1")
+    reached, _ = answered([(b"host", header)])
+    assert not reached or re.match(r"(127\.|localhost|\[)", host.split("@")[-1].lower())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_what_listens_on_loopback_checks_hosts(host):
+    assert server.is_loopback(host)
+    assert not any(map(server.is_loopback, ["0.0.0.0", "::", "192.168.1.2", "example.org", ""]))
+
+
+PLAYER = Player(StandIn("attention"), StandIn("attention").model())
+PATHS = ("/home", "/root", "/tmp", "/usr", str(Path(limner.__file__).parent))
+fields = json_values | st.sampled_from(["/etc/passwd", "../../etc/passwd", 10**400, -1, 1e400])
+pictures = st.fixed_dictionaries({}, optional=dict.fromkeys(("picture", "erased", "fit"), fields))
+
+
+@cases(150)
+@given(
+    drawings=st.tuples(pictures | fields, pictures | fields),
+    numbers=st.tuples(fields, fields, fields),
+)
+def test_fields_of_any_content_are_answered_or_refused_without_a_path(drawings, numbers):
+    answers = Answers(PLAYER)
+    calls = [
+        lambda: answers.redraw(drawings[0], numbers[0]),
+        lambda: answers.walk(*drawings, *numbers[:2]),
+        lambda: answers.complete(drawings[0], *numbers),
+        lambda: answers.taken(drawings[0]),
+        lambda: answers.sample(numbers[0], numbers[1], None),
+    ]
+    for call in calls:
+        sentence = refusal(call)
+        assert not any(path in sentence for path in PATHS)
+
+
+# The real page
+
+
+def request(port, path, content=None, **headers):
+    """Status and text of an answer, headers and all."""
+    body = (
+        content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
+    )
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"} | headers
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(asked, timeout=60) as answer:
+            return answer.status, f"{answer.headers}{answer.read().decode('utf-8', 'replace')}"
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, f"{error.headers}{error.read().decode('utf-8', 'replace')}"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The port of a playground that `limner play` serves, and the folder of its run."""
+    folder = tmp_path_factory.mktemp("secret-place")
+    config = RunConfig(model=DRAWConfig(num_steps=2, hidden_dim=4, latent_dim=2), epochs=1)
+    run = Run.create(folder / "shown", config)
+    torch.manual_seed(0)
+    state = build(config.model, (1, 28, 28)).state_dict()
+    run.save_weights("best", {"ema": state}, {"image_shape": (1, 28, 28)})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "limner.cli", "play", str(run.path), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+        try:
+            assert process.stdout is not None
+            assert str(port) in process.stdout.readline()
+            yield port, folder, process.pid
+        finally:
+            process.terminate()
+
+
+@gradio
+@pytest.mark.slow
+def test_the_page_listens_on_loopback_alone(page):
+    port, _, pid = page
+    hexadecimal = f":{port:04X}"
+    tables = [Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    listening = [
+        line.split()[1]
+        for table in tables
+        for line in table.splitlines()[1:]
+        if line.split()[3] == "0A" and line.split()[1].endswith(hexadecimal)
+    ]
+    assert listening == [f"0100007F{hexadecimal}"]
+
+
+@gradio
+@pytest.mark.slow
+def test_foreign_names_uploads_and_large_requests_are_refused(page):
+    port, *_ = page
+    assert request(port, "/config")[0] == 200
+    for path in ("/", "/config", "/gradio_api/info", "/gradio_api/queue/join"):
+        assert request(port, path, Host="evil.example")[0] == 403
+        assert request(port, path, Origin="http://evil.example")[0] == 403
+    assert request(port, "/gradio_api/upload", b"a")[0] == 403
+    assert request(port, "/gradio_api/queue/join", bytes(server.MAX_BODY + 1))[0] == 413
+
+
+def events(port, number, data):
+    """What the page is told of an event, as the browser would hear it."""
+    session = f"s{number}"
+    joined = {"data": data, "fn_index": number, "session_hash": session, "trigger_id": None}
+    status, said = request(port, "/gradio_api/queue/join", joined)
+    return (
+        said + request(port, f"/gradio_api/queue/data?session_hash={session}")[1]
+        if status == 200
+        else said
+    )
+
+
+FILES = "/gradio_api/file="
+ASKED = [
+    "/",
+    "/config",
+    "/info",
+    "/gradio_api/info",
+    "/openapi.json",
+    "/docs",
+    "/theme.css",
+    "/gradio_api/app_id",
+    "/app_id",
+    "/robots.txt",
+    "/monitoring",
+    "/manifest.json",
+    "/nothing",
+    "/gradio_api/startup-events",
+    "/gradio_api/token",
+    "/gradio_api/user",
+    "/gradio_api/file=/etc/passwd",
+    "/gradio_api/file=../config.json",
+    "/file=/etc/passwd",
+    "/static/../../../../etc/passwd",
+    "/assets/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    "/gradio_api/proxy=http://127.0.0.1:1/x",
+    "/custom_component/a/b/c",
+    "/gradio_api/deep_link",
+]
+
+
+@gradio
+@pytest.mark.slow
+def test_no_answer_shows_a_path_of_the_machine(page):
+    """Pages, descriptions, errors: none holds the run's folder, the home, Python's place."""
+    port, folder, _ = page
+    secrets = {str(folder), str(folder.parent), str(Path.home()), sys.prefix, str(Path.cwd())}
+    secrets |= {str(Path(limner.__file__).parents[1]), "site-packages", "Traceback"}
+    config = json.loads(request(port, "/config")[1].partition("\n\n")[2])
+    said = {path: request(port, path)[1] for path in (*ASKED, f"{FILES}{folder}/shown/config.json")}
+    for dependency in config["dependencies"]:
+        number, count = dependency["id"], len(dependency["inputs"])
+        for value in ("/etc/passwd", {"path": str(folder)}, None, 10**9):
+            said[f"event {number} {value}"] = events(port, number, [value] * count)
+    for body in (b"{", b"[]", b'{"data": 1}', b"\xff"):
+        for path in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/call/x"):
+            said[f"{path} {body}"] = request(port, path, body)[1]
+    shown = {
+        (asked, secret)
+        for asked, text in said.items()
+        for secret in secrets
+        if secret in text.replace(asked.removeprefix(FILES), "")
+    }
+    assert not shown
+    assert not any("root:x:0" in text for text in said.values())
