@@ -1,15 +1,17 @@
 # Two commands on a fresh machine: `make study` and `make test`. Each makes .venv and installs what
-# it needs, once. Variables: VENV, PYTHON, RUNS (where the study goes), STUDY (more flags for it).
+# it needs, once. Variables: VENV, PYTHON, RUNS (where the study goes), STUDY (more flags for it),
+# PYTHONS (for `make environments`: the wheel, in a new environment of each of them).
 
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs
 STUDY ?=
+PYTHONS ?= $(PYTHON)
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: study test test-fast lint types format docs benchmark clean
+.PHONY: study test test-fast lint types format docs benchmark environments clean
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -37,6 +39,9 @@ docs: $(VENV)/installed-docs
 
 benchmark: $(VENV)/installed
 	$(BIN)/limner benchmark
+
+environments:
+	$(PYTHON) tests/environments/check.py --extras $(PYTHONS)
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .ruff_cache .hypothesis

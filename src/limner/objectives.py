@@ -26,6 +26,7 @@ from torch.distributions import Normal
 from torch.func import functional_call
 
 from limner.errors import InputError
+from limner.layers.batch import batch_mean
 from limner.layers.gaussian import log_ratio
 from limner.models.base import Generator, Inference, Latent, LatentVariableModel
 
@@ -123,7 +124,7 @@ def _floored(kl: Float[Tensor, "batch groups"], free_bits: float) -> Float[Tenso
     """KL whose batch mean is max(free_bits, mean KL) in every group; constant where floored."""
     if not free_bits:
         return kl
-    return torch.where(kl.mean(0) < free_bits, kl.new_tensor(free_bits), kl)
+    return torch.where(batch_mean(kl) < free_bits, kl.new_tensor(free_bits), kl)
 
 
 def _without_score(

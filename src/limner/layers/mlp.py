@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import nn
 
+from limner.layers.batch import BatchNorm
+
 ActivationName = Literal["relu", "leaky_relu", "tanh", "elu", "silu"]
 
 ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
@@ -25,6 +27,6 @@ def mlp(
     for in_dim, out_dim in pairwise(dims):
         layers.append(nn.Linear(in_dim, out_dim))
         if batch_norm:
-            layers.append(nn.BatchNorm1d(out_dim))
+            layers.append(BatchNorm(out_dim))
         layers.append(ACTIVATIONS[activation]())
     return nn.Sequential(*layers)

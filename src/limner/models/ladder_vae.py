@@ -13,13 +13,16 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from limner.layers.batch import BatchNorm
 from limner.layers.gaussian import precision_weighted, standard_normal
 from limner.layers.mlp import ActivationName, mlp
+from limner.layers.precision import full
 from limner.models.base import (
+    MAX_LAYERS,
     Divergence,
     Draws,
     Generation,
@@ -28,6 +31,7 @@ from limner.models.base import (
     Latent,
     LatentVariableModel,
     ModelConfig,
+    Width,
     compiled,
     divergence_of,
 )
@@ -41,13 +45,17 @@ class LadderVAEConfig(ModelConfig):
     """Widths of a Ladder VAE, bottom first. Fewer entries make a shallower ladder."""
 
     kind: Annotated[Literal["ladder-vae"], Hidden] = "ladder-vae"
-    hidden_dims: tuple[PositiveInt, ...] = Field(
+    hidden_dims: tuple[Width, ...] = Field(
         default=(512, 256, 128, 64, 32),
         min_length=1,
+        max_length=MAX_LAYERS,
         description="width of each layer's two-layer MLPs",
     )
-    latent_dims: tuple[PositiveInt, ...] = Field(
-        default=(64, 32, 16, 8, 4), min_length=1, description="latent variables of each layer"
+    latent_dims: tuple[Width, ...] = Field(
+        default=(64, 32, 16, 8, 4),
+        min_length=1,
+        max_length=MAX_LAYERS,
+        description="latent variables of each layer",
     )
     activation: ActivationName = Field(default="leaky_relu", description="nonlinearity of the MLPs")
 
@@ -67,10 +75,10 @@ class SoftplusHead(nn.Module):
     def __init__(self, in_dim: int, latent_dim: int):
         super().__init__()
         self.linear = nn.Linear(in_dim, 2 * latent_dim)
-        self.norm = nn.BatchNorm1d(2 * latent_dim)
+        self.norm = BatchNorm(2 * latent_dim)
 
     def forward(self, features: Tensor) -> Normal:
-        mu, var = self.norm(self.linear(features)).chunk(2, dim=-1)
+        mu, var = full(self.norm(self.linear(features))).chunk(2, dim=-1)
         return Normal(mu, (F.softplus(var) + VAR_FLOOR).sqrt(), validate_args=False)
 
 

@@ -1,0 +1,146 @@
+"""What each of several processes does for `test_processes`.
+
+processes.py steps OUT            a step of every case in float64, the noise handed in
+processes.py limner OUT ARGS...   the command line, watched
+"""
+
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+from limner.cli import main
+from limner.config import ObjectiveConfig, RunConfig
+from limner.data import DataConfig
+from limner.data import load as load_data
+from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig
+from limner.models.base import Draws
+from limner.training import Run
+from limner.training.optimizer import GuardedStep
+from limner.training.state import figures_of
+from limner.training.trainer import Trainer
+
+MODELS = {
+    "vae": VAEConfig(hidden_dims=(16,), latent_dim=4),
+    "ladder-vae": LadderVAEConfig(hidden_dims=(16, 8), latent_dims=(4, 2)),
+    "draw": DRAWConfig(num_steps=3, hidden_dim=8, latent_dim=3),
+    "attention": DRAWConfig(num_steps=3, hidden_dim=8, latent_dim=3, attention="filterbank"),
+}
+OBJECTIVES = {
+    "elbo": ObjectiveConfig(),
+    "free-bits": ObjectiveConfig(free_bits=0.5),
+    "iwae": ObjectiveConfig(kind="iwae", num_samples=2, gradient="dreg"),
+}
+CASES = {f"{model}-elbo": (model, "elbo") for model in MODELS}
+CASES |= {f"ladder-vae-{name}": ("ladder-vae", name) for name in ("free-bits", "iwae")}
+BATCH = 12
+
+
+def trainer_of(case, run, accelerator):
+    model, objective = CASES[case]
+    config = RunConfig(
+        model=MODELS[model],
+        objective=OBJECTIVES[objective],
+        data=DataConfig(name="digits"),
+        epochs=1,
+        batch_size=BATCH,
+        device="cpu",
+    )
+    trainer = Trainer(Run(run, config), load_data(config.data), accelerator)
+    trainer.begin()
+    return trainer
+
+
+def take_step(trainer):
+    """Take a step whose noise is handed in, part by part; returns its gradient, logs its figures.
+
+    The noise of a group is one tensor for the whole batch, whatever the number of processes.
+    """
+    counters, part = trainer.counters, trainer.accelerator.process_index
+    processes, gradient = trainer.processes, {}
+
+    def noise(_, group, like):
+        generator = torch.Generator().manual_seed(100 * counters.step + group)
+        samples = len(like) * processes // BATCH
+        whole = torch.randn(samples, BATCH, *like.shape[1:], generator=generator)
+        return whole[:, part::processes].flatten(0, 1).to(like)
+
+    def step(guarded, rate):
+        for index, parameter in enumerate(guarded.parameters):
+            gradient[f"{counters.step}.{index}"] = parameter.grad.clone()
+        return original(guarded, rate)
+
+    original = GuardedStep.__call__
+    with patch.object(Draws, "noise", noise), patch.object(GuardedStep, "__call__", step):
+        x = trainer.batches.batch(counters.epoch, counters.index).double()
+        trainer._train_step(x[part::processes])
+    trainer._count()
+    trainer._log(figures_of(trainer.totals))
+    return gradient
+
+
+def own_noise(trainer):
+    """The noise that this process draws for a step when none is handed in."""
+    drawn = []
+
+    def noise(draws, group, like):
+        drawn.append(original(draws, group, like))
+        return drawn[-1]
+
+    original = Draws.noise
+    with patch.object(Draws, "noise", noise):
+        trainer._train_step(trainer.batches.batch(0, 0)[:2].double())
+    return drawn[0]
+
+
+def steps(out):
+    torch.set_default_dtype(torch.float64)
+    accelerator = Accelerator(cpu=True)
+    seen = {"noise": own_noise(trainer_of("vae-elbo", out, accelerator))}
+    for case in CASES:
+        trainer = trainer_of(case, out / case, accelerator)
+        seen |= {f"{case}.{name}": value for name, value in take_step(trainer).items()}
+        trainer._save()
+    save_file(seen, out / f"process-{accelerator.process_index}.safetensors")
+
+
+@contextmanager
+def watched(out):
+    """Note what this process writes; send it the signal SIGNAL at its step STEP, if it is RANK."""
+    rank, env = os.environ["RANK"], os.environ
+    written, taken = [], 0
+
+    def note(event, args):
+        writes = event == "open" and isinstance(args[2], int) and args[2] & os.O_ACCMODE
+        if writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            written.append(f"{event} {args[0]}")
+
+    def step(guarded, rate):
+        nonlocal taken
+        taken += 1
+        if rank == env.get("VICTIM") and taken == int(env["STEP"]):
+            signal.raise_signal(int(env["SIGNAL"]))
+        return original(guarded, rate)
+
+    original = GuardedStep.__call__
+    sys.addaudithook(note)
+    with patch.object(GuardedStep, "__call__", step):
+        yield
+    kept = "\n".join(path for path in written if str(out) in path)
+    (out.parent / f"process-{rank}.txt").write_text(kept)
+
+
+if __name__ == "__main__":
+    task, out, *arguments = sys.argv[1:]
+    if task == "steps":
+        steps(Path(out))
+    else:
+        with watched(Path(out)):
+            status = main([*arguments, "--out", out])
+        sys.exit(status)

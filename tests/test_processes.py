@@ -1,0 +1,209 @@
+"""Several processes: the training of one, shared. What each of them does is in `processes.py`."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from limner.training import Run, train
+from processes import BATCH, CASES, take_step, trainer_of
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).with_name("processes.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+FLAGS = f"""--model.hidden-dims 8 --model.latent-dim 2 --data.name digits --epochs 1
+    --batch-size {BATCH} --ema-decay 0.9 --checkpoint-minutes 1e-9 --evaluate-samples 2""".split()
+TRAIN = ["train", "vae", *FLAGS]
+RESUME = ["train", "--resume"]
+STEPS = 108
+"""Of an epoch."""
+
+
+def start(launcher, *task, **env):
+    quiet = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "COLUMNS": "80"}
+    return subprocess.Popen(
+        [*launcher, SCRIPT, *task],
+        env=os.environ | quiet | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def launch(launcher, *task, **env):
+    """Exit status and standard error of a launch."""
+    return end(start(launcher, *task, **env))
+
+
+def end(process):
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+def torchrun(processes):
+    return [*TORCHRUN, "--standalone", "--nproc-per-node", str(processes)]
+
+
+def weights_of(run):
+    return load_file(run / "checkpoints" / "last.safetensors")
+
+
+def assert_figures(run, other, tolerance, *parts):
+    """Both logged the same."""
+    for entry, expected in zip(run.metrics(), other.metrics(), strict=True):
+        assert entry["step"] == expected["step"]
+        for part in parts:
+            for name, value in expected[part].items():
+                assert entry[part][name] == pytest.approx(value, rel=tolerance)
+
+
+def assert_same(run, other):
+    """The same weights to the bit, and the same figures to the order of their sums."""
+    expected, found = weights_of(run), weights_of(other)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert_figures(Run.open(run), Run.open(other), 1e-6, "train", "validation")
+
+
+# Gradients, figures, noise
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A step of two processes: the folder, and what each of them saw."""
+    out = tmp_path_factory.mktemp("shared")
+    for case in CASES:
+        (out / case / "checkpoints").mkdir(parents=True)
+    status, errors = launch(torchrun(2), "steps", out)
+    assert status == 0, errors
+    return out, [load_file(out / f"process-{rank}.safetensors") for rank in range(2)]
+
+
+@pytest.fixture
+def alone():
+    torch.set_default_dtype(torch.float64)
+    yield Accelerator(cpu=True)
+    torch.set_default_dtype(torch.float32)
+
+
+def close(found, expected, tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_close(found[name], value, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_and_one_have_the_same_gradients_and_figures(case, shared, alone, tmp_path):
+    out, seen = shared
+    trainer = trainer_of(case, tmp_path, alone)
+    first, second = take_step(trainer), take_step(trainer)
+    for process in seen:
+        prefix = f"{case}."
+        parts = {k.removeprefix(prefix): v for k, v in process.items() if k.startswith(prefix)}
+        close(parts, first, 1e-12)
+    resumed = trainer_of(case, out / case, alone)
+    resumed.restore()
+    close(take_step(resumed), second, 1e-9)  # Adam has magnified the rounding
+    assert_figures(resumed.run, trainer.run, 1e-9, "train")
+
+
+def test_processes_draw_different_noise(shared):
+    first, second = (process["noise"] for process in shared[1])
+    assert first.shape == second.shape == (2, 4)
+    assert not torch.isclose(first, second).any()
+
+
+# Commands
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two processes, watched."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    status, errors = launch(torchrun(2), "limner", run, *TRAIN)
+    assert status == 0, errors
+    return run
+
+
+def test_one_process_writes(whole):
+    first, second = ((whole.parent / f"process-{rank}.txt").read_text() for rank in range(2))
+    assert "metrics.jsonl" in first
+    assert not second
+    assert len(Run.open(whole).metrics()) == 1
+    assert json.loads((whole / "results.json").read_text())["elbo"]["mean"] < 0
+
+
+def test_accelerate_launch_gives_the_bits_of_torchrun(whole, tmp_path):
+    launcher = [*ACCELERATE, "--num_processes", "2", "--main_process_port", "0"]
+    status, errors = launch(launcher, "limner", tmp_path / "run", *TRAIN)
+    assert status == 0, errors
+    assert_same(tmp_path / "run", whole)
+
+
+# Stopping and going on
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run of two processes, one of which is killed half-way; and what was said."""
+    run = tmp_path_factory.mktemp("killed") / "run"
+    fate = {"VICTIM": "1", "STEP": "50", "SIGNAL": str(int(signal.SIGKILL))}
+    status, errors = launch(torchrun(2), "limner", run, *TRAIN, **fate)
+    assert status != 0
+    return run, errors
+
+
+def test_a_killed_process_stops_all_with_a_sentence(killed):
+    run, errors = killed
+    said = [line for line in errors.splitlines() if line.startswith("limner: ")]
+    assert len(said) == 1
+    assert "Another process of this training ended" in said[0]
+    assert f"--resume --out {run}" in said[0]
+    assert "limner/training" not in errors, "a traceback"
+    assert not (run / "results.json").exists()
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(killed, whole, tmp_path):
+    """On two hosts, as far as one can be two."""
+    run = shutil.copytree(killed[0], tmp_path / "run")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    hosts = (
+        "--nnodes 2 --nproc-per-node 1 --rdzv-id test --rdzv-backend c10d --local-addr 127.0.0.1"
+    )
+    launcher = [*TORCHRUN, *hosts.split(), "--rdzv-endpoint", endpoint]
+    both = [start(launcher, "limner", run, *RESUME) for _ in range(2)]
+    for status, errors in map(end, both):
+        assert status == 0, errors
+    assert_same(run, whole)
+
+
+def test_a_signal_to_one_process_stops_all_and_three_go_on(tmp_path):
+    run = tmp_path / "run"
+    fate = {"VICTIM": "1", "STEP": "30", "SIGNAL": str(int(signal.SIGTERM))}
+    status, errors = launch(torchrun(2), "limner", run, *TRAIN, **fate)
+    assert status != 0
+    assert errors.count("limner: Stopped by SIGTERM; continue with limner train --resume") == 2
+    status, errors = launch(torchrun(3), "limner", run, *RESUME)
+    assert status == 0, errors
+    (entry,) = Run.open(run).metrics()
+    assert (entry["epoch"], entry["step"]) == (1.0, STEPS)
+
+
+def test_one_process_goes_on_where_two_were_killed(killed, tmp_path):
+    run = Run.open(shutil.copytree(killed[0], tmp_path / "run"))
+    (entry,) = train(run.config, run.path, resume=True).metrics()
+    assert (entry["epoch"], entry["step"]) == (1.0, STEPS)
