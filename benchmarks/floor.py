@@ -53,7 +53,7 @@ def products(model: DRAW, batch: int) -> list[Product]:
     return found
 
 
-def timed(product: Product, repeats: int = 30) -> float:
+def timed(product: Product, repeats: int = 9) -> float:
     """Seconds of one such product, the median of `repeats`, in the layout that training has it."""
     if product.name.endswith("weight gradient"):
         a = torch.randn(product.k, product.m).T

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -14,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import floor, memory, speed
-from limner.models import DRAW, DRAWConfig, build
+from limner.models import DRAW, build
 from limner.training.storage import write_atomically
 from limner.training.train import has_compiler
 
-DEPTHS = {"store": (16, 32, 64, 128, 256, 1024), "recompute": (16, 64, 256, 1024, 2048)}
+DEPTHS = {"store": (16, 32, 64, 256, 1024), "recompute": (16, 32, 64, 256, 1024, 4096)}
 """Numbers of steps at batch 128."""
 DEEPEST = (8192, 16)
 """Number of steps and batch of the deepest training."""
@@ -92,20 +93,25 @@ def _processor() -> str:
 def measured(
     name: str, batch: int, rounds: int, device: torch.device, compile: bool
 ) -> dict[str, Any]:
-    """Rates of all variants of a recipe, taken in turn, with the floor beside them."""
+    """Rates of all variants of a recipe, taken in turn, the floor among them."""
     steps = speed.variants(name, batch, device, compile)
+    model = build(speed.RECIPES[name], speed.SHAPE)
+    listed = floor.products(model, batch) if isinstance(model, DRAW) else []
+    alone: list[list[float]] = []
+    if listed and device.type == "cpu":
+        steps["floor"] = lambda: alone.append([floor.timed(product) for product in listed])
     seconds = speed.interleaved(steps, rounds, device)
+    seconds.pop("floor", None)
     found: dict[str, Any] = {key: speed.summary(times, batch) for key, times in seconds.items()}
-    config = speed.RECIPES[name]
-    if isinstance(config, DRAWConfig) and device.type == "cpu":
-        model = build(config, speed.SHAPE)
-        assert isinstance(model, DRAW)
-        listed = [
-            {**product._asdict(), "milliseconds": 1e3 * floor.timed(product)}
-            for product in floor.products(model, batch)
-        ]
-        total = sum(entry["times"] * entry["milliseconds"] for entry in listed)
-        found["floor"] = {"milliseconds": total, "products": listed}
+    if alone:
+        medians = [1e3 * median(times) for times in zip(*alone, strict=True)]
+        found["floor"] = {
+            "milliseconds": sum(p.times * m for p, m in zip(listed, medians, strict=True)),
+            "products": [
+                {**product._asdict(), "milliseconds": milliseconds}
+                for product, milliseconds in zip(listed, medians, strict=True)
+            ],
+        }
     return found
 
 

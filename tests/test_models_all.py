@@ -247,3 +247,17 @@ def test_training_and_evaluation_stay_compiled(configs):
     command = [sys.executable, "-c", COMPILE.format(configs=configs)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+@models
+def test_bfloat16_rounds_products_alone(kind):
+    model, x = make(kind).float(), images(32).float()
+    exact = model.infer(x, seeded(), trace=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model.infer(x, seeded(), trace=True)
+    kept = (rounded.kl, rounded.log_likelihood, rounded.observation.mean, rounded.canvases)
+    assert all(tensor.dtype is torch.float32 for tensor in kept if tensor is not None)
+    assert all(q.loc.dtype is torch.float32 for q, _, _ in rounded.latents)
+    bounds = [i.log_likelihood.double() - i.kl.sum(1).double() for i in (exact, rounded)]
+    assert not torch.equal(*bounds)
+    assert (bounds[0] - bounds[1]).mean().abs() < 0.1

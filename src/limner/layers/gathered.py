@@ -77,8 +77,8 @@ class _Start(Function):
         return parameters[0].new_zeros(())
 
     @staticmethod
-    @once_differentiable  # type: ignore[override]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         gradients = [tensor for layer in ctx.sums for tensor in layer]
         ctx.sums.clear()
         return (None, *gradients)
@@ -95,8 +95,8 @@ class _Biases(Function):
         return tuple(layer.bias.expand(batch, -1) for layer in gathered.layers)
 
     @staticmethod
-    @once_differentiable  # type: ignore[override]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         ctx.gathered.add(ctx.t, gradients)
         return gradients[0].new_zeros(()), None, None, None
 
@@ -114,7 +114,7 @@ class _Keep(Function):
         return tuple(output.view_as(output) for output in tensors[num_inputs:])
 
     @staticmethod
-    @once_differentiable  # type: ignore[override]
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         ctx.gathered.inputs[ctx.t] = ctx.saved_tensors
         return (None,) * (3 + ctx.num_inputs) + gradients
