@@ -2,7 +2,8 @@
 
 Every representation is treated alike: centred, and divided by one number, the root of its mean
 variance, which leaves distances in proportion and does not blow up units that say nothing. The
-settings of both classifiers are fixed, so that nothing is chosen on the test images.
+linear classifier's penalty is chosen by cross-validation on the training images, for one that suits
+fifty dimensions overfits in a thousand; nothing is chosen on the test images.
 """
 
 import math
@@ -15,6 +16,9 @@ from limner.errors import InputError
 
 NEIGHBOURS = 5
 MAX_ITERATIONS = 1000
+PENALTIES = (0.001, 0.01, 0.1, 1.0)
+"""Inverse strengths C of the linear classifier's L2 penalty to choose from."""
+FOLDS = 3
 Z_95 = 1.959963984540054
 
 
@@ -57,21 +61,27 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
 def probe_representation(train: Labelled, test: Labelled) -> Probe:
     """Accuracies on `test` of multinomial logistic regression and k-NN fitted on `train`.
 
-    Logistic regression has scikit-learn's default penalty (C = 1), k-NN five neighbours.
+    Logistic regression has the penalty among `PENALTIES` that does best in `FOLDS`-fold
+    cross-validation on `train`, k-NN five neighbours.
 
     Raises:
-        InputError: fewer than two classes, or fewer images than neighbours.
+        InputError: fewer than two classes, fewer images than neighbours, or fewer of a class than
+            folds.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
     from sklearn.neighbors import KNeighborsClassifier
 
-    if len(np.unique(train.labels)) < 2 or len(train.labels) < NEIGHBOURS:
+    _, counts = np.unique(train.labels, return_counts=True)
+    if len(counts) < 2 or len(train.labels) < NEIGHBOURS or min(counts) < FOLDS:
         raise InputError(
-            f"A probe needs {NEIGHBOURS} training images of two classes at least; use more images."
+            f"A probe needs {NEIGHBOURS} training images of two classes at least, and {FOLDS} of "
+            "every class; use more images."
         )
     train, test = _scaled(train, test)
+    regression = LogisticRegression(max_iter=MAX_ITERATIONS)
     classifiers = (
-        LogisticRegression(max_iter=MAX_ITERATIONS),
+        GridSearchCV(regression, {"C": PENALTIES}, cv=FOLDS),
         KNeighborsClassifier(NEIGHBOURS),
     )
     linear, neighbours = (
