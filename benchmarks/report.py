@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from benchmarks import floor, memory, speed
 from limner.models import DRAW, build
+from limner.training.made import maker
 from limner.training.storage import write_atomically
 from limner.training.train import has_compiler
 
@@ -44,7 +44,11 @@ def run(
 ) -> dict[str, Any]:
     """Measure everything, print tables, and write `out`."""
     console, compile = Console(), compile and has_compiler()
-    results: dict[str, Any] = {"machine": machine(device), "batch": batch, "rounds": rounds}
+    results: dict[str, Any] = {
+        "machine": maker(device).model_dump(),
+        "batch": batch,
+        "rounds": rounds,
+    }
     results["speed"] = {name: {} for name in speed.RECIPES}
     for name in speed.RECIPES:
         results["speed"][name] = measured(name, batch, rounds, device, compile)
@@ -68,26 +72,6 @@ def run(
     write_atomically(out, json.dumps(results, indent=2) + "\n")
     console.print(f"written to {out}", highlight=False)
     return results
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {os.cpu_count()} cores" if names else platform.processor()
 
 
 def measured(
@@ -174,6 +158,6 @@ def memory_table(found: list[dict[str, Any]]) -> Table:
             entry["memory"],
             f"{entry['bytes'] / 2**20:,.0f}",
             f"{entry['seconds']:.2f}",
-            f"{entry['bound']:.1f}",
+            f"{entry['bounds'][0]:.1f}",
         )
     return table

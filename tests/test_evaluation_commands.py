@@ -16,6 +16,7 @@ from limner.commands.probe import probe
 from limner.config import RunConfig
 from limner.data import DataConfig, frozen
 from limner.evaluation import evaluate_model
+from limner.evaluation.comparison import comparison_table
 from limner.training import train
 from limner.training.storage import load_tensors
 
@@ -210,3 +211,20 @@ def test_probe_refuses_images_without_labels(folder, monkeypatch):
     )
     with pytest.raises(InputError, match="has no labels"):
         probe(str(vae.path))
+
+
+def test_a_table_says_k_where_runs_differ_in_it():
+    figure = {"mean": -90.0, "stderr": 0.2}
+    row = {
+        "difference_to_best": None, "elbo": figure, "reconstruction": figure, "kl": figure,
+        "bits_per_dim": {"elbo": figure}, "parameters": 7, "training_seconds": None,
+        "images_per_second": None,
+    }  # fmt: skip
+    rows = [row | {"name": name, "iw_bound": figure | {"num_samples": k}}
+            for name, k in (("a", 5), ("b", 10))]  # fmt: skip
+    first, *columns = comparison_table(rows, "").columns
+    headings = [*first.cells]
+    assert "-L_K" in headings
+    assert headings[-1] == "K"
+    assert [[*column.cells][-1] for column in columns] == ["5", "10"]
+    assert "-L_5" in comparison_table(rows[:1], "").columns[0].cells

@@ -31,6 +31,7 @@ COMMANDS = {
     "animate": Command("animate:animate", "the drawing, step by step, as GIF and strip"),
     "figures": Command("figures:figures", "all figures of a run"),
     "play": Command("play:play", "draw with it in the browser"),
+    "models": Command("models:models", "list the trained models that come with Limner"),
     "benchmark": Command("benchmark:benchmark", "speed and memory, beside a textbook DRAW"),
     "data": Command("data:data", "list the datasets, or get one", parses=True),
 }

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from limner.commands.images import DataName, DataRoot
 from limner.commands.pictures import opened, place, progress, require_positive, tell
 from limner.errors import InputError
 from limner.figures import films, scenes, style
@@ -31,6 +32,8 @@ def animate(
     seed: int = 0,
     out: Path | None = None,
     checkpoint: Checkpoint = "best",
+    data_name: DataName = None,
+    data_root: DataRoot = None,
     weights: WeightKind = "ema",
 ) -> None:
     """Animate samples being drawn and test images being reconstructed, as GIFs and still strips.
@@ -40,7 +43,7 @@ def animate(
     their layers one by one, or a walk through their latent space.
 
     Args:
-        run: the run's folder
+        run: a run folder, or the name of a trained model
         grid: rows and columns of images
         seconds: for one round, from the first step to the last
         hold: seconds that the last step stays
@@ -55,7 +58,9 @@ def animate(
     require_positive(grid=min(grid), seconds=seconds, magnification=magnification, rows=rows)
     if hold < 0:
         raise InputError(f"--hold must not be negative; got {hold}.")
-    found, subject = opened(run, checkpoint, weights, seed)
+    found, subject = opened(
+        run, checkpoint, weights, seed, data_name=data_name, data_root=data_root
+    )
     _check_size(subject, grid, magnification)
     folder, paths = place(found, out), []
     for name, film in progress(_films(subject, show, grid, magnification), "Animating", len(show)):

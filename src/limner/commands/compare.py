@@ -46,7 +46,7 @@ def compare(
     --minutes is given. Writes results.json and report.html to --out.
 
     Args:
-        runs: finished run folders to compare, in place of training.
+        runs: finished run folders, or names of trained models, to compare, in place of training.
         out: folder of the comparison.
         data: images to train on.
         epochs: passes over the images, for every model.

@@ -8,12 +8,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from limner.commands.images import DataName, DataRoot, run_on
 from limner.data import Split, frozen
 from limner.errors import InputError
 from limner.evaluation.device import Device, pick_device
 from limner.evaluation.progress import progress_bar
 from limner.evaluation.representations import check_groups, encode_images
-from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.runs import Checkpoint, WeightKind
 from limner.training.storage import write_atomically
 
 
@@ -27,6 +28,8 @@ def encode(
     features: bool = False,
     num_images: int | None = None,
     checkpoint: Checkpoint = "best",
+    data_name: DataName = None,
+    data_root: DataRoot = None,
     weights: WeightKind = "ema",
     device: Device = "auto",
 ) -> None:
@@ -36,7 +39,7 @@ def encode(
     dims], `labels` [images] where there are labels, `split` and `config`, the run's config as JSON.
 
     Args:
-        run: a run folder
+        run: a run folder, or the name of a trained model
         out: the file; RUN/SPLIT.npz if not given
         split: the images to encode
         groups: numbers of the latent groups to keep, from 1; all if not given
@@ -46,8 +49,8 @@ def encode(
         weights: averaged over training steps (ema), or raw
         device: where to compute
     """
-    opened = Run.open(run)
-    path = out or opened.path / f"{split}.npz"
+    opened = run_on(run, data_name, data_root)
+    path = out or opened.place(f"{split}.npz")
     if path.suffix != ".npz":
         raise InputError(f"The file is written as .npz; name it so in place of {path}.")
     if num_images is not None and num_images < 1:

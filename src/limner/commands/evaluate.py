@@ -9,14 +9,18 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from limner.data import DataConfig, Dataset, Split, frozen
+from limner.commands.images import DataName, DataRoot, other_data
+from limner.data import DataConfig, Dataset, Split, frozen, seen_in_training
+from limner.data import names as datasets
 from limner.errors import InputError
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
 from limner.evaluation.device import Device, pick_device
 from limner.evaluation.progress import progress_bar
 from limner.evaluation.results import groups_table, results_table
+from limner.training.display import warn
+from limner.training.made import maker
 from limner.training.runs import Checkpoint, Run, WeightKind
-from limner.training.storage import save_tensors, unwritable, write_atomically
+from limner.training.storage import save_tensors, write_atomically
 
 MANY_GROUPS = 16
 """More latent groups than this get one line together, unless they are asked for."""
@@ -33,8 +37,8 @@ def evaluate(
     weights: WeightKind = "ema",
     num_steps: int | None = None,
     per_step: bool = False,
-    data_name: Annotated[str | None, tyro.conf.arg(name="data.name")] = None,
-    data_root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None,
+    data_name: DataName = None,
+    data_root: DataRoot = None,
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
@@ -46,7 +50,7 @@ def evaluate(
     The same command takes up an evaluation that was interrupted.
 
     Args:
-        run: a run folder
+        run: a run folder, or the name of a trained model
         num_samples: K of the importance-weighted bound
         num_images: the first so many images of the split; all if not given
         split: the images to evaluate on
@@ -54,8 +58,6 @@ def evaluate(
         weights: averaged over training steps (ema), or raw
         num_steps: steps of a DRAW, in place of those it was trained with
         per_step: also the ELBO of a DRAW after each of its steps
-        data_name: other images than the run's own, binarized alike
-        data_root: the folder that holds them
         seed: of the noise
         device: where to compute
     """
@@ -69,7 +71,7 @@ def evaluate(
         weights=weights,
         num_steps=num_steps,
         per_step=per_step,
-        data=_other_data(opened, data_name, data_root),
+        data=other_data(opened, data_name, data_root),
         seed=seed,
         device=device,
     )
@@ -98,40 +100,36 @@ def evaluate_run(
         set_num_steps(model, num_steps)
         changes += [f"steps{num_steps}"] if num_steps != trained else []
     dataset = run.dataset(data)
-    changes += [re.sub(r"\W+", "-", dataset.name)] if data is not None else []
+    if data is not None and (data.name != run.config.data.name or data.name not in datasets()):
+        changes.append(re.sub(r"\W+", "-", dataset.name))
     x = frozen(dataset, split, run.config.model.observation)
     if num_images is not None and num_images != len(x):
         x = _first(x, num_images, split)
         changes.append(f"first{num_images}")
-    folder = run.path / "evaluation"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from None
+    if note := seen_in_training(run.config.data.name, dataset.name):
+        warn(note)
+    name = "-".join([*changes, f"K{num_samples}", f"seed{seed}"])
+    path = run.place(f"evaluation/{name}.json")
+    device_used = pick_device(device)
     with progress_bar(f"evaluating {run.name}", len(x)) as report:
         evaluation = evaluate_model(
-            model.to(pick_device(device)),
+            model.to(device_used),
             x,
             num_samples,
             seed,
             per_step=per_step,
-            partial_folder=folder,
+            partial_folder=path.parent,
             report=report,
         )
     about = _about(run, dataset) | {"split": split, "checkpoint": checkpoint, "weights": weights}
+    about |= {"note": note} if note else {}
+    about["evaluated_with"] = maker(device_used).model_dump()
     results = results_of(evaluation, about)
-    name = "-".join([*changes, f"K{num_samples}", f"seed{seed}"])
-    path = _write(folder / f"{name}.json", folder / f"{name}.safetensors", evaluation, results)
+    _write(path, path.with_suffix(".safetensors"), evaluation, results)
     if not changes:
-        values = run.path / "per_image.safetensors"
-        path = _write(run.path / "results.json", values, evaluation, results)
+        path = run.place("results.json")
+        _write(path, run.place("per_image.safetensors"), evaluation, results)
     return results, path
-
-
-def _other_data(run: Run, name: str | None, root: Path | None) -> DataConfig | None:
-    """The run's data config with another name or root; None where neither is given."""
-    given = {key: value for key, value in (("name", name), ("root", root)) if value is not None}
-    return run.config.data.with_(**given) if given else None
 
 
 def _changes(split: Split, checkpoint: Checkpoint, weights: WeightKind) -> list[str]:
@@ -146,11 +144,10 @@ def _first(x: Tensor, count: int, split: Split) -> Tensor:
     return x[: max(count, 0)]
 
 
-def _write(path: Path, values_path: Path, evaluation: Evaluation, results: dict[str, Any]) -> Path:
+def _write(path: Path, values_path: Path, evaluation: Evaluation, results: dict[str, Any]) -> None:
     """Values of single images first, so that results are never without them."""
     save_tensors(values_path, evaluation.per_image, results)
     write_atomically(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
-    return path
 
 
 def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
@@ -164,6 +161,7 @@ def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
         "training_seconds": last.get("seconds"),
         "epochs": last.get("epoch"),
         "images_per_second": last.get("images_per_second"),
+        "trained_with": [one.model_dump() for one in run.made()],
     }
 
 

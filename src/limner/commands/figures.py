@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from limner.commands.images import DataName, DataRoot
 from limner.commands.pictures import opened, place, progress, require_positive, tell
 from limner.figures import gallery, style
 from limner.figures.maps import Projection
@@ -21,12 +22,14 @@ def figures(
     seed: int = 0,
     out: Path | None = None,
     checkpoint: Checkpoint = "best",
+    data_name: DataName = None,
+    data_root: DataRoot = None,
     weights: WeightKind = "ema",
 ) -> None:
     """Write every figure of a run: samples, curves, windows, maps, as vector and bitmap.
 
     Args:
-        run: the run's folder
+        run: a run folder, or the name of a trained model
         formats: svg, png, pdf
         projection: of the representation to two dimensions
         max_images: test images that statistics are taken over; all where not given
@@ -36,7 +39,9 @@ def figures(
         weights: averaged (ema) or raw
     """
     require_positive(max_images=max_images)
-    found, subject = opened(run, checkpoint, weights, seed, max_images, projection)
+    found, subject = opened(
+        run, checkpoint, weights, seed, max_images, projection, data_name, data_root
+    )
     folder = place(found, out)
     for picture in progress(gallery.pictures(subject), "Drawing", gallery.COUNT):
         tell(style.save(picture.figure, folder, picture.name, formats))

@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from limner.commands.images import DataName, DataRoot, run_on
 from limner.data import Split, frozen
 from limner.errors import InputError
 from limner.evaluation.interpolation import (
@@ -20,7 +21,7 @@ from limner.evaluation.interpolation import (
     walk,
 )
 from limner.models import LatentVariableModel
-from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.runs import Checkpoint, WeightKind
 from limner.training.storage import write_atomically
 
 WALKS: tuple[Walk, ...] = ("line", "sphere")
@@ -39,6 +40,8 @@ def interpolate(
     split: Split = "test",
     seed: int = 0,
     checkpoint: Checkpoint = "best",
+    data_name: DataName = None,
+    data_root: DataRoot = None,
     weights: WeightKind = "ema",
 ) -> None:
     """Walk between two images or two draws from the prior, through all latent groups at once.
@@ -47,7 +50,7 @@ def interpolate(
     sphere. Between images the first and last picture of a row are the images themselves.
 
     Args:
-        run: a run folder
+        run: a run folder, or the name of a trained model
         images: numbers of two images of the split, from 0; two draws from the prior if not given
         frames: points of a walk, both ends among them
         walks: on the line, on the sphere, or both
@@ -57,10 +60,10 @@ def interpolate(
         checkpoint: best by the validation bound, or last
         weights: averaged over training steps (ema), or raw
     """
-    opened = Run.open(run)
+    opened = run_on(run, data_name, data_root)
     if frames < 2:
         raise InputError(f"A walk has at least its two ends; got --frames {frames}.")
-    path = out or opened.path / "figures" / "interpolation.png"
+    path = out or opened.out / "figures" / "interpolation.png"
     if path.suffix != ".png":
         raise InputError(f"The walk is written as .png; name it so in place of {path}.")
     model = opened.model(checkpoint, weights)

@@ -7,6 +7,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
+from limner.commands.images import run_on
 from limner.errors import InputError
 from limner.figures.maps import Projection
 from limner.figures.style import output_folder
@@ -30,11 +31,13 @@ def opened(
     seed: int = 0,
     max_images: int | None = None,
     projection: Projection = "pca",
+    data_name: str | None = None,
+    data_root: Path | None = None,
 ) -> tuple[Run, Subject]:
     """A run with its model, images and metrics, for figures."""
     if seed < 0:
         raise InputError(f"--seed must not be negative; got {seed}.")
-    found = Run.open(run)
+    found = run_on(run, data_name, data_root)
     model = found.model(checkpoint, weights)
     subject = Subject(model, found.dataset(), found.metrics(), seed, max_images, projection)
     return found, subject
@@ -42,7 +45,7 @@ def opened(
 
 def place(run: Run, out: Path | None) -> Path:
     """The folder `out`, else the run's own figures/, made where it is missing."""
-    return output_folder(run.path / "figures" if out is None else out)
+    return output_folder(run.out / "figures" if out is None else out)
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:

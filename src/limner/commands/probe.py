@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from limner.commands.images import DataName, DataRoot, run_on
 from limner.data import Dataset, Split, frozen
 from limner.errors import InputError
 from limner.evaluation.device import Device, pick_device
@@ -23,7 +24,7 @@ from limner.evaluation.probes import (
 from limner.evaluation.progress import Report, progress_bar
 from limner.evaluation.representations import check_groups, encode_images
 from limner.models import LatentVariableModel
-from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.runs import Checkpoint, WeightKind
 from limner.training.storage import write_atomically
 
 
@@ -36,6 +37,8 @@ def probe(
     num_train: int = 10_000,
     num_test: int | None = None,
     checkpoint: Checkpoint = "best",
+    data_name: DataName = None,
+    data_root: DataRoot = None,
     weights: WeightKind = "ema",
     device: Device = "auto",
 ) -> None:
@@ -45,7 +48,7 @@ def probe(
     components of the pixels. Prints accuracies with 95 % intervals and writes RUN/probe.json.
 
     Args:
-        run: a run folder
+        run: a run folder, or the name of a trained model
         groups: numbers of the latent groups to use, from 1; all if not given
         features: the decoder's final state in place of latent groups
         num_train: so many training images, chosen at random
@@ -54,7 +57,7 @@ def probe(
         weights: averaged over training steps (ema), or raw
         device: where to compute
     """
-    opened = Run.open(run)
+    opened = run_on(run, data_name, data_root)
     model = opened.model(checkpoint, weights).to(pick_device(device))
     check_groups(model, groups, features)
     dataset = opened.dataset()
@@ -72,7 +75,7 @@ def probe(
         "features": features,
         "probes": {name: _plain(found) for name, found in probes.items()},
     }
-    write_atomically(opened.path / "probe.json", json.dumps(document, indent=2) + "\n")
+    write_atomically(opened.place("probe.json"), json.dumps(document, indent=2) + "\n")
     title = (
         f"{opened.name}: labels of {len(test.labels):,} test images of {dataset.name}, learned "
         f"from {len(train.labels):,}; 95 % intervals"

@@ -6,6 +6,7 @@ from typing import Annotated
 import torch
 import tyro
 
+from limner.commands.images import DataName, DataRoot
 from limner.commands.pictures import opened, place, require_positive, tell
 from limner.data import Split, frozen
 from limner.figures import grids, style
@@ -23,12 +24,14 @@ def reconstruct(
     columns: int = 12,
     out: Path | None = None,
     checkpoint: Checkpoint = "best",
+    data_name: DataName = None,
+    data_root: DataRoot = None,
     weights: WeightKind = "ema",
 ) -> None:
     """Write images beside their reconstructions, after one draw from q(z | x), as PNG and SVG.
 
     Args:
-        run: the run's folder
+        run: a run folder, or the name of a trained model
         n: number of images, the first of the split
         split: train, validation or test
         seed: of the draw
@@ -38,7 +41,9 @@ def reconstruct(
         weights: averaged (ema) or raw
     """
     require_positive(n=n, columns=columns)
-    found, subject = opened(run, checkpoint, weights, seed)
+    found, subject = opened(
+        run, checkpoint, weights, seed, data_name=data_name, data_root=data_root
+    )
     x = frozen(subject.dataset, split, subject.model.config.observation)[:n]
     with torch.no_grad():
         observation = subject.model.infer(x, subject.generator(), trace=True).observation

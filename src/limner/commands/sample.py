@@ -8,10 +8,10 @@ import torch
 import tyro
 from PIL import Image
 
-from limner.commands.pictures import opened, place, require_positive, tell
+from limner.commands.pictures import place, require_positive, tell
 from limner.errors import InputError
 from limner.figures.tiles import columns_for, magnify, tile, to_rgb
-from limner.training.runs import Checkpoint, WeightKind
+from limner.training.runs import Checkpoint, Run, WeightKind
 
 BATCH = 500
 
@@ -33,7 +33,7 @@ def sample(
     """Write images from the prior as one PNG, and as an .npz if asked.
 
     Args:
-        run: the run's folder
+        run: a run folder, or the name of a trained model
         n: number of images
         seed: of the latents and pixels that are drawn
         draw: draw pixels, x ~ p(x | z), in place of mean images
@@ -45,11 +45,13 @@ def sample(
         weights: averaged (ema) or raw
     """
     require_positive(n=n, columns=columns, magnification=magnification)
-    found, subject = opened(run, checkpoint, weights, seed)
-    generator = subject.generator()
+    if seed < 0:
+        raise InputError(f"--seed must not be negative; got {seed}.")
+    found = Run.open(run)
+    model, generator = found.model(checkpoint, weights), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
-        images = torch.cat([subject.model.sample(k, generator, draw).cpu() for k in batches])
+        images = torch.cat([model.sample(k, generator, draw) for k in batches])
     stem = place(found, out) / f"{'drawn-' if draw else ''}samples-seed-{seed}"
     grid = tile(magnify(to_rgb(images), magnification), columns or columns_for(n), magnification)
     paths = [stem.with_suffix(".png")]

@@ -72,7 +72,7 @@ def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:
     if chosen.config is not None:
         return RunConfig.read(chosen.config), flags
     if model is None and "--resume" in flags:
-        return Run.open(_out(flags)).config, flags
+        return Run.at(_out(flags)).config, flags
     if model is None and not {"-h", "--help"} & set(flags):
         raise InputError(f"Say what to train: {', '.join(MODELS)}, --recipe NAME or --config FILE.")
     if model is not None and model not in MODELS:

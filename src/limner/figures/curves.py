@@ -73,12 +73,12 @@ def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "vali
     first = first if epochs > 1 else last - 1
     image = axes.imshow(
         kl, aspect="auto", origin="lower", cmap=style.HEAT,
-        norm=PowerNorm(0.5, 0, kl[:, epochs // 10 :].max() or 1.0, clip=True),
+        norm=PowerNorm(0.5, 0, kl[:, epochs // 10 :].max() or 1.0),
         extent=(first + 0.5, last + 0.5, -0.5, groups - 0.5),
     )  # fmt: skip
     axes.grid(False)
-    shown = style.evenly(groups, 11)
-    axes.set_yticks(list(shown), [group_names[k] for k in shown])
+    shown = range(0, groups, -(-groups // 11))
+    axes.set_yticks(shown, [group_names[k] for k in shown])
     _by_epoch(axes)
     made.colorbar(image, ax=axes, label="KL, nats", pad=0.01)
     return made

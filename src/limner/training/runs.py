@@ -4,18 +4,21 @@ config.json             reproduces the run
 metrics.jsonl           one line a validated epoch
 checkpoints/            training.safetensors (to resume), best and last (raw and averaged weights)
 model.safetensors       the weights to use: best, averaged
+made.json               the code and the machines that trained it
 results.json            the evaluation
 figures/
 """
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from limner.config import RunConfig
@@ -23,8 +26,10 @@ from limner.data import DataConfig, Dataset
 from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.models import LatentVariableModel, build, outline
-from limner.settings import parse_json, read_bytes, read_json
+from limner.settings import MAX_JSON, parse_json, read_bytes, read_json
+from limner.training import named
 from limner.training.display import warn
+from limner.training.made import Maker
 from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
 from limner.training.storage import (
     first_sound,
@@ -41,13 +46,17 @@ WeightKind = Literal["ema", "raw"]
 T = TypeVar("T")
 MAX_METRICS = 2**26
 """Bytes of metrics.jsonl."""
+_MAKERS = TypeAdapter(list[Maker])
 
 
 class Run:
-    """One run folder."""
+    """One run folder.
 
-    def __init__(self, path: Path, config: RunConfig):
-        self.path, self.config = path, config
+    `out` is where commands write: the folder itself, but for the models that come with Limner.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, out: Path | None = None):
+        self.path, self.config, self.out = path, config, out or path
 
     @property
     def name(self) -> str:
@@ -70,16 +79,34 @@ class Run:
 
     @classmethod
     def open(cls, path_or_name: str | Path) -> "Run":
+        """The run in a folder, or a trained model by its name; an existing path wins.
+
+        Raises:
+            InputError: no such folder or name, not a run, or damaged.
+        """
+        name, known = str(path_or_name), named.names()
+        if name in known and not Path(name).exists():
+            folder = named.FOLDER / name
+            return cls(folder, _config_of(folder), named.OUTPUTS / name)
+        return cls.at(Path(path_or_name))
+
+    @classmethod
+    def at(cls, path: Path) -> "Run":
         """The run in a folder.
 
         Raises:
             InputError: no such folder, not a run, or damaged.
         """
-        path = Path(path_or_name)
         with contextlib.suppress(OSError):  # a name longer than any file's
             if path.is_dir():
                 return cls._in(path)
-        raise InputError(f"There is no run folder {path}; train one with limner train.")
+        known = ", ".join(named.names())
+        trained = f", and no trained model of that name ({known} there are)" if known else ""
+        raise InputError(f"There is no run folder {path}{trained}; train one with limner train.")
+
+    def on(self, data: DataConfig) -> "Run":
+        """The same run with its images elsewhere, or with other ones for its model."""
+        return Run(self.path, self.config.with_(data=data), self.out)
 
     @classmethod
     def _in(cls, path: Path) -> "Run":
@@ -175,6 +202,8 @@ class Run:
     def _sound(self, checkpoint: Checkpoint, read: Callable[[Path], T]) -> tuple[Path, T]:
         """The file that holds the weights of a checkpoint, and what `read` reads there."""
         sound = first_sound(self.weights(checkpoint), read, warn)
+        if sound is None and self.exported.is_file():
+            raise InputError(f"{self.name} holds its best weights only; ask for those.")
         if sound is None:
             raise InputError(f"There are no weights in {self.path}; train the run first.")
         return sound
@@ -223,10 +252,38 @@ class Run:
 
     def results(self) -> dict | None:
         """The evaluation, if there was one."""
-        path = self.path / "results.json"
+        path = self._newest("results.json")
         if not path.is_file():
             return None
         return checked(read_json(path), Results, path, f"run limner evaluate {self.path} again")
+
+    def _newest(self, name: str) -> Path:
+        """A file of an evaluation: of one made with a named model, else the one it came with."""
+        made = self.out / name
+        return made if made.is_file() else self.path / name
+
+    def place(self, name: str) -> Path:
+        """Where to write the file `name` of the run, its folder made."""
+        path = self.out / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path.parent, error) from None
+        return path
+
+    def made(self) -> list[Maker]:
+        """What trained the run; several where it was resumed with another."""
+        path = self.path / "made.json"
+        with contextlib.suppress(InputError, ValidationError):
+            if path.is_file():
+                return _MAKERS.validate_json(read_bytes(path, MAX_JSON))
+        return []
+
+    def sign(self, maker: Maker) -> None:
+        """Write down what trains the run from here on."""
+        makers = dict.fromkeys([*self.made(), maker])
+        content = json.dumps([one.model_dump() for one in makers], indent=2)
+        write_atomically(self.path / "made.json", content + "\n")
 
     def per_image(self) -> dict[str, Tensor]:
         """The evaluation's values of single images.
@@ -234,7 +291,9 @@ class Run:
         Raises:
             InputError: the run was not evaluated.
         """
-        path = self.path / "per_image.safetensors"
+        path = self._newest("per_image.safetensors")
+        if not path.is_file():
+            raise InputError(f"{path} is missing; run limner evaluate first.")
         values = load_tensors(path)[0]
         check_values(values, (self.results() or {}).get("num_images", 0), path)
         return values
@@ -295,9 +354,10 @@ def _form(state: Mapping[str, Tensor]) -> dict[str, tuple]:
 def load(
     path_or_name: str | Path, checkpoint: Checkpoint = "best", weights: WeightKind = "ema"
 ) -> LatentVariableModel:
-    """A trained model in evaluation mode, from a run folder.
+    """A trained model in evaluation mode, from a run folder or by name (`limner models`).
 
     Args:
+        path_or_name: an existing path wins over a name.
         checkpoint: `best` by the validation bound, or `last`.
         weights: `ema` averaged over steps, or `raw`.
 

@@ -88,7 +88,7 @@ def _together(out: Path) -> Iterator[None]:
 
 def _opened(out: Path, config: RunConfig) -> Run:
     """The run in `out`, which is to go on with `config`."""
-    run = Run.open(out)
+    run = Run.at(out)
     if run.config != config:
         raise InputError(f"{out} was started with another config; resume it with its own.")
     return run

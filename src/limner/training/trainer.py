@@ -30,6 +30,7 @@ from limner.training.averaging import averaged, recompute_batch_norm
 from limner.training.checkpoint import pack, unpack
 from limner.training.display import TrainingDisplay, warn
 from limner.training.interrupts import StopSignals
+from limner.training.made import maker
 from limner.training.optimizer import (
     MAX_STREAK,
     GuardedStep,
@@ -91,6 +92,8 @@ class Trainer:
             Stopped: a signal asked to leave; the state is saved.
             InputError: gradients stayed non-finite.
         """
+        if self.accelerator.is_main_process and self._share() < 1:
+            self.run.sign(maker(self.device, self.processes))
         self.begin()
         while self._share() < 1:
             self.advance(display, signals)

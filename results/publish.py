@@ -1,0 +1,312 @@
+"""Put a finished run into the repository: its results, and its weights under a name.
+
+    python -m results.publish RUN --name NAME
+
+writes results/NAME (config, results, metrics, figures), src/limner/weights/NAME (a run folder with
+the best averaged weights and a model card), and results/README.md anew from all results/*/. What
+was evaluated last, on all test images, is what is published: `limner evaluate RUN --num-samples K`
+comes first. Run from the root of the checkout.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+
+from limner.config import RunConfig
+from limner.data import names as datasets
+from limner.data import seen_in_training
+from limner.errors import InputError
+from limner.figures import gallery, style
+from limner.figures.subject import Subject
+from limner.report.published import Published, published_for
+from limner.report.wording import NOTHING, number, plain, with_error
+from limner.settings import read_json
+from limner.training import named
+from limner.training.runs import Run
+from limner.training.storage import load_tensors, save_tensors, write_atomically
+
+RESULTS = Path(__file__).parent
+MAX_RESULTS, MAX_WEIGHTS = 2**20, 40 * 2**20
+"""Bytes in the repository: of one folder of results, and of all weights."""
+LEFT_OUT = ("representation",)
+"""Figures that say little for their size."""
+COUNTERPARTS = {
+    "vae": "VAE, one layer",
+    "ladder-vae": "Ladder VAE",
+    "draw, none": "DRAW without attention",
+    "draw, filterbank": "DRAW, filterbank attention",
+}
+"""How the published results of a model begin."""
+
+
+class Entry(NamedTuple):
+    """A published run."""
+
+    name: str
+    config: RunConfig
+    results: Mapping[str, Any]
+
+
+def publish(
+    run: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    name: str,
+    commit: str | None = None,
+    hardware: str | None = None,
+    target: str | None = None,
+    weights: bool = True,
+) -> None:
+    """Publish a run.
+
+    Args:
+        run: the run's folder
+        name: what the results and the trained model are called
+        commit: that trained and evaluated it, where the run does not know
+        hardware: that trained and evaluated it, where the run does not know or names it badly
+        target: nats that were aimed at, and by which bound
+        weights: also the trained model, which limner.load then knows by its name
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise InputError(f"A name is of small letters, digits and hyphens; got {name}.")
+    found = Run.at(Path(run))
+    entry = Entry(name, _portable(found.config), _results(found, commit, hardware, target))
+    folder = _emptied(RESULTS / name)
+    _write_facts(folder, found, entry)
+    subject = Subject(found.model(), found.dataset(), found.metrics())
+    for picture in gallery.pictures(subject):
+        if picture.name not in LEFT_OUT:
+            style.save(picture.figure, folder, picture.name, ("png",))
+    _check_size([folder], MAX_RESULTS)
+    if weights:
+        folder = _emptied(named.FOLDER / name)
+        _write_facts(folder, found, entry)
+        _write_weights(folder, found, entry.config)
+        write_atomically(folder / "README.md", card(entry))
+        _check_size([*named.FOLDER.glob("*/")], MAX_WEIGHTS)
+    write_atomically(RESULTS / "README.md", page(entries()))
+
+
+def entries() -> list[Entry]:
+    """All that is published, by name."""
+    return [
+        Entry(path.parent.name, RunConfig.read(path.parent / "config.json"), read_json(path))
+        for path in sorted(RESULTS.glob("*/results.json"))
+    ]
+
+
+def _portable(config: RunConfig) -> RunConfig:
+    """The config without where the images lie on this disk."""
+    if config.data.name not in datasets():
+        raise InputError(
+            f"Others do not have {config.data.name}; publish runs on datasets by name."
+        )
+    return config.with_(data=config.data.with_(root=None))
+
+
+def _results(
+    run: Run, commit: str | None, hardware: str | None, target: str | None
+) -> dict[str, Any]:
+    """The run's results, with who made them."""
+    results = run.results()
+    if results is None:
+        raise InputError(f"{run.path} was not evaluated; run limner evaluate {run.path} first.")
+    given = {key: value for key, value in (("commit", commit), ("hardware", hardware)) if value}
+    trained = [maker.model_dump() | given for maker in run.made()] or [given]
+    measured = results.get("evaluated_with", {}) | given
+    for maker in (*trained, measured):
+        if not maker.get("commit") or not maker.get("hardware"):
+            raise InputError(
+                f"{run.path} does not know what made it; pass --commit and --hardware."
+            )
+    made = {"trained_with": trained, "evaluated_with": measured}
+    return results | made | ({"target": target} if target else {})
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _write_facts(folder: Path, run: Run, entry: Entry) -> None:
+    write_atomically(folder / "config.json", entry.config.to_json())
+    write_atomically(folder / "results.json", json.dumps(entry.results, indent=2) + "\n")
+    for name in ("metrics.jsonl", "made.json"):
+        if (run.path / name).is_file():
+            shutil.copyfile(run.path / name, folder / name)
+
+
+def _write_weights(folder: Path, run: Run, config: RunConfig) -> None:
+    """The best weights, averaged if the run averages, in float32 as they were trained."""
+    tensors, document = load_tensors(run.weights("best")[0])
+    kind = "ema." if config.ema_decay else "raw."
+    kept = {key: tensor for key, tensor in tensors.items() if key.startswith(kind)}
+    document |= {"config": config.model_dump(mode="json")}
+    save_tensors(folder / "model.safetensors", kept, document)
+
+
+def _check_size(folders: Sequence[Path], limit: int) -> None:
+    size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    if size > limit:
+        raise InputError(
+            f"{folders[0].parent} takes {size / 2**20:.1f} MiB, more than {limit / 2**20:g}; "
+            "publish less."
+        )
+
+
+# Words
+
+
+def counterpart(entry: Entry) -> Published | None:
+    """The published result of the same model, of the same binarization where there is one."""
+    if seen_in_training("mnist", entry.results["dataset"]):
+        return None  # a few thousand digits compare with no paper
+    model = entry.config.model
+    kind = ", ".join(filter(None, (model.kind, getattr(model, "attention", None))))
+    alike = [
+        found
+        for found in published_for(entry.results["dataset"])
+        if found.model.startswith(COUNTERPARTS[kind])
+    ]
+    same = [found for found in alike if found.binarization == entry.results["binarization"]]
+    return next(iter([*same, *alike]), None)
+
+
+def page(published: Sequence[Entry]) -> str:
+    """results/README.md."""
+    columns = (
+        "model", "−ELBO", "−L_K", "K", "binarization", "images", "published", "target", "epochs",
+        "hours", "hardware",
+    )  # fmt: skip
+    rows = [columns, ["---"] * len(columns), *map(_row, published)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{_HEAD}\n{table}\n" + "".join(map(_section, published))
+
+
+_HEAD = """# Results
+
+Written by `python -m results.publish`; not edited by hand. Nats an image over test images, lower is
+better, with the standard error over images. −L_K is the importance-weighted bound of K samples. A
+figure compares with a published one only where bound, K and binarization are the same: static
+against dynamic MNIST costs about two nats, an ELBO against L_5000 two to four. A training that was
+not finished says after how many epochs of how many; nothing is extrapolated. Hours are those of
+training alone.
+"""
+
+
+def _row(entry: Entry) -> list[str]:
+    results, published = entry.results, counterpart(entry)
+    return [
+        f"[{entry.name}](#{entry.name})",
+        with_error(results["elbo"], -1),
+        with_error(results["iw_bound"], -1),
+        number(results["iw_bound"]["num_samples"]),
+        results["binarization"],
+        f"{number(results['num_images'])} {results['split']}",
+        f"{published.nats} ({published.bound}, {published.binarization})" if published else NOTHING,
+        results.get("target", NOTHING),
+        _epochs(entry),
+        _hours(results),
+        _join("hardware", results["trained_with"]),
+    ]
+
+
+def _section(entry: Entry) -> str:
+    published, pictures = counterpart(entry), sorted((RESULTS / entry.name).glob("*.png"))
+    held = f"- Beside it: {_cited(published)}\n" if published else ""
+    shown = ", ".join(f"[{file.stem}]({entry.name}/{file.name})" for file in pictures)
+    return (
+        f"\n## {entry.name}\n\n{_facts(entry, f'runs/{entry.name}')}{held}"
+        f"- Figures: {shown}\n\n![{entry.name} in training]({entry.name}/training.png)\n"
+    )
+
+
+def _facts(entry: Entry, run: str) -> str:
+    """How it was trained and measured: command, seed, commit, hardware."""
+    results, train = entry.results, entry.config
+    measured = results["evaluated_with"]
+    return (
+        f"- Trained by `limner train --config results/{entry.name}/config.json --out "
+        f"runs/{entry.name}`: {_epochs(entry)} epochs in {_hours(results)} hours, seed "
+        f"{train.seed}, commit {_join('commit', results['trained_with'])}, on "
+        f"{_join('hardware', results['trained_with'])}\n"
+        f"- Measured by `limner evaluate {run} --num-samples {results['iw_bound']['num_samples']} "
+        f"--seed {results['seed']}`: {_measured(results)}, commit {measured['commit']}, on "
+        f"{measured['hardware']}\n"
+    )
+
+
+def _measured(results: Mapping[str, Any]) -> str:
+    bound = results["iw_bound"]
+    return (
+        f"−ELBO {with_error(results['elbo'], -1)}, −L_{bound['num_samples']} "
+        f"{with_error(bound, -1)} nats on {number(results['num_images'])} {results['split']} "
+        f"images of {results['dataset']}, {results['binarization']} binarization"
+    )
+
+
+def _cited(published: Published) -> str:
+    return (
+        f"{published.model}, {published.nats} ({published.bound}, {published.binarization}; "
+        f"{published.source})"
+    )
+
+
+def _epochs(entry: Entry) -> str:
+    done, wanted = entry.results["epochs"], entry.config.epochs
+    short = done is not None and wanted is not None and done < wanted
+    return f"{plain(done)} of {wanted}" if short else plain(done)
+
+
+def _hours(results: Mapping[str, Any]) -> str:
+    seconds = results["training_seconds"]
+    return NOTHING if seconds is None else f"{seconds / 3600:.2f}"
+
+
+def _join(key: str, makers: Sequence[Mapping[str, Any]]) -> str:
+    """What made a run, once each."""
+    return "; ".join(dict.fromkeys(str(maker[key]) for maker in makers))
+
+
+def card(entry: Entry) -> str:
+    """The model card."""
+    name, results, data = entry.name, entry.results, entry.config.data
+    shape, known = " × ".join(map(str, results["image_shape"])), counterpart(entry)
+    beside = f" Published beside it: {_cited(known)}." if known else ""
+    taken = [note for other in datasets() if (note := seen_in_training(data.name, other))]
+    limits = [
+        f"It knows images like those of {data.name} alone: {shape}, {results['binarization']} "
+        f"binarization, {results['observation']} observation. Of other images its bounds and "
+        "drawings say little.",
+        "One training with one seed: the standard error is that over test images, and says "
+        "nothing of other seeds. A bound is a lower bound of log p(x), not log p(x).",
+        "Samples are drawn from its prior, not chosen: some show nothing readable.",
+        *taken,
+    ]
+    return (
+        f"# {name}\n\nA `{entry.config.model.kind}` of Limner with "
+        f"{number(results['parameters'])} parameters, the best averaged weights by the "
+        f"validation bound, in float32.\n\n"
+        f'    model = limner.load("{name}")\n    limner sample {name}\n\n'
+        f"## Data\n\n{data.name}, {results['binarization']} binarization, in Limner's split; "
+        f"trained on its training images alone. The images are not part of this model; "
+        f"`limner data get {data.name}` gets them.\n\n"
+        f"## Figure\n\n{_measured(results)}.{beside}\n\n"
+        f"## Commands\n\n{_facts(entry, name)}\n"
+        f"## Licence\n\nMIT, as Limner.\n\n"
+        f"## Limits\n\n" + "".join(f"- {limit}\n" for limit in limits)
+    )
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(publish, prog="python -m results.publish", config=(tyro.conf.FlagCreatePairsOff,))
+    except InputError as error:
+        sys.exit(f"publish: {error}")

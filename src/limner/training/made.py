@@ -1,0 +1,70 @@
+"""What made a run: commit, versions, hardware."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+import limner
+
+SOURCE = Path(limner.__file__).parents[2]
+
+
+class Maker(BaseModel):
+    """Code and machine; `commit` is None where Limner does not run from a checkout."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    limner: str
+    commit: str | None
+    torch: str
+    python: str
+    hardware: str
+    threads: int
+    processes: int = 1
+
+
+def maker(device: torch.device, processes: int = 1) -> Maker:
+    """What computes here and now."""
+    cuda = device.type == "cuda"
+    return Maker(
+        limner=limner.__version__,
+        commit=_commit(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        hardware=torch.cuda.get_device_name(device) if cuda else _processor(),
+        threads=torch.get_num_threads(),
+        processes=processes,
+    )
+
+
+def _commit() -> str | None:
+    """Where the checkout stands, with `+ changes` where a source file differs."""
+    if not (SOURCE / ".git").exists():
+        return None
+    head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "src")
+    return f"{head} + changes" if head and changes else head
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=SOURCE, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    """Its name and the number of cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"

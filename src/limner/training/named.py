@@ -1,0 +1,15 @@
+"""Trained models that come with Limner: `weights/NAME/` in the package, a run folder each.
+
+config.json, model.safetensors (the best averaged weights), results.json, and README.md, the model
+card. They are read only: what commands make of them goes to runs/named/NAME.
+"""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "weights"
+OUTPUTS = Path("runs") / "named"
+
+
+def names() -> tuple[str, ...]:
+    """The names that `limner.load` knows."""
+    return tuple(sorted(path.parent.name for path in FOLDER.glob("*/model.safetensors")))

@@ -1,0 +1,244 @@
+"""Models that come with Limner: published, known by name, never written to, in the wheel."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import limner
+from limner import InputError, VAEConfig
+from limner.cli import main
+from limner.config import RunConfig
+from limner.data import DataConfig, seen_in_training
+from limner.training import named, train
+from limner.training.display import warn
+from limner.training.runs import Run
+
+ROOT = Path(__file__).parents[1]
+NAME = "digits-vae"
+MADE = {"commit": "0123abc", "hardware": "an abacus"}
+
+
+def script():
+    """results/publish.py as a module."""
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "results" / "publish.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tiny(**changes):
+    config = RunConfig(
+        model=VAEConfig(hidden_dims=(8,), latent_dim=2),
+        data=DataConfig(name="digits"),
+        epochs=2,
+        evaluate_samples=2,
+        device="cpu",
+        seed=3,
+    )
+    return config.with_(**changes)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("own") / "run"
+    run = train(tiny(data=DataConfig(name="digits", root=out.parent)), out)
+    assert main(["evaluate", str(out), "--num-samples", "2"]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def published(trained, tmp_path_factory):
+    """What the script writes: results and weights."""
+    publish, place = script(), tmp_path_factory.mktemp("published")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publish, "RESULTS", place / "results")
+        patch.setattr(named, "FOLDER", place / "weights")
+        publish.publish(str(trained.path), name=NAME, target="20 (ELBO)", **MADE)
+    return place
+
+
+@pytest.fixture
+def known(published, tmp_path, monkeypatch):
+    """A user's folder, and a Limner that knows the name."""
+    monkeypatch.setattr(named, "FOLDER", published / "weights")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def same(first, second):
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_name_loads_the_averaged_weights_of_its_run(known, trained):
+    model = limner.load(NAME)
+    assert not model.training
+    assert same(model, trained.model())
+    assert not same(model, trained.model(weights="raw"))
+    assert same(model, limner.load(named.FOLDER / NAME))
+    for refused in ({"weights": "raw"}, {"checkpoint": "last"}):
+        with pytest.raises(InputError, match="only"):
+            limner.load(NAME, **refused)
+
+
+def test_an_existing_path_wins_over_a_name(known):
+    (known / NAME).mkdir()
+    with pytest.raises(InputError, match="not a run folder"):
+        limner.load(NAME)
+    (known / NAME).rmdir()
+    own = train(tiny(seed=4), Path(NAME))
+    assert same(limner.load(NAME), own.model())
+
+
+def test_an_unknown_name_is_told_those_that_there_are(known, monkeypatch):
+    with pytest.raises(InputError, match=rf"no run folder nobody, .*\({NAME} there are\)"):
+        limner.load("nobody")
+    monkeypatch.setattr(named, "FOLDER", known / "nowhere")
+    with pytest.raises(InputError, match="no run folder nobody; train one"):
+        limner.load("nobody")
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+COMMANDS = {
+    "evaluate": "--num-samples 2",
+    "sample": "--n 4",
+    "reconstruct": "--n 4",
+    "interpolate": "",
+    "encode": "",
+    "probe": "--num-train 100 --num-test 50",
+    "animate": "--grid 1 2 --magnification 1 --show samples",
+    "figures": "--max-images 20 --projection pca --formats png",
+    "report": "",
+}
+
+
+@pytest.mark.slow
+def test_every_command_takes_a_name_and_writes_beside_the_package(known, published, capsys):
+    before = contents(published)
+    for command, flags in COMMANDS.items():
+        assert main([command, NAME, *flags.split()]) == 0, command
+    assert main(["models"]) == 0
+    assert NAME in capsys.readouterr().out
+    assert main(["train", "--resume", "--out", NAME]) == 2
+    assert contents(published) == before
+    assert [path.name for path in known.iterdir()] == ["runs"]
+    made = {path.relative_to(known / named.OUTPUTS / NAME) for path in contents(known)}
+    assert {Path("results.json"), Path("test.npz"), Path("probe.json")} <= made
+
+
+def test_an_evaluation_by_name_repeats_the_published_one(known, trained):
+    with pytest.raises(InputError, match="run limner evaluate first"):
+        Run.open(NAME).per_image()
+    assert main(["evaluate", NAME, "--num-samples", "2", "--data.root", "elsewhere"]) == 0
+    again, first = (
+        json.loads((named.OUTPUTS / NAME / "results.json").read_text()),
+        trained.results(),
+    )
+    for key in ("elbo", "iw_bound", "epochs", "training_seconds", "trained_with", "num_images"):
+        assert again[key] == first[key], key
+    assert torch.equal(Run.open(NAME).per_image()["elbo"], trained.per_image()["elbo"])
+
+
+def test_a_run_knows_what_trained_it_and_a_resumed_one_what_else(trained, tmp_path):
+    (maker,) = trained.made()
+    assert maker.torch == torch.__version__
+    assert trained.results()["trained_with"] == [maker.model_dump()]
+    other, run = maker.model_copy(update={"hardware": "an abacus"}), Run(tmp_path, trained.config)
+    for one in (maker, other, maker):
+        run.sign(one)
+    assert run.made() == [maker, other]
+    (tmp_path / "made.json").write_text("[{")
+    assert run.made() == []
+
+
+def test_what_is_published_says_everything_and_no_path_of_this_disk(published, trained):
+    results = json.loads((published / "results" / NAME / "results.json").read_text())
+    assert results["elbo"] == trained.results()["elbo"]
+    texts = [path.read_text() for path in published.rglob("*.json")]
+    page = (published / "results" / "README.md").read_text()
+    card = (published / "weights" / NAME / "README.md").read_text()
+    for text in (*texts, page, card):
+        assert str(trained.path.parent) not in text
+    weights = (published / "weights" / NAME / "model.safetensors").read_bytes()
+    assert str(trained.path.parent).encode() not in weights
+    elbo = f"{-results['elbo']['mean']:.2f} ± {results['elbo']['stderr']:.2f}"
+    for words in (elbo, "L_2", "dynamic", "250 test", *MADE.values(), "seed 3", "--num-samples 2"):
+        assert words in card, words
+        assert words in page.replace("−L_K", "L_2"), words
+    assert "| 20 (ELBO) | 2 | 0.00 |" in page
+    assert "Licence" in card
+    assert "Limits" in card
+    assert len(list((published / "results" / NAME).glob("*.png"))) > 4
+
+
+def test_a_training_that_was_cut_short_says_so_beside_the_right_figure(trained):
+    publish = script()
+    results = trained.results() | {"dataset": "mnist", "epochs": 1.5} | {
+        "trained_with": [MADE], "evaluated_with": MADE
+    }  # fmt: skip
+    entry = publish.Entry("cut", trained.config, results)
+    assert "| 86.76 (IW, K = 5000, dynamic) | – | 1.5 of 2 |" in publish.page([entry])
+    static = entry._replace(results=results | {"binarization": "static"})
+    assert "| 88.71 (IW, K = 5000, static) |" in publish.page([static])
+    few = entry._replace(results=results | {"dataset": "mnist-5k"})
+    assert publish.counterpart(few) is None
+
+
+def test_what_nobody_can_repeat_is_not_published(trained, tmp_path, monkeypatch):
+    publish = script()
+    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    with pytest.raises(InputError, match="small letters"):
+        publish.publish(str(trained.path), name="../up", **MADE)
+    monkeypatch.setattr(Run, "made", lambda self: [])
+    with pytest.raises(InputError, match="pass --commit and --hardware"):
+        publish.publish(str(trained.path), name=NAME, hardware="an abacus")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("on", "seen"), [("mnist", True), ("mnist-5k", False)])
+def test_numbers_on_digits_that_were_trained_on_say_so(on, seen, tmp_path, capsys, monkeypatch):
+    """Trained on the digits at hand, as if they were `on`."""
+    run = train(tiny(data=DataConfig(name="mnist-5k"), epochs=1), tmp_path / "run")
+    config = run.config.with_(data=DataConfig(name=on))
+    monkeypatch.setattr("limner.training.runs._config_of", lambda path: config)
+    warn.cache_clear()
+    flags = ["--num-samples", "1", "--num-images", "50", "--data.name", "mnist-5k"]
+    assert main(["evaluate", str(run.path), *flags]) == 0
+    (path,) = (run.path / "evaluation").glob("*first50-*.json")
+    note = json.loads(path.read_text()).get("note")
+    assert note == seen_in_training(on, "mnist-5k")
+    told = " ".join(capsys.readouterr().err.split())
+    assert (note in told) if seen else (note is None)
+
+
+def test_the_wheel_carries_the_weights(published, tmp_path):
+    """By the project's own rules, on a tree of its kind that holds some."""
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    home = tmp_path / "src" / "limner"
+    shutil.copytree(published / "weights", home / named.FOLDER.name)
+    (home / "__init__.py").touch()
+    assert named.FOLDER.parent == ROOT / "src" / "limner"
+    files = {
+        file.distribution_path
+        for file in builders.WheelBuilder(str(tmp_path)).recurse_included_files()
+    }
+    names = (
+        "model.safetensors",
+        "config.json",
+        "metrics.jsonl",
+        "made.json",
+        "results.json",
+        "README.md",
+    )
+    assert {f"limner/weights/{NAME}/{name}" for name in names} <= files
