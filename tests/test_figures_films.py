@@ -77,7 +77,7 @@ def test_layers_end_at_the_reconstruction_and_start_at_the_top_alone():
         full = model.infer(x, subject.generator(), trace=True).observation.mean
     assert (film.panels[1][-1] == to_rgb(full)).all()
     assert (film.panels[0] == to_rgb(x)[None]).all()
-    assert film.captions == ("z_3", "z_3 to z_2", "z_3 to z_1")
+    assert film.captions == ("z_3", "z_3–z_2", "z_3–z_1")
 
 
 def test_walks_pass_the_images_and_return():

@@ -116,7 +116,7 @@ def test_the_table_comes_first_best_on_top_with_the_paired_difference(parsed):
 def test_published_numbers_say_binarization_bound_and_source(parsed):
     text = "|".join(filter(None, parsed.text))
     assert "80.97|ELBO|static|mnist|Gregor et al. 2015, arXiv:1502.04623" in text
-    assert "81.84|importance-weighted, K = 5000|dynamic" in text
+    assert "81.84|IW, K = 5000|dynamic" in text
     assert text.index("On this page") < text.index("|Published|")
     assert published.published_for("digits") == []
     assert all(all(entry) for entry in published.PUBLISHED)
@@ -152,11 +152,21 @@ def test_bad_calls_are_told_in_a_sentence(tmp_path):
         report.write([StandIn("vae")], tmp_path / "file" / "report.html")
 
 
+def test_rows_of_different_numbers_of_samples_say_theirs():
+    rows = [
+        {"name": name, "elbo": -elbo, "iw_bound": {"mean": -96.4, "num_samples": samples}}
+        for name, elbo, samples in (("a", 99, 10), ("b", 98, 5))
+    ]
+    assert [row["iw_bound"] for row in sections.table(rows)] == ["96.40, K = 5", "96.40, K = 10"]
+    assert [row["iw_bound"] for row in sections.table(rows[:1])] == ["96.40"]
+
+
 def test_numbers_are_worded_for_readers():
     assert wording.with_error({"mean": -97.126, "stderr": 0.4}, -1) == "97.13 ± 0.40"
     assert wording.with_error(None) == wording.NOTHING
     assert wording.with_error(3, digits=1) == "3.0"
     assert wording.number(1234567) == "1,234,567"
+    assert [wording.plain(n) for n in (20.0, 2.5, (1, 28), None)] == ["20", "2.5", "1, 28", "–"]
     assert [wording.millions(n) for n in (912, 378_323, 999_600, 1_091_920, None)] == [
         "912", "378 k", "1.00 M", "1.09 M", "–",
     ]  # fmt: skip

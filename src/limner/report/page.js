@@ -1,6 +1,9 @@
-// Films: play, stop and step. Without this script they play by CSS alone.
+// Films: play, stop and step; without this script they play by CSS alone. On paper all is open.
 "use strict";
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});
 for (const film of document.querySelectorAll(".film")) {
   const captions = JSON.parse(film.dataset.captions);
   const image = film.querySelector("img");

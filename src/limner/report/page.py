@@ -57,7 +57,7 @@ def render(runs: Sequence[Run], subjects: Sequence[Subject], comparison: Mapping
         command=comparison.get("command", ""),
         rows=sections.table(rows),
         samples=sections.samples_in(rows),
-        compared=sections.compared(labels, subjects),
+        compared=sections.compared(labels, subjects) if len(runs) > 1 else [],
         literature=sections.ours_and_published(runs, labels, datasets),
         sections=[
             sections.section(index, *about)

@@ -16,6 +16,7 @@ class Published(NamedTuple):
     nats: str
     """-log p(x) or its bound, as printed; with "<" where the authors state it so."""
     bound: str
+    """ELBO, or IW, the importance-weighted bound, with its number of samples K."""
     binarization: str
     source: str
 
@@ -26,7 +27,7 @@ _IWAE = "Burda et al. 2016, arXiv:1509.00519"
 _LADDER = "Sønderby et al. 2016, arXiv:1602.02282"
 _BIVA = "Maaløe et al. 2019, arXiv:1902.02102"
 _NVAE = "Vahdat and Kautz 2020, arXiv:2007.03898"
-_L_1000, _L_5000 = (f"importance-weighted, K = {samples}" for samples in (1000, 5000))
+_L_1000, _L_5000 = (f"IW, K = {samples}" for samples in (1000, 5000))
 
 PUBLISHED = (
     Published("mnist", "DRAW without attention", "87.40", "ELBO", "static", _DRAW),

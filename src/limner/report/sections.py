@@ -133,6 +133,7 @@ def _commands(run: Run) -> list[str]:
         f"limner evaluate {quoted}",
         f"limner figures {quoted}",
         f"limner animate {quoted}",
+        f"limner report {quoted}",
     ]
 
 
@@ -156,18 +157,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         mean = mean_of(row.get("elbo"))
         return float("inf") if mean is None else -mean
 
-    best = min(rows, key=cost, default=None)
-    return [_as_text(row, row is best) for row in sorted(rows, key=cost)]
+    best, mixed = min(rows, key=cost, default=None), " or " in samples_in(rows)
+    return [_as_text(row, row is best, mixed) for row in sorted(rows, key=cost)]
 
 
 def samples_in(rows: Sequence[Mapping[str, Any]]) -> str:
     """The number of importance samples behind the rows, or the numbers."""
     bounds = [row.get("iw_bound") for row in rows]
     counts = {bound["num_samples"] for bound in bounds if bound and "num_samples" in bound}
-    return ", ".join(map(str, sorted(counts)))
+    return " or ".join(map(str, sorted(counts)))
 
 
-def _as_text(row: Mapping[str, Any], best: bool) -> dict[str, str]:
+def _as_text(row: Mapping[str, Any], best: bool, mixed: bool) -> dict[str, str]:
+    """A row's cells; K beside the importance-weighted bound where rows are `mixed`."""
+    samples = f", K = {samples_in([row])}" if mixed and row.get("iw_bound") else ""
     difference = row.get("difference_to_best")
     worse = None if difference is None else {**difference, "mean": abs(difference["mean"])}
     return {
@@ -176,7 +179,7 @@ def _as_text(row: Mapping[str, Any], best: bool) -> dict[str, str]:
         "difference": "best" if best else with_error(worse),
         "reconstruction": with_error(row.get("reconstruction"), -1),
         "kl": with_error(row.get("kl")),
-        "iw_bound": with_error(row.get("iw_bound"), -1),
+        "iw_bound": with_error(row.get("iw_bound"), -1) + samples,
         "bits_per_dim": with_error(mean_of(_bits(row)), digits=4),
         "parameters": millions(row.get("parameters")),
         "time": duration(row.get("training_seconds")),
@@ -225,7 +228,7 @@ def ours_and_published(
     for run, dataset, label in zip(runs, datasets, labels, strict=True):
         results = run.results() or {}
         about = f"{dataset.name}, {number(len(dataset.train.levels))} training images"
-        for key, bound in (("elbo", "ELBO"), ("iw_bound", "importance-weighted")):
+        for key, bound in (("elbo", "ELBO"), ("iw_bound", "IW")):
             if results.get(key) is None:
                 continue
             samples = results[key].get("num_samples")

@@ -50,7 +50,7 @@ def duration(seconds: float | int | None) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting as text: nothing for None, entries of a list with commas between."""
+    """A setting as text: nothing for None, 20 for 20.0, entries of a list with commas between."""
     if isinstance(value, list | tuple):
         return ", ".join(plain(entry) for entry in value)
-    return NOTHING if value is None else str(value)
+    return NOTHING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
