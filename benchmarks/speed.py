@@ -142,7 +142,7 @@ def data_path(batch: int, rounds: int = 200) -> dict[str, float]:
     return {"median": median(seconds), "low": seconds[rounds // 4], "high": seconds[-rounds // 4]}
 
 
-def loop_against_step(kind: str, batch: int, rounds: int = 15, chunk: int = 20) -> dict[str, Any]:
+def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) -> dict[str, Any]:
     """The training loop's share: time of bare model steps over that of as many loop steps."""
     model = RECIPES[kind]
     config = RunConfig(

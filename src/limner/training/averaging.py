@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-EVERY = 8
+EVERY = 32
 """Steps between two updates of the average, whose decay is that of so many steps."""
 
 
