@@ -21,12 +21,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Normal
-from torch.utils.checkpoint import checkpoint
 
 from limner.layers.attention import Windows
 from limner.layers.gathered import Gathered, Linear
 from limner.layers.gaussian import GaussianHead, normal, standard_normal
 from limner.layers.reading import FilterbankWindows, WholeImage
+from limner.layers.recomputed import recomputed
 from limner.layers.recurrent import LSTMCell, LSTMState, lstm
 from limner.models.base import (
     Divergence,
@@ -142,10 +142,10 @@ class DRAW(LatentVariableModel):
         kl, blank = [], drawing
         recompute = torch.is_grad_enabled() and not trace and self.memory_mode(n) == "recompute"
         for steps in self._chunks(recompute):
-            run = partial(self._explain, x, layers, steps, draws.replayable(), record, divergence)
+            run = partial(self._explain, x, steps, draws.replayable(), record, divergence)
             if recompute:
-                run = partial(checkpoint, run, use_reentrant=False)
-            encoder, drawing, kl_steps = run(encoder, drawing)
+                run = partial(recomputed, run)
+            encoder, drawing, kl_steps = run(layers, encoder, drawing)
             kl.append(kl_steps)
         observation = self.observe(drawing.canvas)
         kl, log_likelihood = torch.cat(kl, dim=1), observation.log_prob(x)
@@ -188,11 +188,11 @@ class DRAW(LatentVariableModel):
     def _explain(
         self,
         x: Tensor,
-        layers: Layers,
         steps: range,
         replay: Callable[[], Draws],
         record: list[tuple[Drawing, Latent]] | None,
         divergence: Divergence,
+        layers: Layers,
         encoder: LSTMState,
         drawing: Drawing,
     ) -> tuple[LSTMState, Drawing, Tensor]:
