@@ -140,13 +140,9 @@ def cold_compile() -> float:
 
 def depths(batch: int) -> list[dict[str, Any]]:
     """Peak memory and seconds a step as a function of depth, for both kinds of memory."""
-    found = [
-        memory.measure(num_steps, kind, batch)
-        for kind, steps in DEPTHS.items()
-        for num_steps in steps
-    ]
-    num_steps, small = DEEPEST
-    return [*found, memory.measure(num_steps, "recompute", small, count=1)]
+    wanted = [(n, kind, batch) for kind, steps in DEPTHS.items() for n in steps]
+    wanted.append((DEEPEST[0], "recompute", DEEPEST[1]))
+    return [memory.measure(*each, count=2 if each[0] <= 1024 else 1) for each in wanted]
 
 
 def memory_table(found: list[dict[str, Any]]) -> Table:
