@@ -78,7 +78,7 @@ def filterbank(
 
     mu^i = g + (i - N/2 - 0.5) delta for i = 1..N (equations 19, 20). Every exponent is taken less
     that of the pixel nearest to mu, which dividing a row by its sum undoes: rows stay exact where
-    every term of equation 25 underflows. Terms below e^-40 of the largest stay there: far under
+    every term of equation 25 underflows. Terms below e^-40 of the largest are zero: far under
     rounding, and free of denormal numbers, which are a hundred times slower to multiply.
     """
     offsets = torch.arange(1, size + 1, device=window.stride.device) - size / 2 - 0.5
@@ -90,7 +90,8 @@ def filterbank(
         pixels = torch.arange(1, length + 1, device=mu.device, dtype=mu.dtype)
         nearest = mu.detach().round().clamp(1, length)
         beyond = (pixels - mu).square() - (nearest - mu.detach()).square()
-        terms = (halved_precision * beyond).clamp(min=-40).exp()
+        exponents = halved_precision * beyond
+        terms = (exponents > -40) * exponents.clamp(min=-40).exp()
         return terms / terms.sum(-1, keepdim=True)
 
     height, width = shape
