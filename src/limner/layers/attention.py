@@ -5,11 +5,12 @@ zero is the exact middle (A + 1) / 2 of A pixels. Pure functions; colour channel
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import Function
 
 from limner.layers.precision import full_precision
 
@@ -83,19 +84,42 @@ def filterbank(
     """
     offsets = torch.arange(1, size + 1, device=window.stride.device) - size / 2 - 0.5
     spread = window.stride[..., None] * offsets
-    halved_precision = (-0.5 / window.sigma.square())[..., None, None]
+    halved_precision = -0.5 / window.sigma.square()
 
     def rows(center: Tensor, length: int) -> Tensor:
-        mu = (center[..., None] + spread)[..., None]
+        mu = center[..., None] + spread
         pixels = torch.arange(1, length + 1, device=mu.device, dtype=mu.dtype)
-        nearest = mu.detach().round().clamp(1, length)
-        beyond = (pixels - mu).square() - (nearest - mu.detach()).square()
-        exponents = halved_precision * beyond
-        terms = (exponents > -40) * exponents.clamp(min=-40).exp()
-        return terms / terms.sum(-1, keepdim=True)
+        return _Gaussians.apply(mu, halved_precision, pixels)  # type: ignore[return-value]
 
     height, width = shape
     return rows(window.center[..., 1], height), rows(window.center[..., 0], width)
+
+
+class _Gaussians(Function):
+    """F[i, a] = exp(p (a - mu_i)^2) / Z_i, with p = -1 / (2 sigma^2), and its gradient.
+
+    With e the exponents, de = F (dF - sum_a F dF), dmu = -2 p sum_a (a - mu) de and
+    dp = sum_{i, a} (a - mu)^2 de: sums over pixels, which lie side by side.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, mu: Tensor, p: Tensor, pixels: Tensor) -> Tensor:
+        nearest = mu.round().clamp(1, len(pixels))
+        beyond = (pixels - mu[..., None]).square() - (nearest - mu).square()[..., None]
+        exponents = p[..., None, None] * beyond
+        terms = (exponents > -40) * exponents.clamp(min=-40).exp()
+        filters = terms / terms.sum(-1, keepdim=True)
+        ctx.save_for_backward(mu, p, pixels, filters)
+        return filters
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        mu, p, pixels, filters = ctx.saved_tensors
+        distance = pixels - mu[..., None]
+        weighted = filters * gradient
+        of_exponents = weighted - filters * weighted.sum(-1, keepdim=True)
+        of_mu = -2 * p[..., None] * (of_exponents * distance).sum(-1)
+        return of_mu, (of_exponents * distance.square()).sum((-2, -1)), None
 
 
 @full_precision
