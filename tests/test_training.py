@@ -14,7 +14,7 @@ from limner.errors import Stopped
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.objectives import elbo
 from limner.training import Run, train
-from limner.training.averaging import averaged, recompute_batch_norm
+from limner.training.averaging import averaged, due, recompute_batch_norm
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
 from limner.training.storage import load_tensors, save_tensors
@@ -305,3 +305,7 @@ def test_grey_images_train(observation, tmp_path):
     entry = train(grey, tmp_path / "run").metrics()[-1]
     json.dumps(entry, allow_nan=False)
     assert entry["validation"]["elbo"] is not None
+
+
+def test_a_short_training_is_averaged_too():
+    assert [step for step in range(1, 100) if due(step)] == [1, 2, 4, 8, 16, 32, 64, 96]

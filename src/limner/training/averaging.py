@@ -10,8 +10,13 @@ EVERY = 32
 """Steps between two updates of the average, whose decay is that of so many steps."""
 
 
+def due(step: int) -> bool:
+    """Whether the average is updated after `step` steps: 1, 2, 4, 8, 16, 32, then every 32."""
+    return step % EVERY == 0 or (step < EVERY and step.bit_count() == 1)
+
+
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of `model`'s weights, updated every `EVERY` steps.
+    """An exponential moving average of `model`'s weights, updated when `due`.
 
     After n updates the decay is at most (1 + n) / (10 + n), so that the start is soon forgotten.
     """

@@ -25,8 +25,8 @@ from limner.layers.batch import shared_batch
 from limner.models import build
 from limner.objectives import objective
 from limner.settings import read_bytes
-from limner.training.averaging import EVERY as AVERAGE_EVERY
 from limner.training.averaging import averaged, recompute_batch_norm
+from limner.training.averaging import due as average_due
 from limner.training.checkpoint import pack, unpack
 from limner.training.display import TrainingDisplay, warn
 from limner.training.interrupts import StopSignals
@@ -139,7 +139,7 @@ class Trainer:
         self._share_gradients()
         self.step(learning_rate(self.config.optimizer, counters.step, self._share()))
         self.step.optimizer.zero_grad()
-        if self.average is not None and (counters.step + 1) % AVERAGE_EVERY == 0:
+        if self.average is not None and average_due(counters.step + 1):
             self.average.update_parameters(self.model)
         with torch.no_grad():
             figures = torch.cat([terms.log_likelihood.sum()[None], terms.kl.sum(0)])
