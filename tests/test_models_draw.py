@@ -255,3 +255,10 @@ def test_start_of_windows_and_forget_gates():
         assert_close(window.sigma[0, 0].item(), 27 / (size - 1) / 2, rtol=0.1, atol=0)
     for cell in (model.encoder, model.decoder):
         assert_close(cell.bias[256:512], torch.ones(256))
+
+
+@pytest.mark.parametrize("attention", ["none", "filterbank"])
+def test_gradient_reaches_the_images(attention):
+    model, x = draw(attention=attention), torch.rand(2, *SHAPE, dtype=torch.float64)
+    bound = lambda x: elbo(model.infer(x, seeded()))  # noqa: E731
+    assert torch.autograd.gradcheck(bound, x.requires_grad_(), fast_mode=True)

@@ -62,7 +62,9 @@ class Gathered:
         """Add the terms of step `t`, given the gradients d_t of the layers' outputs."""
         terms = zip(gradients, self.inputs.pop(t), strict=True)
         if not self.sums:
-            self.sums += [Linear(torch.zeros_like(w), torch.zeros_like(b)) for w, b in self.layers]
+            for (_, bias), (d, x) in zip(self.layers, terms, strict=True):
+                self.sums.append(Linear(d.T @ x, d.sum_to_size(bias.shape).clone()))
+            return
         for (weight, bias), (d, x) in zip(self.sums, terms, strict=True):
             weight.addmm_(d.T, x)
             bias.add_(d.sum_to_size(bias.shape))

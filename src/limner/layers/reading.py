@@ -6,13 +6,16 @@ of its own; `heads` is the output of one linear layer of h_dec, `heads_dim` wide
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import Function, once_differentiable
 
 from limner.layers import attention
 from limner.layers.attention import Window, Windows
+from limner.layers.precision import full
 
 ImageShape = Sequence[int]
 
@@ -29,16 +32,13 @@ class WholeImage:
     def fold(self, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's weight for `glimpse`, and its bias [batch, gates] with x's share in it.
 
-        W_x x + W_hat (x - s) = (W_x + W_hat) x - W_hat s, whose first term is the same every step.
+        W_x x + W_hat (x - s) = (W_x + W_hat) x + W_hat (-s), whose first term is the same every
+        step.
         """
-        w_x, w_hat, w_rest = weight.split(
-            [self.pixels, self.pixels, weight.shape[1] - self.glimpse_dim], dim=1
-        )
-        constant = torch.addmm(bias, x.flatten(1), (w_x + w_hat).T)
-        return torch.cat([-w_hat, w_rest], dim=1), constant
+        return _Folded.apply(weight, bias, x.flatten(1))  # type: ignore[return-value]
 
     def glimpse(self, x: Tensor, drawing: Tensor, heads: Tensor) -> Float[Tensor, "batch pixels"]:
-        return drawing.flatten(1)
+        return -drawing.flatten(1)
 
     def stroke(self, heads: Tensor) -> Float[Tensor, "batch maps height width"]:
         """What is added to the canvas."""
@@ -107,3 +107,31 @@ class FilterbankWindows:
         start = attention.covering_params
         heads.bias.data[-10:-5] = start(self.write_size, self.shape, writing=True)
         heads.bias.data[-5:] = start(self.read_size, self.shape, writing=False)
+
+
+class _Folded(Function):
+    """[W_x, W_rest], b and x to W_rest and (W_x + W_hat) x + b, where W_rest = [W_hat, W_h].
+
+    The weight is the largest tensor of the model, so its gradient is written once, part by part.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = x.shape[1]
+        rest = weight[:, pixels:]
+        both = weight[:, :pixels] + rest[:, :pixels]
+        ctx.save_for_backward(x, both if ctx.needs_input_grad[2] else None)
+        return rest, full(torch.addmm(bias, x, both.T))
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: Any, d_rest: Tensor, d: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, both = ctx.saved_tensors
+        pixels, width = x.shape[1], x.shape[1] + d_rest.shape[1]
+        gradient = d.new_empty(d.shape[1], width)
+        torch.mm(d.T, x.to(d), out=gradient[:, :pixels])
+        gradient[:, pixels:] = d_rest
+        gradient[:, pixels : 2 * pixels] += gradient[:, :pixels]
+        return gradient, d.sum(0), None if both is None else d @ both
