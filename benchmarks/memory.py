@@ -24,21 +24,21 @@ import json, re, sys, time
 from pathlib import Path
 import torch
 from limner.config import OptimizerConfig
-from limner.data import DataConfig, TrainingBatches, load
+from limner.data import DataConfig, TrainingBatches, frozen, load
 from limner.models import DRAWConfig, build
 from limner.objectives import elbo
 from limner.training.optimizer import GuardedStep, build_optimizer
 
-num_steps, memory, batch, count, threads, compile = json.loads(sys.argv[1])
+num_steps, memory, batch, count, threads, compile, rate = json.loads(sys.argv[1])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 dataset = load(DataConfig())
 batches = TrainingBatches(dataset, "bernoulli", batch, seed=0)
 model = build(DRAWConfig(num_steps=num_steps, attention="filterbank", memory=memory), (1, 28, 28))
-model.init_from_images(batches.batch(0, 0)).train()
+model.init_from_images(frozen(dataset, "train", "bernoulli")).train()
 if compile:
     model.compile_parts()
-config = OptimizerConfig(learning_rate=1e-3)
+config = OptimizerConfig(learning_rate=rate, warmup_steps=20)
 take = GuardedStep(build_optimizer(model, config), config.clip_norm, torch.device("cpu"))
 
 def step(index):
@@ -51,20 +51,27 @@ def step(index):
     print(f"step {index + 1}: {bound:.2f} nats, {seconds:.1f} s", file=sys.stderr, flush=True)
     return seconds, bound.item()
 
+@torch.no_grad()
+def bound_of(x):
+    return elbo(model.infer(x, torch.Generator().manual_seed(0))).mean().item()
+
 def resident(kind):
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{kind}:\\s+(\\d+) kB", status).group(1))
 
+fixed = frozen(dataset, "validation", "bernoulli")[:64]
 model.num_steps = 1
 step(0)
 model.num_steps = num_steps
 before = resident("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+first = bound_of(fixed)
 steps = [step(index) for index in range(count)]
 print(json.dumps({
     "bytes": resident("VmHWM") - before,
     "seconds": min(seconds for seconds, _ in steps),
     "bounds": [bound for _, bound in steps],
+    "on_64_validation_images": {"before": first, "after": bound_of(fixed)},
 }))
 """
 
@@ -76,13 +83,15 @@ def measure(
     count: int = 2,
     threads: int = 2,
     compile: bool = False,
+    learning_rate: float = 1e-4,
     log: int = subprocess.DEVNULL,
 ) -> dict[str, Any]:
     """Peak memory in bytes over the loaded model and framework, and seconds of a training step.
 
-    `bounds` are those of all `count` steps, the mean ELBO of each batch; `log` gets a line a step.
+    `bounds` are those of all `count` steps, the mean ELBO of each batch, and
+    `on_64_validation_images` that of the same images before and after; `log` gets a line a step.
     """
-    arguments = json.dumps([num_steps, memory, batch, count, threads, compile])
+    arguments = json.dumps([num_steps, memory, batch, count, threads, compile, learning_rate])
     done = subprocess.run(
         [sys.executable, "-c", CHILD, arguments],
         stdout=subprocess.PIPE,
@@ -94,7 +103,13 @@ def measure(
 
 
 def deepest(
-    *, num_steps: int = 8192, batch: int = 16, count: int = 100, threads: int = 2, out: Path
+    *,
+    num_steps: int = 8192,
+    batch: int = 16,
+    count: int = 100,
+    threads: int = 2,
+    learning_rate: float = 3e-5,
+    out: Path,
 ) -> None:
     """Many training steps of the deepest DRAW, recomputed and compiled, and their bounds as JSON.
 
@@ -103,11 +118,14 @@ def deepest(
         batch: images a training step.
         count: training steps.
         threads: of PyTorch.
+        learning_rate: what every step adds is added up, so it shrinks as T grows.
         out: where the numbers are written.
     """
-    found = measure(num_steps, "recompute", batch, count, threads, True, sys.stderr.fileno())
+    log = sys.stderr.fileno()
+    found = measure(num_steps, "recompute", batch, count, threads, True, learning_rate, log)
     made = maker(torch.device("cpu")).model_dump() | {"threads": threads}
-    write_atomically(out, json.dumps({"machine": made, **found}, indent=2) + "\n")
+    facts = {"machine": made, "learning_rate": learning_rate, **found}
+    write_atomically(out, json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

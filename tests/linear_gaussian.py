@@ -71,10 +71,12 @@ class LinearGaussian(_Known):
         return ["z"]
 
     def infer(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
+        draws = Draws(generator, latents)
+        x = draws.spread(x)
         n = len(x)
         mu = self.slope * x.flatten(1) + rows_for(self.shift, n)
         q = Normal(mu, rows_for(self.log_sigma, n).exp(), validate_args=False)
-        z = Draws(generator, latents)(0, q)
+        z = draws(0, q)
         latent = Latent(q, standard_normal(*mu.shape, like=mu), z)
         mean = z * self.scales + rows_for(self.bias, n)
         return self._inference(x, mean, [latent], divergence, trace)
@@ -110,7 +112,9 @@ class TwoGroups(_Known):
         return ["z_1", "z_2"]
 
     def infer(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
-        draws, x_ = Draws(generator, latents), x.flatten(1)
+        draws = Draws(generator, latents)
+        x = draws.spread(x)
+        x_ = x.flatten(1)
         a, (shift_1, shift_2) = rows_for(self.a, len(x)), rows_for(self.shifts, len(x)).split(1, 1)
         p_2 = standard_normal(len(x), 1, like=x)
         q_2 = Normal(

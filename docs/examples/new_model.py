@@ -59,7 +59,8 @@ class TwoLayerVAE(LatentVariableModel):
     def infer(
         self, x, generator=None, trace=False, *, divergence="closed_form", latents=None
     ) -> Inference:
-        draws, d = Draws(generator, latents), self.encoder(x.flatten(1))
+        draws = Draws(generator, latents)
+        d, x = draws.spread(self.encoder(x.flatten(1))), draws.spread(x)
         q_2 = self.q_2(d)
         z_2 = draws(1, q_2)
         q_1 = self.q_1(torch.cat([d, z_2], dim=1))

@@ -206,9 +206,9 @@ def importance_weighted_bound(
 
     Args:
         num_samples: K.
-        chunk_size: samples of one image that are taken at once; as many as half a GiB is sure to
-            hold where None. Memory grows with batch times chunk_size; every sample has noise of
-            its own, so the bound does not depend on it.
+        chunk_size: samples of one image that are taken at once; as many as a quarter of a GiB is
+            sure to hold where None. Memory grows with batch times chunk_size; every sample has
+            noise of its own, so the bound does not depend on it.
         generator: source of the noise; the global seed where None.
 
     Raises:
@@ -225,8 +225,7 @@ def importance_weighted_bound(
     total = x.new_full((x.shape[0],), -math.inf)
     for chunk in torch.split(sample_seeds(num_samples, generator), chunk_size):
         sources = [torch.Generator(x.device).manual_seed(seed) for seed in chunk.tolist()]
-        repeated = x.repeat(len(chunk), 1, 1, 1)
-        log_weights = elbo(model.infer(repeated, sources, divergence="sampled"))
+        log_weights = elbo(model.infer(x, sources, divergence="sampled"))
         total = torch.logaddexp(total, log_weights.unflatten(0, (len(chunk), -1)).logsumexp(0))
     return total - math.log(num_samples)
 
@@ -237,7 +236,7 @@ def sample_seeds(count: int, generator: torch.Generator | None = None) -> Tensor
     return torch.randint(2**32, (count,), generator=generator, device=device)
 
 
-def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**29, trace: bool = False) -> int:
+def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**28, trace: bool = False) -> int:
     """How many images `infer` takes at once, without gradients, in about `num_bytes`; at least one.
 
     An estimate from above: every linear layer's output twice, sixteen arrays of a canvas in the

@@ -31,7 +31,7 @@ def posterior_means(
     totals: list[Tensor] = []
     for chunk in torch.split(sample_seeds(draws, generator), chunk_size):
         sources = [torch.Generator(x.device).manual_seed(seed) for seed in chunk.tolist()]
-        inference = model.infer(x.repeat(len(chunk), 1, 1, 1), sources, trace=True)
+        inference = model.infer(x, sources, trace=True)
         for group, latent in enumerate(inference.latents or []):
             total = latent.q.loc.unflatten(0, (len(chunk), -1)).sum(0)
             if group < len(totals):

@@ -1,6 +1,7 @@
 """Diagonal Gaussians: heads, closed-form divergence, and the precision-weighted merge."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -64,6 +65,11 @@ def precision_weighted(a: Normal, b: Normal) -> Normal:
     var = (precision_a + precision_b).reciprocal()
     mu = (a.loc * precision_a + b.loc * precision_b) * var
     return Normal(mu, var.sqrt(), validate_args=False)
+
+
+def mapped(function: Callable[[Tensor], Tensor], q: Normal) -> Normal:
+    """`q` with a function applied to its mean and to its standard deviation."""
+    return Normal(function(q.loc), function(q.scale), validate_args=False)
 
 
 class GaussianHead(nn.Module):

@@ -27,7 +27,7 @@ from limner.settings import Settings
 
 ImageShape = tuple[int, int, int]
 Generator = torch.Generator | Sequence[torch.Generator] | None
-"""A source of noise: None is the global seed; several take an equal share of the batch each."""
+"""A source of noise: None is the global seed; several draw once each for every image."""
 Divergence = Literal["closed_form", "sampled"]
 Width = Annotated[int, Field(gt=0, le=2**16)]
 """Of a layer or a latent group: far above what trains, and below what overflows."""
@@ -81,8 +81,13 @@ class Draws:
         latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
     ):
         self.generators = [generator] if isinstance(generator, torch.Generator) else generator
+        self.copies = len(self.generators) if self.generators else 1
         self.mean = latents == "mean"
         self.latents = None if isinstance(latents, str) else latents
+
+    def spread(self, tensor: Float[Tensor, "batch *rest"]) -> Float[Tensor, "copies_batch *rest"]:
+        """`tensor` once for every source of noise: as many rows as there are draws."""
+        return tensor.repeat(self.copies, *[1] * (tensor.dim() - 1)) if self.copies > 1 else tensor
 
     def given(self, group: int) -> Tensor | None:
         """The z to use for `group`, where there is one."""
@@ -102,13 +107,14 @@ class Draws:
         return noise
 
     def ahead(self, dims: Sequence[int], like: Tensor) -> "Draws":
-        """The same draws with all noise taken now: [batch of `like`, dim] for each of `dims`.
+        """The same draws with all noise taken now: [copies of `like`'s batch, dim] of each group.
 
         The last group, the top of a ladder, comes first. What follows is then a pure function of
         tensors, which can be compiled.
         """
         groups = reversed(list(enumerate(dims)))
-        noise = {g: self.noise(g, like.new_empty(like.shape[0], dim)) for g, dim in groups}
+        rows = self.copies * like.shape[0]
+        noise = {g: self.noise(g, like.new_empty(rows, dim)) for g, dim in groups}
         return _DrawnAhead(self, noise)
 
     def replayable(self) -> Callable[[], "Draws"]:
@@ -141,7 +147,7 @@ class Draws:
 class _DrawnAhead(Draws):
     def __init__(self, draws: Draws, noise: dict[int, Tensor]):
         super().__init__(None, draws.latents)
-        self.drawn = noise
+        self.drawn, self.copies = noise, draws.copies
 
     def noise(self, group: int, like: Tensor) -> Tensor:
         return self.drawn[group]
@@ -219,7 +225,8 @@ class LatentVariableModel(nn.Module, ABC):
 
         Args:
             x: images in [0, 1].
-            generator: source of the noise; the global seed where None.
+            generator: source of the noise; the global seed where None. Several explain `x` once
+                each: what is returned then has [sources * batch] rows, the first source's first.
             trace: also return q, p, z of every group, canvases and windows.
             divergence: `closed_form` KL, or `sampled` log q(z) - log p(z) at the z drawn, whose sum
                 with log p(x | z) is an importance weight.

@@ -134,7 +134,9 @@ class DRAW(LatentVariableModel):
         divergence: Divergence = "closed_form",
         latents: Sequence[Tensor] | Literal["mean"] | None = None,
     ) -> Inference:
-        n, draws = x.shape[0], Draws(generator, latents)
+        draws = Draws(generator, latents)
+        x = draws.spread(x)
+        n = x.shape[0]
         encoder, drawing = self.encoder.initial(n), self._blank(n)
         layers = self._layers
         layers = layers._replace(encoder=Linear(*self.reader.fold(*layers.encoder, x)))

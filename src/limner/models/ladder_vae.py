@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from limner.layers.batch import BatchNorm
-from limner.layers.gaussian import precision_weighted, standard_normal
+from limner.layers.gaussian import mapped, precision_weighted, standard_normal
 from limner.layers.mlp import ActivationName, mlp
 from limner.layers.precision import full
 from limner.models.base import (
@@ -125,7 +125,8 @@ class LadderVAE(LatentVariableModel):
         return explain(self, x, draws, divergence, trace)
 
     def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
-        evidence, features = self._bottom_up(x), None
+        evidence = [mapped(draws.spread, q) for q in self._bottom_up(x)]
+        x, features = draws.spread(x), None
         kl, groups = [], []
         for layer in reversed(range(self.num_groups)):
             p = self._prior(layer, features, x.shape[0])

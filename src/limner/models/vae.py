@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from limner.layers.gaussian import GaussianHead, standard_normal, standard_normal_like
+from limner.layers.gaussian import GaussianHead, mapped, standard_normal, standard_normal_like
 from limner.layers.mlp import ActivationName, mlp
 from limner.models.base import (
     MAX_LAYERS,
@@ -73,12 +73,12 @@ class VAE(LatentVariableModel):
         return explain(self, x, draws, divergence, trace)
 
     def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
-        q = self.posterior(self.encoder(x.flatten(1)))
+        q = mapped(draws.spread, self.posterior(self.encoder(x.flatten(1))))
         z = draws(0, q)
         canvas, features = self._decode(z)
         observation = self.observe(canvas)
         kl = divergence_of(q, None, z, divergence)[:, None]
-        log_likelihood = observation.log_prob(x)
+        log_likelihood = observation.log_prob(draws.spread(x))
         if not trace:
             return Inference(kl, log_likelihood)
         latent = Latent(q, standard_normal_like(q), z)
