@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -45,12 +45,19 @@ COUNTERPARTS = {
 """How the published results of a model begin."""
 
 
+Maker = Mapping[str, Any]
+"""Commit, versions and hardware."""
+SOON = (100, 95, 90, 87)
+"""Nats whose first passing is told."""
+
+
 class Entry(NamedTuple):
     """A published run."""
 
     name: str
     config: RunConfig
     results: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
 
 
 def publish(
@@ -76,7 +83,8 @@ def publish(
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InputError(f"A name is of small letters, digits and hyphens; got {name}.")
     found = Run.at(Path(run))
-    entry = Entry(name, _portable(found.config), _results(found, commit, hardware, target))
+    results = _results(found, commit, hardware, target)
+    entry = Entry(name, _portable(found.config), results, found.metrics())
     folder = _emptied(RESULTS / name)
     _write_facts(folder, found, entry)
     subject = Subject(found.model(), found.dataset(), found.metrics())
@@ -96,8 +104,9 @@ def publish(
 def entries() -> list[Entry]:
     """All that is published, by name."""
     return [
-        Entry(path.parent.name, RunConfig.read(path.parent / "config.json"), read_json(path))
+        Entry(folder.name, Run.at(folder).config, read_json(path), Run.at(folder).metrics())
         for path in sorted(RESULTS.glob("*/results.json"))
+        for folder in (path.parent,)
     ]
 
 
@@ -185,9 +194,16 @@ def page(published: Sequence[Entry]) -> str:
         "model", "−ELBO", "−L_K", "K", "binarization", "images", "published", "target", "epochs",
         "hours", "hardware",
     )  # fmt: skip
-    rows = [columns, ["---"] * len(columns), *map(_row, published)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{_HEAD}\n{table}\n" + "".join(map(_section, published))
+    soon = ("model", *(f"{nats} nats" for nats in SOON), "hardware")
+    return (
+        f"{_HEAD}\n{_table(columns, map(_row, published))}{_HOW_SOON}\n"
+        f"{_table(soon, map(_soon, published))}" + "".join(map(_section, published))
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (columns, ["---"] * len(columns), *rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 _HEAD = """# Results
@@ -199,6 +215,23 @@ against dynamic MNIST costs about two nats, an ELBO against L_5000 two to four. 
 not finished says after how many epochs of how many; nothing is extrapolated. Hours are those of
 training alone.
 """
+
+
+_HOW_SOON = """
+## How soon
+
+Minutes of training until the −ELBO of 10,000 validation images, measured at the end of epochs with
+the averaged weights, was first at or below so many nats. Rates that fall to zero at the end of a
+longer budget make a run slower to each of them. Pauses count.
+"""
+
+
+def _soon(entry: Entry) -> list[str]:
+    validated = [(e["seconds"], e["validation"]["elbo"]) for e in entry.metrics]
+    known = [(seconds, -elbo) for seconds, elbo in validated if elbo is not None]
+    passed = [next((seconds for seconds, found in known if found <= nats), None) for nats in SOON]
+    minutes = [NOTHING if seconds is None else f"{seconds / 60:.1f}" for seconds in passed]
+    return [entry.name, *minutes, _machines(entry)]
 
 
 def _row(entry: Entry) -> list[str]:
@@ -214,7 +247,7 @@ def _row(entry: Entry) -> list[str]:
         results.get("target", NOTHING),
         _epochs(entry),
         _hours(results),
-        _join("hardware", results["trained_with"]),
+        _machines(entry),
     ]
 
 
@@ -235,11 +268,11 @@ def _facts(entry: Entry, run: str) -> str:
     return (
         f"- Trained by `limner train --config results/{entry.name}/config.json --out "
         f"runs/{entry.name}`: {_epochs(entry)} epochs in {_hours(results)} hours, seed "
-        f"{train.seed}, commit {_join('commit', results['trained_with'])}, on "
-        f"{_join('hardware', results['trained_with'])}\n"
+        f"{train.seed}, commit {_each(results['trained_with'], _commit)}, on "
+        f"{_machines(entry)}\n"
         f"- Measured by `limner evaluate {run} --num-samples {results['iw_bound']['num_samples']} "
-        f"--seed {results['seed']}`: {_measured(results)}, commit {measured['commit']}, on "
-        f"{measured['hardware']}\n"
+        f"--seed {results['seed']}`: {_measured(results)}, commit {_commit(measured)}, on "
+        f"{_machine(measured)}\n"
     )
 
 
@@ -270,9 +303,24 @@ def _hours(results: Mapping[str, Any]) -> str:
     return NOTHING if seconds is None else f"{seconds / 3600:.2f}"
 
 
-def _join(key: str, makers: Sequence[Mapping[str, Any]]) -> str:
-    """What made a run, once each."""
-    return "; ".join(dict.fromkeys(str(maker[key]) for maker in makers))
+def _machines(entry: Entry) -> str:
+    return _each(entry.results["trained_with"], _machine)
+
+
+def _each(makers: Sequence[Maker], told: Callable[[Maker], str]) -> str:
+    """What is told of the makers of a run, once each."""
+    return "; ".join(dict.fromkeys(map(told, makers)))
+
+
+def _commit(maker: Maker) -> str:
+    return maker["commit"]
+
+
+def _machine(maker: Maker) -> str:
+    threads = maker.get("threads")
+    if not threads or "thread" in maker["hardware"]:
+        return maker["hardware"]
+    return f"{threads} thread{'s' if threads > 1 else ''} of {maker['hardware']}"
 
 
 def card(entry: Entry) -> str:

@@ -185,12 +185,21 @@ def test_a_training_that_was_cut_short_says_so_beside_the_right_figure(trained):
     results = trained.results() | {"dataset": "mnist", "epochs": 1.5} | {
         "trained_with": [MADE], "evaluated_with": MADE
     }  # fmt: skip
-    entry = publish.Entry("cut", trained.config, results)
+    entry = publish.Entry("cut", trained.config, results, trained.metrics())
     assert "| 86.76 (IW, K = 5000, dynamic) | – | 1.5 of 2 |" in publish.page([entry])
     static = entry._replace(results=results | {"binarization": "static"})
     assert "| 88.71 (IW, K = 5000, static) |" in publish.page([static])
     few = entry._replace(results=results | {"dataset": "mnist-5k"})
     assert publish.counterpart(few) is None
+
+
+def test_the_page_tells_how_soon_a_bound_was_first_reached(trained):
+    publish = script()
+    bounds = {60.0: -99.5, 90.0: None, 120.0: -94.9, 180.0: -96.0, 240.0: -90.01}
+    metrics = [{"seconds": s, "validation": {"elbo": bound}} for s, bound in bounds.items()]
+    results = trained.results() | {"trained_with": [MADE], "evaluated_with": MADE}
+    entry = publish.Entry("soon", trained.config, results, metrics)
+    assert "| soon | 1.0 | 2.0 | – | – |" in publish.page([entry])
 
 
 def test_what_nobody_can_repeat_is_not_published(trained, tmp_path, monkeypatch):
