@@ -108,7 +108,7 @@ def deepest(
     batch: int = 16,
     count: int = 100,
     threads: int = 2,
-    learning_rate: float = 3e-5,
+    learning_rate: float = 1e-5,
     out: Path,
 ) -> None:
     """Many training steps of the deepest DRAW, recomputed and compiled, and their bounds as JSON.

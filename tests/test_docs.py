@@ -154,7 +154,7 @@ def help_for(words):
     name, *rest = words
     if name == "train":
         kinds = [word for word in rest if word in MODELS]
-        kinds += [RECIPES[word].model.kind for word in rest if word in RECIPES]
+        kinds += [RECIPES[word].config.model.kind for word in rest if word in RECIPES]
         return help_of("train", *(kinds or ["draw"])[:1])
     return help_of(name, *[word for word in rest[:1] if name == "data" and word in ("list", "get")])
 
@@ -169,7 +169,7 @@ def parsed(monkeypatch):
 
     class Trained:
         path = Path("run")
-        config = RECIPES["draw"]
+        config = RECIPES["draw"].config
 
     for command in COMMANDS.values():
         home, name = command.home.split(":")

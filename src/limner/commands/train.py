@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import tyro
@@ -12,21 +13,32 @@ from limner.commands.evaluate import evaluate
 from limner.config import RunConfig
 from limner.errors import InputError
 from limner.models import MODELS
-from limner.recipes import RECIPES, recipe
+from limner.recipes import RECIPES, Recipe, recipe
 from limner.training import Run
 from limner.training import train as train_run
 
 EPOCHS = 20
 """Passes over the images where neither epochs nor minutes are given."""
 
+
+def _listed(name: str, preset: Recipe) -> str:
+    """A recipe with what it is and what to expect, in lines of 80 characters."""
+    told = f"{preset.about}. {preset.expected}."
+    return "\n".join(
+        [f"  {name}", *wrap(told, 80, initial_indent=8 * " ", subsequent_indent=8 * " ")]
+    )
+
+
 DESCRIPTION = f"""Train a model, then evaluate it on the test images.
 
-limner train MODEL             MODEL is one of {", ".join(MODELS)}
-limner train --recipe NAME     NAME is one of {", ".join(RECIPES)}
-limner train --config FILE     repeat a run from its config.json
-limner train --resume --out DIR
+  limner train MODEL             MODEL is one of {", ".join(MODELS)}
+  limner train --recipe NAME     NAME is one of those below
+  limner train --config FILE     repeat a run from its config.json
+  limner train --resume --out DIR
 
-Every setting is a flag: a flag changes what MODEL, NAME or FILE says.
+Every setting is a flag: a flag changes what MODEL, NAME or FILE says. Recipes:
+
+{chr(10).join(_listed(name, preset) for name, preset in RECIPES.items())}
 """
 
 
