@@ -294,6 +294,7 @@ def _cited(published: Published) -> str:
 
 def _epochs(entry: Entry) -> str:
     done, wanted = entry.results["epochs"], entry.config.epochs
+    done = None if done is None else round(done, 1)
     short = done is not None and wanted is not None and done < wanted
     return f"{plain(done)} of {wanted}" if short else plain(done)
 

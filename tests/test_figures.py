@@ -149,6 +149,15 @@ def test_curves_show_costs_and_their_parts_apart():
     assert bound[-1] == -entries[-1]["validation"]["elbo"]
 
 
+def test_a_mean_over_the_few_batches_after_a_validation_is_no_point_of_the_curve():
+    entries = metrics(2)
+    entries.append(entries[-1] | {"epoch": entries[-1]["epoch"] + 0.01})
+    validation, train = (line.get_ydata() for line in curves.training_curves(entries).axes[0].lines)
+    assert np.isfinite(validation).all()
+    assert np.isfinite(train[:-1]).all()
+    assert np.isnan(train[-1])
+
+
 def test_one_epoch_is_enough_for_curves():
     curves.training_curves(metrics(1, epochs=1))
     curves.kl_heat_map(metrics(3, epochs=1), ["a", "b", "c"])

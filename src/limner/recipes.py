@@ -98,12 +98,12 @@ RECIPES: dict[str, Recipe] = {
     ),
     "draw-in-18-minutes": Recipe(
         "The study's DRAW on all of MNIST, rates to zero over 18 minutes",
-        "Not yet trained",
+        "Reaches -ELBO 88.01, -L_100 84.50 on two cores",
         STUDY["DRAW"].with_(data=MNIST, epochs=None, minutes=18),
     ),
     "draw-attention-in-18-minutes": Recipe(
         "The study's DRAW with attention on all of MNIST, rates to zero over 18 minutes",
-        "Not yet trained",
+        "Reaches -ELBO 87.68, -L_100 84.15 on two cores",
         STUDY["DRAW with attention"].with_(data=MNIST, epochs=None, minutes=18),
     ),
     "comparison-vae": Recipe(

@@ -22,15 +22,21 @@ SPLITS = ("validation", "train")
 
 @style.styled
 def training_curves(metrics: Metrics) -> Figure:
-    """-ELBO, reconstruction and KL, each in a panel of its own, by epoch."""
+    """-ELBO, reconstruction and KL, each in a panel of its own, by epoch.
+
+    A budget in minutes may end soon after a validation: the mean over so few batches is left out.
+    """
     made, axes = style.panels(3)
     quantities = (("elbo", "−ELBO", -1), ("reconstruction", "−log p(x | z)", -1), ("kl", "KL", 1))
     epochs = [entry["epoch"] for entry in metrics]
+    spans = np.diff(epochs, prepend=0.0)
+    few = {"validation": np.zeros_like(spans, bool), "train": spans < spans.max() / 2}
     for panel, (key, title, sign) in zip(axes, quantities, strict=True):
         for split, line, colour in zip(
             SPLITS, ("-", "--"), (style.INK, style.SERIES[1]), strict=True
         ):
-            values = [sign * _known(entry[split][key]) for entry in metrics]
+            values = np.array([sign * _known(entry[split][key]) for entry in metrics])
+            values[few[split]] = math.nan
             panel.plot(epochs, values, line, color=colour, label=split, marker=_dot(epochs))
         panel.set(title=f"{title}, nats")
         _by_epoch(panel)
