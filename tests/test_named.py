@@ -22,9 +22,9 @@ NAME = "digits-vae"
 MADE = {"commit": "0123abc", "hardware": "an abacus"}
 
 
-def script():
-    """results/publish.py as a module."""
-    spec = importlib.util.spec_from_file_location("publish", ROOT / "results" / "publish.py")
+def script(name="publish"):
+    """A file of results/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "results" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
