@@ -30,7 +30,7 @@ def training_curves(metrics: Metrics) -> Figure:
     quantities = (("elbo", "−ELBO", -1), ("reconstruction", "−log p(x | z)", -1), ("kl", "KL", 1))
     epochs = [entry["epoch"] for entry in metrics]
     spans = np.diff(epochs, prepend=0.0)
-    few = {"validation": np.zeros_like(spans, bool), "train": spans < spans.max() / 2}
+    few = {"validation": np.zeros_like(spans, bool), "train": spans < spans.max(initial=0.0) / 2}
     for panel, (key, title, sign) in zip(axes, quantities, strict=True):
         for split, line, colour in zip(
             SPLITS, ("-", "--"), (style.INK, style.SERIES[1]), strict=True
