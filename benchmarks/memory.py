@@ -29,7 +29,7 @@ from limner.models import DRAWConfig, build
 from limner.objectives import elbo
 from limner.training.optimizer import GuardedStep, build_optimizer
 
-num_steps, memory, batch, count, threads, compile, rate = json.loads(sys.argv[1])
+num_steps, memory, batch, count, threads, compile, rate, images = json.loads(sys.argv[1])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 dataset = load(DataConfig())
@@ -59,20 +59,19 @@ def resident(kind):
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{kind}:\\s+(\\d+) kB", status).group(1))
 
-fixed = frozen(dataset, "validation", "bernoulli")[:64]
+fixed = frozen(dataset, "validation", "bernoulli")[:images]
 model.num_steps = 1
 step(0)
 model.num_steps = num_steps
 before = resident("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-first = bound_of(fixed)
+first = bound_of(fixed) if images else None
 steps = [step(index) for index in range(count)]
 print(json.dumps({
     "bytes": resident("VmHWM") - before,
     "seconds": min(seconds for seconds, _ in steps),
     "bounds": [bound for _, bound in steps],
-    "on_64_validation_images": {"before": first, "after": bound_of(fixed)},
-}))
+} | ({"on_validation_images": {"before": first, "after": bound_of(fixed)}} if images else {})))
 """
 
 
@@ -84,16 +83,17 @@ def measure(
     threads: int = 2,
     compile: bool = False,
     learning_rate: float = 1e-4,
+    images: int = 0,
     log: int = subprocess.DEVNULL,
 ) -> dict[str, Any]:
     """Peak memory in bytes over the loaded model and framework, and seconds of a training step.
 
-    `bounds` are those of all `count` steps, the mean ELBO of each batch, and
-    `on_64_validation_images` that of the same images before and after; `log` gets a line a step.
+    `bounds` are those of all `count` steps, the mean ELBO of each batch; `on_validation_images`,
+    where `images` are wanted, that of so many before and after. `log` gets a line a step.
     """
-    arguments = json.dumps([num_steps, memory, batch, count, threads, compile, learning_rate])
+    settings = [num_steps, memory, batch, count, threads, compile, learning_rate, images]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, arguments],
+        [sys.executable, "-c", CHILD, json.dumps(settings)],
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
@@ -122,7 +122,7 @@ def deepest(
         out: where the numbers are written.
     """
     log = sys.stderr.fileno()
-    found = measure(num_steps, "recompute", batch, count, threads, True, learning_rate, log)
+    found = measure(num_steps, "recompute", batch, count, threads, True, learning_rate, 64, log)
     made = maker(torch.device("cpu")).model_dump() | {"threads": threads}
     facts = {"machine": made, "learning_rate": learning_rate, **found}
     write_atomically(out, json.dumps(facts, indent=2) + "\n")

@@ -260,5 +260,8 @@ def test_start_of_windows_and_forget_gates():
 @pytest.mark.parametrize("attention", ["none", "filterbank"])
 def test_gradient_reaches_the_images(attention):
     model, x = draw(attention=attention), torch.rand(2, *SHAPE, dtype=torch.float64)
-    bound = lambda x: elbo(model.infer(x, seeded()))  # noqa: E731
+
+    def bound(x):
+        return elbo(model.infer(x, seeded()))
+
     assert torch.autograd.gradcheck(bound, x.requires_grad_(), fast_mode=True)
