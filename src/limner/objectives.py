@@ -16,7 +16,7 @@ chain of draws by its total derivative. A score of p is left as it is.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -223,17 +223,21 @@ def importance_weighted_bound(
         )
     chunk_size = chunk_size or max(1, rows_that_fit(model) // max(1, x.shape[0]))
     total = x.new_full((x.shape[0],), -math.inf)
-    for chunk in torch.split(sample_seeds(num_samples, generator), chunk_size):
-        sources = [torch.Generator(x.device).manual_seed(seed) for seed in chunk.tolist()]
+    for sources in sample_sources(num_samples, chunk_size, x.device, generator):
         log_weights = elbo(model.infer(x, sources, divergence="sampled"))
-        total = torch.logaddexp(total, log_weights.unflatten(0, (len(chunk), -1)).logsumexp(0))
+        total = torch.logaddexp(total, log_weights.unflatten(0, (len(sources), -1)).logsumexp(0))
     return total - math.log(num_samples)
 
 
-def sample_seeds(count: int, generator: torch.Generator | None = None) -> Tensor:
-    """A seed for the noise of each of `count` samples."""
-    device = "cpu" if generator is None else generator.device
-    return torch.randint(2**32, (count,), generator=generator, device=device)
+def sample_sources(
+    count: int, chunk_size: int, device: torch.device, generator: torch.Generator | None = None
+) -> Iterator[list[torch.Generator]]:
+    """A source of noise for each of `count` samples, at most `chunk_size` at once."""
+    seeds = torch.randint(
+        2**32, (count,), generator=generator, device=generator.device if generator else "cpu"
+    )
+    for chunk in seeds.split(chunk_size):
+        yield [torch.Generator(device).manual_seed(seed) for seed in chunk.tolist()]
 
 
 def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**28, trace: bool = False) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.models import LatentVariableModel
-from limner.objectives import rows_that_fit, sample_seeds
+from limner.objectives import rows_that_fit, sample_sources
 
 NUM_DRAWS = 10
 THRESHOLD = 0.01
@@ -29,11 +29,10 @@ def posterior_means(
     draws = 1 if model.num_groups == 1 else NUM_DRAWS
     chunk_size = max(1, rows_that_fit(model, trace=True) // len(x))
     totals: list[Tensor] = []
-    for chunk in torch.split(sample_seeds(draws, generator), chunk_size):
-        sources = [torch.Generator(x.device).manual_seed(seed) for seed in chunk.tolist()]
+    for sources in sample_sources(draws, chunk_size, x.device, generator):
         inference = model.infer(x, sources, trace=True)
         for group, latent in enumerate(inference.latents or []):
-            total = latent.q.loc.unflatten(0, (len(chunk), -1)).sum(0)
+            total = latent.q.loc.unflatten(0, (len(sources), -1)).sum(0)
             if group < len(totals):
                 totals[group] += total
             else:
