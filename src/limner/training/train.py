@@ -121,7 +121,7 @@ def _summary(trainer: Trainer, mode: str) -> str:
     model, config, batch = trainer.model, trainer.config, trainer.batches.batch_size
     copies = 4 + 2 * bool(config.ema_decay)
     num_bytes = 4 * copies * model.num_parameters + model.stored_bytes(batch)
-    num_bytes += trainer.dataset.train.levels.numel() + 4 * trainer.validation.numel()
+    num_bytes += trainer.dataset.train.levels.numel() + 4 * trainer.validator.images.numel()
     memory = f" (activations: {model.memory_mode(batch)})"
     return (
         f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "

@@ -25,7 +25,7 @@ from limner.layers.batch import shared_batch
 from limner.models import build
 from limner.objectives import objective
 from limner.settings import read_bytes
-from limner.training.averaging import averaged, recompute_batch_norm
+from limner.training.averaging import averaged
 from limner.training.averaging import due as average_due
 from limner.training.checkpoint import pack, unpack
 from limner.training.display import TrainingDisplay, warn
@@ -47,10 +47,10 @@ from limner.training.storage import (
     unwritable,
     write_atomically,
 )
+from limner.training.validation import Validator
 
 READ_EVERY = 20
 """Steps between two readings from an accelerator, and between agreements of several processes."""
-VALIDATION_BATCH = 250
 
 
 class Trainer:
@@ -73,12 +73,11 @@ class Trainer:
         model.init_from_images(frozen(dataset, "train", config.model.observation))
         self.model = model.to(self.device).train()
         self.average = averaged(self.model, config.ema_decay) if config.ema_decay else None
-        self.shadow = build(config.model, dataset.image_shape).to(self.device)
         self.step = GuardedStep(
             build_optimizer(self.model, config.optimizer), config.optimizer.clip_norm, self.device
         )
         self.noise = torch.Generator(self.device)
-        self.validation = frozen(dataset, "validation", config.model.observation)
+        self.validator = Validator(config, dataset, self.batches, self.device)
         self.totals = torch.zeros(2 + self.model.num_groups, device=self.device)
         self.counters = Counters()
         self.snapshots: dict[str, Snapshot] = {}
@@ -242,8 +241,7 @@ class Trainer:
         if self.average is not None:
             states["ema"] = copy_of(self.average.module)
         used: WeightKind = "raw" if self.average is None else "ema"
-        states[used] = self._with_statistics(states[used], epoch)
-        figures = self._validation_figures()
+        states[used], figures = self.validator(states[used], epoch)
         snapshot = self.snapshots["last"] = Snapshot(states, used, epoch)
         if best is None or (figures["elbo"] is not None and figures["elbo"] > best):
             self.counters.best_bound, self.counters.best_epoch = figures["elbo"], self._epochs()
@@ -251,29 +249,6 @@ class Trainer:
         self.counters.validated_step = self.counters.step
         self._log(figures)
         self.totals.zero_()
-
-    def _with_statistics(self, state: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
-        """Weights with the batch-norm statistics that they have over the training set.
-
-        The pixels are those drawn for `epoch`. Leaves the weights in `shadow`.
-        """
-        self.shadow.load_state_dict(state)
-        batches = (self.batches.batch(epoch, i) for i in range(self.batches.steps_per_epoch))
-        recompute_batch_norm(self.shadow, batches, self.config.seed)
-        return copy_of(self.shadow)
-
-    @torch.no_grad()
-    def _validation_figures(self) -> dict:
-        """Means over the validation images, whose noise is the same every time."""
-        self.shadow.eval()
-        noise = torch.Generator(self.device).manual_seed(mixed_seed("validation", self.config.seed))
-        totals = torch.zeros_like(self.totals)
-        for x in self.validation.split(VALIDATION_BATCH):
-            inference = self.shadow.infer(x.to(self.device), noise)
-            totals[0] += inference.log_likelihood.sum()
-            totals[1:-1] += inference.kl.sum(0)
-            totals[-1] += len(x)
-        return figures_of(totals)
 
     def _log(self, validation: dict) -> None:
         """Append the figures of training since the last entry, and of validation."""
@@ -331,7 +306,7 @@ class Trainer:
             states: dict[WeightKind, dict[str, Tensor]] = {
                 kind: state
                 if kind == snapshot.whole
-                else self._with_statistics(state, snapshot.epoch)
+                else self.validator.with_statistics(state, snapshot.epoch)
                 for kind, state in snapshot.states.items()
             }
             self.run.save_weights(name, states, document)

@@ -1,0 +1,55 @@
+"""Weights as they will be used, and their bound on the validation images."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limner.config import RunConfig
+from limner.data import Dataset, TrainingBatches, frozen
+from limner.data.pixels import mixed_seed
+from limner.models import build
+from limner.training.averaging import recompute_batch_norm
+from limner.training.state import copy_of, figures_of
+
+BATCH = 250
+
+
+class Validator:
+    """Measures weights in a model of their own, with the same images and noise every time."""
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, batches: TrainingBatches, device: torch.device
+    ):
+        self.config, self.batches, self.device = config, batches, device
+        self.images = frozen(dataset, "validation", config.model.observation)
+        self.model = build(config.model, dataset.image_shape).to(device)
+
+    def __call__(
+        self, state: dict[str, Tensor], epoch: int
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """`with_statistics`, and the mean figures of the validation images with these weights."""
+        state = self.with_statistics(state, epoch)
+        return state, self._figures()
+
+    def with_statistics(self, state: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        """Weights with the batch-norm statistics that they have over the training set.
+
+        The pixels are those drawn for `epoch`. Leaves the weights in `model`.
+        """
+        self.model.load_state_dict(state)
+        batches = (self.batches.batch(epoch, i) for i in range(self.batches.steps_per_epoch))
+        recompute_batch_norm(self.model, batches, self.config.seed)
+        return copy_of(self.model)
+
+    @torch.no_grad()
+    def _figures(self) -> dict[str, Any]:
+        self.model.eval()
+        noise = torch.Generator(self.device).manual_seed(mixed_seed("validation", self.config.seed))
+        totals = torch.zeros(2 + self.model.num_groups, device=self.device)
+        for x in self.images.split(BATCH):
+            inference = self.model.infer(x.to(self.device), noise)
+            totals[0] += inference.log_likelihood.sum()
+            totals[1:-1] += inference.kl.sum(0)
+            totals[-1] += len(x)
+        return figures_of(totals)
