@@ -70,7 +70,8 @@ RECIPES: dict[str, Recipe] = {
     "draw": Recipe(
         "DRAW without attention of Gregor et al. (2015), T = 10; published -ELBO 87.40, static. "
         "Rate, batch and epochs are not in the paper",
-        "Not yet trained to the end, which takes about half an hour on one core",
+        "Reaches, static and with --epochs 15, -ELBO 90.96, -L_10 87.81 in 20 minutes on one core; "
+        "not yet trained to the end",
         RunConfig(
             model=DRAWConfig(num_steps=10, latent_dim=100), data=MNIST, batch_size=64, epochs=25
         ),
@@ -89,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "draw-attention-learned-prior": Recipe(
         "The best found: the study's DRAW with attention, T = 16, with a learned prior for z_t",
-        "Being trained, which takes about 2.2 hours on one core",
+        "Reaches -ELBO 82.83, -L_100 80.57 in 2.2 hours on one core",
         STUDY["DRAW with attention"].with_(
             model=ATTENTIVE.with_(prior="learned"),
             optimizer=OptimizerConfig(),
@@ -113,11 +114,6 @@ RECIPES: dict[str, Recipe] = {
         "The study's DRAW on all of MNIST, rates to zero over 18 minutes",
         "Reaches -ELBO 88.01, -L_100 84.50 on two cores",
         STUDY["DRAW"].with_(data=MNIST, epochs=None, minutes=18),
-    ),
-    "draw-attention-in-18-minutes": Recipe(
-        "The study's DRAW with attention on all of MNIST, rates to zero over 18 minutes",
-        "Reaches -ELBO 87.68, -L_100 84.15 on two cores",
-        STUDY["DRAW with attention"].with_(data=MNIST, epochs=None, minutes=18),
     ),
     "comparison-vae": Recipe(
         f"{_COMPARISON}: VAE 512-256-128-64, z 64",
