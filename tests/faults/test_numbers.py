@@ -56,7 +56,7 @@ def test_too_large_a_batch_is_told(model, tmp_path):
     models = {"vae": MODELS["vae"], "draw": many, "recompute": many.with_(memory="recompute")}
     config = tiny(tmp_path / "big.npz").with_(model=models[model], batch_size=5000, epochs=1)
     trial = Trial(config, tmp_path / "run")
-    outcome = trial.limner(partial(spare_memory, 90 << 20)).end()
+    outcome = trial.limner(partial(spare_memory, 70 << 20)).end()
     outcome.refused("memory", "lower --batch-size 5000")
     assert ("--model.memory recompute" in outcome.told) == (model == "draw")
 
