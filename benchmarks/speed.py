@@ -21,6 +21,7 @@ from limner.training.display import training_display
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer
 from limner.training.runs import Run
+from limner.training.start import initial_model
 from limner.training.trainer import Trainer
 
 SHAPE = (1, 28, 28)
@@ -157,7 +158,7 @@ def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) 
     dataset = load_data(config.data)
     with tempfile.TemporaryDirectory() as folder, training_display(kind) as display:
         run = Run.create(Path(folder) / "run", config)
-        trainer = Trainer(run, dataset, Accelerator(cpu=True))
+        trainer = Trainer(run, dataset, Accelerator(cpu=True), initial_model(config, dataset))
         trainer.begin()
         x = trainer.batches.batch(0, 0)
         bare = limner_step(trainer.model, x)

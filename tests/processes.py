@@ -23,6 +23,7 @@ from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig
 from limner.models.base import Draws
 from limner.training import Run
 from limner.training.optimizer import GuardedStep
+from limner.training.start import initial_model
 from limner.training.state import figures_of
 from limner.training.trainer import Trainer
 
@@ -52,7 +53,9 @@ def trainer_of(case, run, accelerator):
         batch_size=BATCH,
         device="cpu",
     )
-    trainer = Trainer(Run(run, config), load_data(config.data), accelerator)
+    dataset = load_data(config.data)
+    model = initial_model(config, dataset)
+    trainer = Trainer(Run(run, config), dataset, accelerator, model)
     trainer.begin()
     return trainer
 

@@ -77,6 +77,9 @@ class RunConfig(Settings):
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    start_from: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="run folder or trained model whose best weights to start from"
+    )
     epochs: PositiveInt | None = Field(default=None, description="passes over the training images")
     minutes: PositiveFloat | None = Field(
         default=None, description="training time, in place of or besides epochs"

@@ -20,6 +20,7 @@ from limner.evaluation.results import groups_table, results_table
 from limner.training.display import warn
 from limner.training.made import maker
 from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.start import ancestry
 from limner.training.storage import save_tensors, write_atomically
 
 MANY_GROUPS = 16
@@ -106,7 +107,9 @@ def evaluate_run(
     if num_images is not None and num_images != len(x):
         x = _first(x, num_images, split)
         changes.append(f"first{num_images}")
-    if note := seen_in_training(run.config.data.name, dataset.name):
+    notes = [seen_in_training(one.config.data.name, dataset.name) for one in ancestry(run)]
+    note = next(filter(None, notes), None)
+    if note is not None:
         warn(note)
     name = "-".join([*changes, f"K{num_samples}", f"seed{seed}"])
     path = run.place(f"evaluation/{name}.json")

@@ -191,7 +191,7 @@ class Run:
             for name, tensor in tensors.items()
             if name.startswith(f"{chosen}.")
         }
-        if _form(outline(self.config.model, shape).state_dict()) != _form(state):
+        if form(outline(self.config.model, shape).state_dict()) != form(state):
             raise InputError(
                 f"The weights in {self.path} do not fit its config.json; restore the folder."
             )
@@ -346,8 +346,8 @@ def _known_config(path: Path) -> RunConfig | None:
     return None
 
 
-def _form(state: Mapping[str, Tensor]) -> dict[str, tuple]:
-    """Names, shapes and types."""
+def form(state: Mapping[str, Tensor]) -> dict[str, tuple]:
+    """Names, shapes and types of tensors."""
     return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
 
 

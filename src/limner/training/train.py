@@ -16,10 +16,11 @@ from limner.config import RunConfig
 from limner.data import load as load_dataset
 from limner.data import pixel_kind
 from limner.errors import InputError, enough_memory
-from limner.models import LatentVariableModel, build
+from limner.models import LatentVariableModel
 from limner.training.display import console, say, training_display
 from limner.training.interrupts import StopSignals
 from limner.training.runs import Run
+from limner.training.start import initial_model
 from limner.training.trainer import Trainer
 
 
@@ -54,12 +55,15 @@ def train(
         with accelerator.local_main_process_first():
             dataset = load_dataset(config.data)
         pixel_kind(dataset, config.model.observation)
-        build(config.model, dataset.image_shape)
         run = _opened(out, config) if resume else Run(out, config)
+        if not resume and config.start_from is not None and Path(config.start_from) == out:
+            raise InputError(f"{out} cannot start from itself; choose another --out.")
+        begun = resume and any(path.is_file() for path in run.training_states)
+        model = initial_model(config, dataset, None if begun else config.start_from)
         held = run.lock() if resume else run.claim(overwrite)
         with held if accelerator.is_main_process else nullcontext():
             accelerator.wait_for_everyone()
-            trainer = Trainer(run, dataset, accelerator)
+            trainer = Trainer(run, dataset, accelerator, model)
             if resume:
                 trainer.restore()
             _start_trackers(accelerator, config, run)

@@ -18,11 +18,11 @@ from accelerate import Accelerator
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from limner.data import Dataset, TrainingBatches, frozen
+from limner.data import Dataset, TrainingBatches
 from limner.data.pixels import mixed_seed
 from limner.errors import InputError, Stopped
 from limner.layers.batch import shared_batch
-from limner.models import build
+from limner.models import LatentVariableModel
 from limner.objectives import objective
 from limner.settings import read_bytes
 from limner.training.averaging import averaged
@@ -54,9 +54,11 @@ READ_EVERY = 20
 
 
 class Trainer:
-    """Trains the model of a run's config on a dataset, from the start or from its checkpoint."""
+    """Trains a model as a run's config says, from where it is or from the run's checkpoint."""
 
-    def __init__(self, run: Run, dataset: Dataset, accelerator: Accelerator):
+    def __init__(
+        self, run: Run, dataset: Dataset, accelerator: Accelerator, model: LatentVariableModel
+    ):
         config = self.config = run.config
         self.run, self.dataset, self.accelerator = run, dataset, accelerator
         self.device, self.processes = accelerator.device, accelerator.num_processes
@@ -68,9 +70,6 @@ class Trainer:
                 f"A batch of {self.batches.batch_size} images cannot be shared by {self.processes} "
                 "processes; make --batch-size a multiple of their number."
             )
-        torch.manual_seed(config.seed)
-        model = build(config.model, dataset.image_shape)
-        model.init_from_images(frozen(dataset, "train", config.model.observation))
         self.model = model.to(self.device).train()
         self.average = averaged(self.model, config.ema_decay) if config.ema_decay else None
         self.step = GuardedStep(
