@@ -1,6 +1,7 @@
 """Training: resumed equals uninterrupted to the bit, schedules, skipped steps, run folders."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -17,6 +18,7 @@ from limner.training import Run, train
 from limner.training.averaging import averaged, due, recompute_batch_norm
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
+from limner.training.start import ancestry
 from limner.training.storage import load_tensors, save_tensors
 
 MODELS = {
@@ -102,6 +104,77 @@ def test_a_resumed_run_is_the_same_when_compiled(tmp_path, stop_after):
     resumed = train(compiled, tmp_path / "stopped", resume=True)
     expected, found = weights_of(whole), weights_of(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(config("draw", epochs=1), tmp_path_factory.mktemp("start") / "trained")
+
+
+def started(run, model="draw", **changes):
+    return config(model, start_from=str(run.path), **changes)
+
+
+def test_a_training_starts_from_the_best_averaged_weights_of_another(trained, tmp_path):
+    still = OptimizerConfig(learning_rate=1e-30)
+    run = train(started(trained, optimizer=still, epochs=1), tmp_path / "run")
+    before, after = load(trained.path).state_dict(), load(run.path).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_steps_share_their_weights_so_that_deeper_ones_start_from_fewer(trained, tmp_path):
+    deeper = MODELS["draw"].with_(num_steps=5)
+    run = train(started(trained, model=deeper, epochs=1), tmp_path / "run")
+    assert load(run.path).num_groups == 5
+    drawn = train(config(deeper, epochs=1), tmp_path / "drawn")
+    bounds = [one.metrics()[0]["validation"]["elbo"] for one in (drawn, run)]
+    assert bounds[1] > bounds[0]
+
+
+def test_resuming_does_not_need_what_a_run_started_from(trained, tmp_path, stop_after):
+    start = Run.create(tmp_path / "start", trained.config)
+    shutil.copytree(trained.path, start.path, dirs_exist_ok=True)
+    whole = train(started(start), tmp_path / "whole")
+    stop_after(2)
+    with pytest.raises(Stopped):
+        train(started(start), tmp_path / "stopped")
+    shutil.rmtree(start.path)
+    stop_after(10**6)
+    resumed = train(started(start), tmp_path / "stopped", resume=True)
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        ("nowhere", "There is no run folder nowhere"),
+        ("mnist-draw", "The weights of mnist-draw do not fit this draw"),
+        ("mnist-iwae-vae", "The weights of mnist-iwae-vae do not fit this draw"),
+        ("OUT", "cannot start from itself"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(start, says, tmp_path):
+    out = tmp_path / "run"
+    start = start.replace("OUT", str(out))
+    with pytest.raises(InputError, match=says):
+        train(config("draw", start_from=start), out)
+    assert not out.exists()
+
+
+def test_what_a_model_started_from_counts_as_its_training_images(trained, tmp_path):
+    def run(name, data, start_from=None):
+        own = trained.config.with_(data=DataConfig(name=data), start_from=start_from)
+        return Run.create(tmp_path / name, own)
+
+    first = run("first", "mnist")
+    second = run("second", "mnist-5k", str(first.path))
+    third = run("third", "digits", str(second.path))
+    assert [one.config.data.name for one in ancestry(third)] == ["digits", "mnist-5k", "mnist"]
+    shutil.rmtree(second.path)
+    assert [one.config.data.name for one in ancestry(third)] == ["digits"]
+    back = run("second", "mnist-5k", str(third.path))
+    assert [one.config.data.name for one in ancestry(back)] == ["mnist-5k", "digits"]
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path, stop_after):

@@ -83,6 +83,7 @@ configs = st.builds(
     data=data,
     optimizer=optimizers,
     objective=objectives,
+    start_from=st.none() | st.text(min_size=1),
     epochs=st.integers(1, 10**9),
     minutes=st.none() | positive,
     batch_size=st.integers(1, 10**9),
