@@ -103,15 +103,24 @@ def publish(
 
 def entries() -> list[Entry]:
     """All that is published, by name."""
-    return [
-        Entry(folder.name, Run.at(folder).config, read_json(path), Run.at(folder).metrics())
-        for path in sorted(RESULTS.glob("*/results.json"))
-        for folder in (path.parent,)
-    ]
+    return [_entry(path.parent.name) for path in sorted(RESULTS.glob("*/results.json"))]
+
+
+def _entry(name: str) -> Entry:
+    run = Run.at(RESULTS / name)
+    return Entry(name, run.config, read_json(run.path / "results.json"), run.metrics())
+
+
+def _trainings(entry: Entry) -> list[Entry]:
+    """What was trained for it, one after the other: what it started from, then itself."""
+    start = entry.config.start_from
+    return [*(_trainings(_entry(start)) if start else ()), entry]
 
 
 def _portable(config: RunConfig) -> RunConfig:
     """The config without where the images lie on this disk."""
+    if config.start_from is not None and config.start_from not in named.names():
+        raise InputError(f"Others do not have {config.start_from}; publish it first, by its name.")
     if config.data.name not in datasets():
         raise InputError(
             f"Others do not have {config.data.name}; publish runs on datasets by name."
@@ -194,10 +203,11 @@ def page(published: Sequence[Entry]) -> str:
         "model", "−ELBO", "−L_K", "K", "binarization", "images", "published", "target", "epochs",
         "hours", "hardware",
     )  # fmt: skip
+    drawn = [entry for entry in published if entry.config.start_from is None]
     soon = ("model", *(f"{nats} nats" for nats in SOON), "hardware")
     return (
         f"{_HEAD}\n{_table(columns, map(_row, published))}{_HOW_SOON}\n"
-        f"{_table(soon, map(_soon, published))}" + "".join(map(_section, published))
+        f"{_table(soon, map(_soon, drawn))}" + "".join(map(_section, published))
     )
 
 
@@ -213,7 +223,7 @@ better, with the standard error over images. −L_K is the importance-weighted b
 figure compares with a published one only where bound, K and binarization are the same: static
 against dynamic MNIST costs about two nats, an ELBO against L_5000 two to four. A training that was
 not finished says after how many epochs of how many; nothing is extrapolated. Hours are those of
-training alone.
+training alone. Where a training started from the weights of another, the sum says both.
 """
 
 
@@ -222,7 +232,8 @@ _HOW_SOON = """
 
 Minutes of training until the −ELBO of 10,000 validation images, measured at the end of epochs with
 the averaged weights, was first at or below so many nats. Rates that fall to zero at the end of a
-longer budget make a run slower to each of them. Pauses count.
+longer budget make a run slower to each of them. Pauses count. Trainings that started from the
+weights of another are left out.
 """
 
 
@@ -245,8 +256,8 @@ def _row(entry: Entry) -> list[str]:
         f"{number(results['num_images'])} {results['split']}",
         f"{published.nats} ({published.bound}, {published.binarization})" if published else NOTHING,
         results.get("target", NOTHING),
-        _epochs(entry),
-        _hours(results),
+        " + ".join(map(_epochs, _trainings(entry))),
+        " + ".join(map(_hours, _trainings(entry))),
         _machines(entry),
     ]
 
@@ -264,11 +275,15 @@ def _section(entry: Entry) -> str:
 def _facts(entry: Entry, run: str) -> str:
     """How it was trained and measured: command, seed, commit, hardware."""
     results, train = entry.results, entry.config
-    measured = results["evaluated_with"]
+    measured, (*before, _) = results["evaluated_with"], _trainings(entry)
+    started = "".join(
+        f", from the weights of {one.name} ({_epochs(one)} epochs, {_hours(one)} hours)"
+        for one in reversed(before)
+    )
     return (
         f"- Trained by `limner train --config results/{entry.name}/config.json --out "
-        f"runs/{entry.name}`: {_epochs(entry)} epochs in {_hours(results)} hours, seed "
-        f"{train.seed}, commit {_each(results['trained_with'], _commit)}, on "
+        f"runs/{entry.name}`: {_epochs(entry)} epochs in {_hours(entry)} hours{started}, "
+        f"seed {train.seed}, commit {_each(results['trained_with'], _commit)}, on "
         f"{_machines(entry)}\n"
         f"- Measured by `limner evaluate {run} --num-samples {results['iw_bound']['num_samples']} "
         f"--seed {results['seed']}`: {_measured(results)}, commit {_commit(measured)}, on "
@@ -299,8 +314,8 @@ def _epochs(entry: Entry) -> str:
     return f"{plain(done)} of {wanted}" if short else plain(done)
 
 
-def _hours(results: Mapping[str, Any]) -> str:
-    seconds = results["training_seconds"]
+def _hours(entry: Entry) -> str:
+    seconds = entry.results["training_seconds"]
     return NOTHING if seconds is None else f"{seconds / 3600:.2f}"
 
 

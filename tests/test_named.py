@@ -135,6 +135,38 @@ def test_every_command_takes_a_name_and_writes_beside_the_package(known, publish
     assert {Path("results.json"), Path("test.npz"), Path("probe.json")} <= made
 
 
+@pytest.fixture
+def press(published, tmp_path, monkeypatch):
+    """The script, for a copy of what it has published."""
+    place = tmp_path / "press"
+    shutil.copytree(published, place)
+    publish = script()
+    monkeypatch.setattr(publish, "RESULTS", place / "results")
+    monkeypatch.setattr(named, "FOLDER", place / "weights")
+    return publish
+
+
+def test_the_trainings_behind_a_model_are_told_together(press, tmp_path):
+    train(tiny(start_from=NAME, epochs=3), tmp_path / "run")
+    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
+    press.publish(str(tmp_path / "run"), name="more", weights=False, **MADE)
+    page = (press.RESULTS / "README.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| [more]"))
+    assert "| 2 + 3 |" in row
+    assert f", from the weights of {NAME} (2 epochs, " in page.partition("## more")[2]
+    soon = page.partition("## How soon")[2].partition("##")[0]
+    assert NAME in soon
+    assert "more" not in soon
+
+
+def test_only_what_others_have_may_have_been_started_from(press, trained, tmp_path):
+    train(tiny(start_from=str(trained.path)), tmp_path / "run")
+    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
+    with pytest.raises(InputError, match=r"Others do not have .*; publish it first"):
+        press.publish(str(tmp_path / "run"), name="more", **MADE)
+    assert not (press.RESULTS / "more").exists()
+
+
 def test_an_evaluation_by_name_repeats_the_published_one(known, trained):
     with pytest.raises(InputError, match="run limner evaluate first"):
         Run.open(NAME).per_image()
