@@ -223,7 +223,8 @@ better, with the standard error over images. −L_K is the importance-weighted b
 figure compares with a published one only where bound, K and binarization are the same: static
 against dynamic MNIST costs about two nats, an ELBO against L_5000 two to four. A training that was
 not finished says after how many epochs of how many; nothing is extrapolated. Hours are those of
-training alone. Where a training started from the weights of another, the sum says both.
+training alone. Where a training started from the weights of another, epochs and hours
+stand as a sum, the other's first.
 """
 
 

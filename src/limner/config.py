@@ -54,14 +54,14 @@ class ObjectiveConfig(Settings):
         default="elbo", description="ELBO, or importance-weighted bound"
     )
     num_samples: Samples = Field(
-        default=1, description="samples K of the importance-weighted bound"
+        default=1, description="samples K of the importance-weighted bound, or draws behind the ELBO"
     )
     gradient: Literal["plain", "stl", "dreg"] = Field(
         default="plain",
         description="estimator: plain, sticking the landing, doubly reparameterised",
     )
     kl_warmup_epochs: NonNegativeFloat = Field(
-        default=0.0, description="epochs over which the weight of the KL rises from 0 to 1"
+        default=0.0, description="epochs over which the weight of the KL rises from 0 to beta"
     )
     beta: PositiveFloat = Field(default=1.0, description="weight of the KL after warm-up")
     free_bits: NonNegativeFloat = Field(
