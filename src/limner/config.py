@@ -54,7 +54,7 @@ class ObjectiveConfig(Settings):
         default="elbo", description="ELBO, or importance-weighted bound"
     )
     num_samples: Samples = Field(
-        default=1, description="samples K of the importance-weighted bound, or draws behind the ELBO"
+        default=1, description="samples K of the importance-weighted bound, or draws for the ELBO"
     )
     gradient: Literal["plain", "stl", "dreg"] = Field(
         default="plain",
