@@ -86,11 +86,11 @@ class TextbookDRAW(nn.Module):
         g_y = (self.height + 1) / 2 * (g_y + 1)
         var = torch.exp(log_var)
         delta = (max(self.height, self.width) - 1) / max(size - 1, 1) * torch.exp(log_delta)
-        offset = torch.arange(1, size + 1) - size / 2 - 0.5
+        offset = torch.arange(1, size + 1, device=params.device) - size / 2 - 0.5
 
         def bank(g: Tensor, length: int) -> Tensor:
             mu = (g + offset * delta).unsqueeze(2)
-            a = torch.arange(1, length + 1).view(1, 1, -1)
+            a = torch.arange(1, length + 1, device=params.device).view(1, 1, -1)
             filters = torch.exp(-((a - mu) ** 2) / (2 * var.unsqueeze(2)))
             return filters / (filters.sum(2, keepdim=True) + 1e-8)
 

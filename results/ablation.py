@@ -19,6 +19,7 @@ import tyro
 from limner.config import ObjectiveConfig, RunConfig
 from limner.errors import InputError
 from limner.recipes import recipe
+from limner.report.wording import NOTHING
 from limner.settings import Settings
 from limner.training import Run, train
 from limner.training.storage import write_atomically
@@ -52,21 +53,22 @@ def ablate(*, data: Path, minutes: float, out: Path = Path("runs/ablation")) -> 
     rows = []
     for name, changes in VARIANTS.items():
         rows.append({"variant": name} | _figures(paper.with_(**changes), out / _slug(name)))
-        facts = {"minutes": minutes, "threads": torch.get_num_threads(), "variants": rows}
-        write_atomically(RESULTS / "ablation.json", json.dumps(facts, indent=2) + "\n")
-        write_atomically(RESULTS / "ablation.md", page(facts))
+    facts = {"minutes": minutes, "threads": torch.get_num_threads(), "variants": rows}
+    write_atomically(RESULTS / "ablation.json", json.dumps(facts, indent=2) + "\n")
+    write_atomically(RESULTS / "ablation.md", page(facts))
 
 
 def _figures(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """A finished variant's last validation, and what made it."""
+    """A finished variant's last validation, its last whole epoch, and what made it."""
     run = Run(folder, config)
     if not run.exported.is_file() or Run.at(folder).config != config:
         run = train(config, folder, overwrite=True)
-    last = run.metrics()[-1]
+    metrics = run.metrics()
+    whole = [entry["train"]["elbo"] for entry in metrics if entry["epoch"] == int(entry["epoch"])]
     return {
-        "elbo": last["validation"]["elbo"],
-        "training_elbo": last["train"]["elbo"],
-        "epochs": last["epoch"],
+        "elbo": metrics[-1]["validation"]["elbo"],
+        "training_elbo": whole[-1] if whole else None,
+        "epochs": metrics[-1]["epoch"],
         "made": run.made()[-1].model_dump(),
     }
 
@@ -77,11 +79,16 @@ def _slug(name: str) -> str:
 
 def page(facts: dict[str, Any]) -> str:
     """results/ablation.md."""
-    rows, made = facts["variants"], facts["variants"][0]["made"]
+    rows = facts["variants"]
     base = rows[0]["elbo"]
+    makers = {
+        f"{made['threads']} thread(s) of {made['hardware']}, torch {made['torch']}, commit "
+        f"{made['commit']}": None
+        for made in (row["made"] for row in rows)
+    }
     lines = [
-        f"| {row['variant']} | {-row['elbo']:.2f} | {-row['training_elbo']:.2f} | "
-        f"{row['elbo'] - base:+.2f} | {row['epochs']:.1f} |"
+        f"| {row['variant']} | {_nats(row['elbo'])} | {_nats(row['training_elbo'])} | "
+        f"{_gain(row['elbo'], base)} | {row['epochs']:.1f} |"
         for row in rows
     ]
     table = "\n".join([_HEAD, *lines])
@@ -89,14 +96,21 @@ def page(facts: dict[str, Any]) -> str:
         "# What each part buys\n\n"
         "Written by `python -m results.ablation`; not edited by hand. The recipe `draw` with one "
         f"thing changed at a time, {facts['minutes']:g} minutes of training each on "
-        f"{made['threads']} thread(s) of {made['hardware']}, torch {made['torch']}, commit "
-        f"{made['commit']}, seed 0. -ELBO in nats on the 10,000 validation images; gain is over "
+        f"{'; '.join(makers)}, seed 0. -ELBO in nats on the 10,000 validation images; gain is over "
         "the paper's, higher is better. One seed each: a few tenths of a nat are chance, and what "
         f"pays in {facts['minutes']:g} minutes need not pay in hours.\n\n{table}\n"
     )
 
 
-_HEAD = """| variant | −ELBO | in training | gain | epochs |
+def _nats(elbo: float | None) -> str:
+    return NOTHING if elbo is None else f"{-elbo:.2f}"
+
+
+def _gain(elbo: float | None, base: float | None) -> str:
+    return NOTHING if elbo is None or base is None else f"{elbo - base:+.2f}"
+
+
+_HEAD = """| variant | −ELBO | last epoch of training | gain | epochs |
 | --- | --- | --- | --- | --- |"""
 
 

@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
 
 import tyro
@@ -83,21 +84,27 @@ def publish(
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InputError(f"A name is of small letters, digits and hyphens; got {name}.")
     found = Run.at(Path(run))
+    if not weights and name in named.names():
+        raise InputError(f"{name} names other weights; publish these with them or as another.")
     results = _results(found, commit, hardware, target)
     entry = Entry(name, _portable(found.config), results, found.metrics())
-    folder = _emptied(RESULTS / name)
-    _write_facts(folder, found, entry)
-    subject = Subject(found.model(), found.dataset(), found.metrics())
-    for picture in gallery.pictures(subject):
-        if picture.name not in LEFT_OUT:
-            style.save(picture.figure, folder, picture.name, ("png",))
-    _check_size([folder], MAX_RESULTS)
-    if weights:
-        folder = _emptied(named.FOLDER / name)
-        _write_facts(folder, found, entry)
-        _write_weights(folder, found, entry.config)
-        write_atomically(folder / "README.md", card(entry))
-        _check_size([*named.FOLDER.glob("*/")], MAX_WEIGHTS)
+    if name in [one.name for one in _trainings(entry)[:-1]]:
+        raise InputError(f"{name} is what this run started from; publish it by another name.")
+    for place in (RESULTS, named.FOLDER):
+        place.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=RESULTS) as one, TemporaryDirectory(dir=named.FOLDER) as other:
+        made = {RESULTS / name: Path(one), named.FOLDER / name: Path(other)}
+        if not weights:
+            made.pop(named.FOLDER / name)
+        else:
+            _write_model(Path(other), found, entry)
+            kept = [path for path in named.FOLDER.glob("*/") if path.name != name]
+            _check_size(kept, MAX_WEIGHTS)
+        _write_results(Path(one), found, entry)
+        _check_size([Path(one)], MAX_RESULTS)
+        for folder, new in made.items():
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(new, folder)
     write_atomically(RESULTS / "README.md", page(entries()))
 
 
@@ -119,7 +126,8 @@ def _trainings(entry: Entry) -> list[Entry]:
 
 def _portable(config: RunConfig) -> RunConfig:
     """The config without where the images lie on this disk."""
-    if config.start_from is not None and config.start_from not in named.names():
+    start = config.start_from
+    if start is not None and (start not in named.names() or Path(start).exists()):
         raise InputError(f"Others do not have {config.start_from}; publish it first, by its name.")
     if config.data.name not in datasets():
         raise InputError(
@@ -147,10 +155,18 @@ def _results(
     return results | made | ({"target": target} if target else {})
 
 
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def _write_results(folder: Path, run: Run, entry: Entry) -> None:
+    _write_facts(folder, run, entry)
+    subject = Subject(run.model(), run.dataset(), run.metrics())
+    for picture in gallery.pictures(subject):
+        if picture.name not in LEFT_OUT:
+            style.save(picture.figure, folder, picture.name, ("png",))
+
+
+def _write_model(folder: Path, run: Run, entry: Entry) -> None:
+    _write_facts(folder, run, entry)
+    _write_weights(folder, run, entry)
+    write_atomically(folder / "README.md", card(entry))
 
 
 def _write_facts(folder: Path, run: Run, entry: Entry) -> None:
@@ -161,12 +177,18 @@ def _write_facts(folder: Path, run: Run, entry: Entry) -> None:
             shutil.copyfile(run.path / name, folder / name)
 
 
-def _write_weights(folder: Path, run: Run, config: RunConfig) -> None:
+def _write_weights(folder: Path, run: Run, entry: Entry) -> None:
     """The best weights, averaged if the run averages, in float32 as they were trained."""
     tensors, document = load_tensors(run.weights("best")[0])
-    kind = "ema." if config.ema_decay else "raw."
+    bound = entry.results.get("validation_elbo")
+    if bound is not None and bound != document["validation_elbo"]:
+        raise InputError(
+            f"{run.path} was trained on since it was evaluated; run limner evaluate {run.path} "
+            "again."
+        )
+    kind = "ema." if entry.config.ema_decay else "raw."
     kept = {key: tensor for key, tensor in tensors.items() if key.startswith(kind)}
-    document |= {"config": config.model_dump(mode="json")}
+    document |= {"config": entry.config.model_dump(mode="json")}
     save_tensors(folder / "model.safetensors", kept, document)
 
 
@@ -345,7 +367,13 @@ def card(entry: Entry) -> str:
     name, results, data = entry.name, entry.results, entry.config.data
     shape, known = " × ".join(map(str, results["image_shape"])), counterpart(entry)
     beside = f" Published beside it: {_cited(known)}." if known else ""
-    taken = [note for other in datasets() if (note := seen_in_training(data.name, other))]
+    trained_on = dict.fromkeys(one.config.data.name for one in _trainings(entry))
+    taken = [
+        note
+        for other in datasets()
+        for trained in trained_on
+        if (note := seen_in_training(trained, other))
+    ]
     limits = [
         f"It knows images like those of {data.name} alone: {shape}, {results['binarization']} "
         f"binarization, {results['observation']} observation. Of other images its bounds and "
@@ -361,8 +389,8 @@ def card(entry: Entry) -> str:
         f"validation bound, in float32.\n\n"
         f'    model = limner.load("{name}")\n    limner sample {name}\n\n'
         f"## Data\n\n{data.name}, {results['binarization']} binarization, in Limner's split; "
-        f"trained on its training images alone. The images are not part of this model; "
-        f"`limner data get {data.name}` gets them.\n\n"
+        f"trained on the training images of {' and '.join(trained_on)} alone. The images are not "
+        f"part of this model; `limner data get {data.name}` gets them.\n\n"
         f"## Figure\n\n{_measured(results)}.{beside}\n\n"
         f"## Commands\n\n{_facts(entry, name)}\n"
         f"## Licence\n\nMIT, as Limner.\n\n"

@@ -130,6 +130,12 @@ BAD_FLAGS = {
     "train vae --out /proc/limner": "/proc/limner",
     "evaluate none": "no run folder",
     "compare none": "no run folder",
+    "compare none --epochs 3": "leave out what is for training",
+    "compare none --data.name digits": "--data.root alone",
+    "compare --seeds": "several different ones",
+    "compare --seeds 1 1": "several different ones",
+    "compare --evaluate-samples 0": "--evaluate-samples must be above zero",
+    "compare --data.name none": "no dataset",
     "paint": "no command",
 }
 
@@ -142,6 +148,31 @@ def test_bad_flags_are_told_in_a_sentence(arguments, capsys, tmp_path, monkeypat
     assert BAD_FLAGS[arguments] in " ".join(told.split())
     assert "Traceback" not in told
     assert not list(tmp_path.iterdir())
+
+
+def test_minutes_alone_are_the_budget_however_they_are_written(tmp_path):
+    for number, flag in enumerate(["--minutes 0.001", "--minutes=0.001"]):
+        out = tmp_path / str(number)
+        model = "--model.hidden-dims 8 --model.latent-dim 2 --evaluate-samples 2 --device cpu"
+        assert limner("train vae", model, DIGITS, flag, "--out", out) == 0
+        config = RunConfig.read(out / "config.json")
+        assert (config.epochs, config.minutes) == (None, 0.001)
+
+
+def test_a_comparison_is_not_lost_to_bad_input(run, tmp_path, capsys):
+    (tmp_path / "comparison.json").write_text("{}")
+    (tmp_path / "vae").mkdir()
+    assert limner("compare --overwrite --data.name none --out", tmp_path) == 2
+    assert limner("compare --overwrite --seeds -1 --out", tmp_path) == 2
+    assert limner("compare", run, "--out", tmp_path) == 2
+    assert limner("compare", run, "--out", run) == 2
+    assert "holds a run" in capsys.readouterr().err
+    assert (tmp_path / "vae").is_dir()
+
+
+def test_results_of_raw_weights_say_so(tmp_path):
+    assert limner("train vae", TINY, DIGITS, "--ema-decay 0 --out", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["weights"] == "raw"
 
 
 def test_damaged_runs_are_told_in_a_sentence(run, tmp_path, capsys):

@@ -15,8 +15,8 @@ from limner.commands.interpolate import interpolate
 from limner.commands.probe import probe
 from limner.config import RunConfig
 from limner.data import DataConfig, frozen
-from limner.evaluation import evaluate_model
-from limner.evaluation.comparison import comparison_table
+from limner.evaluation import comparison, evaluate_model
+from limner.evaluation.comparison import SAME, comparison_table
 from limner.training import train
 from limner.training.storage import load_tensors
 
@@ -211,6 +211,13 @@ def test_probe_refuses_images_without_labels(folder, monkeypatch):
     )
     with pytest.raises(InputError, match="has no labels"):
         probe(str(vae.path))
+
+
+def test_runs_with_other_draws_of_the_test_pixels_are_not_paired():
+    results = [dict.fromkeys(SAME, "alike") | {"draw_seed": seed} for seed in (0, 0, 1)]
+    comparison._refuse_unlike(results[:2])
+    with pytest.raises(InputError, match="their draw_seed is 0 and 1"):
+        comparison._refuse_unlike(results)
 
 
 def test_a_table_says_k_where_runs_differ_in_it():

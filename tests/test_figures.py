@@ -104,6 +104,18 @@ class StandIn(Run):
         return Subject(self._model, self.images, self.metrics(), **changes)
 
 
+@pytest.mark.parametrize("n", [1, 12, 13, 30])
+def test_no_image_of_a_pair_is_left_out(n, monkeypatch):
+    shown = []
+    monkeypatch.setattr(grids, "labelled_rows", lambda rows, width: shown.extend(rows))
+    images = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((2, 2, 3), np.uint8)
+    grids.pairs(("x", images), ("mean", images + 100))
+    for label, expected in (("x", images), ("mean", images + 100)):
+        found = np.concatenate([row for name, row in shown if name == label])
+        assert (found[:n] == expected).all()
+        assert (found[n:] == 255).all()
+
+
 @pytest.mark.parametrize("kind", ["vae", "ladder", "draw", "colour"])
 def test_every_picture_of_every_model_is_made_and_saved(kind, tmp_path):
     images = dataset((3, 6, 8), "none") if kind == "colour" else None

@@ -78,7 +78,11 @@ def test_report_lies_in_the_folder_of_its_run_and_takes_its_results(run, capsys)
     ("arguments", "told"),
     [
         (["sample", "RUN", "--n", "0"], "--n must be above zero"),
-        (["sample", "RUN", "--seed", "-1"], "--seed must not be negative"),
+        (["sample", "RUN", "--seed", "-1"], "--seed must be from 0"),
+        (["animate", "RUN", "--seed", str(2**64)], "--seed must be from 0"),
+        (["interpolate", "RUN", "--seed", str(2**64)], "--seed must be from 0"),
+        (["animate", "RUN", "--seconds", "nan"], "--seconds must be above zero"),
+        (["animate", "RUN", "--hold", "inf"], "--hold must not be negative"),
         (["animate", "RUN", "--grid", "0", "3"], "--grid must be above zero"),
         (["animate", "RUN", "--grid", "900", "900"], "make --grid or --magnification smaller"),
         (["animate", "RUN", "--seconds", "-2"], "--seconds must be above zero"),

@@ -167,6 +167,30 @@ def test_only_what_others_have_may_have_been_started_from(press, trained, tmp_pa
     assert not (press.RESULTS / "more").exists()
 
 
+def test_a_publication_that_fails_leaves_the_one_before(press, trained, tmp_path, monkeypatch):
+    before = contents(press.RESULTS.parent)
+    train(tiny(start_from=NAME), tmp_path / "run")
+    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
+    with pytest.raises(InputError, match="is what this run started from"):
+        press.publish(str(tmp_path / "run"), name=NAME, **MADE)
+    with pytest.raises(InputError, match="names other weights"):
+        press.publish(str(trained.path), name=NAME, weights=False, **MADE)
+    monkeypatch.setattr(press, "MAX_RESULTS", 1000)
+    with pytest.raises(InputError, match="publish less"):
+        press.publish(str(trained.path), name=NAME, **MADE)
+    assert contents(press.RESULTS.parent) == before
+
+
+def test_numbers_are_published_with_the_weights_that_they_are_of(press, tmp_path):
+    train(tiny(), tmp_path / "run")
+    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    train(tiny(seed=5), tmp_path / "run", overwrite=True)
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="was trained on since it was evaluated"):
+        press.publish(str(tmp_path / "run"), name="other", **MADE)
+
+
 def test_an_evaluation_by_name_repeats_the_published_one(known, trained):
     with pytest.raises(InputError, match="run limner evaluate first"):
         Run.open(NAME).per_image()

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from limner import report
+from limner.data import DataConfig
 from limner.errors import InputError
 from limner.report import published, sections, wording
 from test_figures import StandIn
@@ -150,6 +151,23 @@ def test_bad_calls_are_told_in_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--out"):
         report.write([StandIn("vae")], tmp_path / "file" / "report.html")
+
+
+def test_none_is_best_among_runs_on_different_images():
+    rows = [{"name": name, "elbo": {"mean": -elbo}} for name, elbo in (("a", 99), ("b", 98))]
+    assert "best" not in [row["difference"] for row in sections.table(rows)]
+    assert [row["difference"] for row in sections.table(rows[:1])] == ["best"]
+
+
+def test_numbers_keep_their_images_where_others_are_shown():
+    run = StandIn("vae").on(DataConfig(name="digits"))
+    run.results = StandIn("vae").results
+    images = StandIn("vae").dataset()
+    ours = sections.ours_and_published([run], ["vae"], [images])["ours"]
+    assert {entry.dataset for entry in ours} == {"mnist-5k"}
+    assert ("trained on", "mnist-5k") in sections._facts(run, {}, StandIn("vae").model(), images)
+    measured = dict(sections._numbers(run.results()))["measured on"]
+    assert measured == "14 test images of mnist-5k, dynamic binarization"
 
 
 def test_rows_of_different_numbers_of_samples_say_theirs():

@@ -18,7 +18,7 @@ from limner.training import Run, train
 from limner.training.averaging import averaged, due, recompute_batch_norm
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
-from limner.training.start import ancestry
+from limner.training.start import ancestry, seen_before
 from limner.training.storage import load_tensors, save_tensors
 
 MODELS = {
@@ -149,9 +149,10 @@ def test_resuming_does_not_need_what_a_run_started_from(trained, tmp_path, stop_
     ("start", "says"),
     [
         ("nowhere", "There is no run folder nowhere"),
-        ("mnist-draw", "The weights of mnist-draw do not fit this draw"),
-        ("mnist-iwae-vae", "The weights of mnist-iwae-vae do not fit this draw"),
+        ("mnist-draw", "The weights of mnist-draw do not fit: --model.hidden_dim differs"),
+        ("mnist-iwae-vae", "The weights of mnist-iwae-vae do not fit: --model.kind differs"),
         ("OUT", "cannot start from itself"),
+        ("OUT/../run", "cannot start from itself"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_before_anything_is_written(start, says, tmp_path):
@@ -160,6 +161,27 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(start, s
     with pytest.raises(InputError, match=says):
         train(config("draw", start_from=start), out)
     assert not out.exists()
+
+
+def test_weights_of_the_same_shapes_with_another_meaning_are_refused(tmp_path):
+    run = train(config("vae", epochs=1), tmp_path / "run")
+    other = MODELS["vae"].with_(activation="tanh")
+    with pytest.raises(InputError, match=r"--model.activation differs"):
+        train(config(other, start_from=str(run.path)), tmp_path / "other")
+
+
+def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["Other"]}')
+    (tmp_path / "weights.bin").write_bytes(b"theirs")
+    with pytest.raises(InputError, match="is not a run"):
+        train(config(), tmp_path, overwrite=True)
+    assert (tmp_path / "weights.bin").read_bytes() == b"theirs"
+
+
+def test_gradients_that_keep_every_step_refuse_to_recompute():
+    model = MODELS["draw"].with_(memory="recompute")
+    with pytest.raises(InputError, match="needs every step kept"):
+        config(model, objective=ObjectiveConfig(gradient="stl"))
 
 
 def test_what_a_model_started_from_counts_as_its_training_images(trained, tmp_path):
@@ -171,10 +193,23 @@ def test_what_a_model_started_from_counts_as_its_training_images(trained, tmp_pa
     second = run("second", "mnist-5k", str(first.path))
     third = run("third", "digits", str(second.path))
     assert [one.config.data.name for one in ancestry(third)] == ["digits", "mnist-5k", "mnist"]
+    for one in (second, third):
+        assert "training images of mnist" in (seen_before(one, DataConfig()) or "")
     shutil.rmtree(second.path)
     assert [one.config.data.name for one in ancestry(third)] == ["digits"]
+    assert seen_before(first, DataConfig(name="mnist")) is None
+    assert seen_before(third, DataConfig(name="digits")) is None
     back = run("second", "mnist-5k", str(third.path))
     assert [one.config.data.name for one in ancestry(back)] == ["mnist-5k", "digits"]
+
+
+def test_another_split_of_the_same_images_counts_too(trained, tmp_path):
+    own = DataConfig(name="my-images", draw_seed=1)
+    first = Run.create(tmp_path / "first", trained.config.with_(data=own))
+    started = trained.config.with_(data=own.with_(draw_seed=2), start_from=str(first.path))
+    second = Run.create(tmp_path / "second", started)
+    assert "with draw seed 1" in (seen_before(second, second.data) or "")
+    assert seen_before(first, first.data) is None
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path, stop_after):

@@ -113,6 +113,10 @@ class RunConfig(Settings):
             raise ValueError("a run needs a budget; give epochs or minutes")
         aim = self.objective
         check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
+        if aim.gradient != "plain" and getattr(self.model, "memory", "auto") == "recompute":
+            raise ValueError(
+                f"the {aim.gradient} gradient needs every step kept; choose memory store or auto"
+            )
         return self
 
     def to_json(self) -> str:

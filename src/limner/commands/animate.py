@@ -1,5 +1,6 @@
 """`limner animate`: the drawing, step by step, as GIF and as a still strip."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -56,7 +57,7 @@ def animate(
         weights: averaged (ema) or raw
     """
     require_positive(grid=min(grid), seconds=seconds, magnification=magnification, rows=rows)
-    if hold < 0:
+    if not 0 <= hold < math.inf:
         raise InputError(f"--hold must not be negative; got {hold}.")
     found, subject = opened(
         run, checkpoint, weights, seed, data_name=data_name, data_root=data_root

@@ -14,12 +14,14 @@ from rich.console import Console
 
 from limner.commands.evaluate import evaluate_run
 from limner.config import RunConfig
-from limner.data import DataConfig
+from limner.data import DataConfig, pixel_kind
+from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs, comparison_table
 from limner.recipes import STUDY
 from limner.report import write
 from limner.training import Run, train
+from limner.training.display import warn
 from limner.training.storage import write_atomically
 
 DEFAULT_DATA = DataConfig()
@@ -59,28 +61,31 @@ def compare(
         resume: go on with an earlier comparison in the folder.
     """
     if runs:
-        groups = {run.name: [run] for run in map(Run.open, runs)}
-        if len(groups) < len(runs):
-            raise InputError("Two of these runs have the same folder name; rename one.")
-        out.mkdir(parents=True, exist_ok=True)
+        training = (epochs, minutes, batch_size, seeds, evaluate_samples, compile)
+        if training != (None, None, None, (0,), 100, "auto") or overwrite or resume:
+            raise InputError("RUNS are compared as they are; leave out what is for training.")
+        if data.with_(root=None) != DEFAULT_DATA:
+            raise InputError("RUNS are compared on their own images; give --data.root alone.")
+        groups = _opened(runs, data.root)
+        _check_place(out)
     else:
         configs = _configs(data, epochs, minutes, batch_size, compile)
+        plan = _plan(configs, seeds, out)
+        _check(plan, data, evaluate_samples)
         _claim(out, overwrite, resume)
+        _check_begun(plan)
         _mark(out, configs, seeds)
         groups = {
-            name: [
-                _trained(config.with_(seed=seed), out / _folder(name, seed, seeds), name, resume)
-                for seed in seeds
-            ]
-            for name, config in configs.items()
+            name: [_trained(run, name, resume) for run in group] for name, group in plan.items()
         }
         for run in (run for group in groups.values() for run in group):
             evaluate_run(run, num_samples=evaluate_samples)
     rows = compare_runs(groups)
     command = shlex.join(["limner", *sys.argv[1:]])
     comparison = {"description": _description(groups), "command": command, "rows": rows}
-    write_atomically(out / "results.json", json.dumps(comparison, indent=2) + "\n")
     page = write([group[0] for group in groups.values()], out / "report.html", comparison)
+    write_atomically(out / "results.json", json.dumps(comparison, indent=2) + "\n")
+    _warn_of_notes(groups)
     console = Console()
     console.print(comparison_table(rows, comparison["description"]))
     console.print(f"{page}", style="bold", highlight=False)
@@ -100,6 +105,59 @@ def _configs(
     if batch_size is not None:
         changes["batch_size"] = batch_size
     return {name: config.with_(**changes) for name, config in STUDY.items()}
+
+
+def _opened(names: Sequence[str], root: Path | None) -> dict[str, list[Run]]:
+    """Finished runs, with their images in `root` where that is given."""
+    runs = [Run.open(name) for name in names]
+    if root is not None:
+        runs = [run.on(run.config.data.with_(root=root)) for run in runs]
+    groups = {run.name: [run] for run in runs}
+    if len(groups) < len(runs):
+        raise InputError("Two of these runs have the same folder name; rename one.")
+    return groups
+
+
+def _check_place(out: Path) -> None:
+    """Refuse to write a comparison of finished runs over a run, or over one that trained."""
+    for name, what in (("config.json", "a run"), ("comparison.json", "a comparison that trained")):
+        if (out / name).exists():
+            raise InputError(f"{out} holds {what}; choose another --out.")
+
+
+def _plan(
+    configs: Mapping[str, RunConfig], seeds: Sequence[int], out: Path
+) -> dict[str, list[Run]]:
+    """The runs that are to be trained for each model."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds takes one seed or several different ones; got {list(seeds)}.")
+    return {
+        name: [Run(out / _folder(name, seed, seeds), config.with_(seed=seed)) for seed in seeds]
+        for name, config in configs.items()
+    }
+
+
+def _check(plan: Mapping[str, Sequence[Run]], data: DataConfig, evaluate_samples: int) -> None:
+    """Meet what training or evaluating would refuse before anything is written."""
+    if evaluate_samples < 1:
+        raise InputError(f"--evaluate-samples must be above zero; got {evaluate_samples}.")
+    dataset = load_dataset(data)
+    for run in (group[0] for group in plan.values()):
+        pixel_kind(dataset, run.config.model.observation)
+
+
+def _check_begun(plan: Mapping[str, Sequence[Run]]) -> None:
+    for run in (run for group in plan.values() for run in group):
+        if (run.path / "config.json").is_file() and Run.at(run.path).config != run.config:
+            raise InputError(
+                f"{run.path} was started with another config; resume the comparison with its own."
+            )
+
+
+def _warn_of_notes(groups: Mapping[str, Sequence[Run]]) -> None:
+    for run in (run for group in groups.values() for run in group):
+        if note := (run.results() or {}).get("note"):
+            warn(f"{run.name}: {note}")
 
 
 def _claim(out: Path, overwrite: bool, resume: bool) -> None:
@@ -136,8 +194,9 @@ def _folder(name: str, seed: int, seeds: Sequence[int]) -> str:
     return folder if len(seeds) == 1 else f"{folder}-seed-{seed}"
 
 
-def _trained(config: RunConfig, out: Path, title: str, resume: bool) -> Run:
-    return train(config, out, resume=resume and (out / "config.json").is_file(), title=title)
+def _trained(run: Run, title: str, resume: bool) -> Run:
+    begun = (run.path / "config.json").is_file()
+    return train(run.config, run.path, resume=resume and begun, title=title)
 
 
 def _description(groups: Mapping[str, Sequence[Run]]) -> str:

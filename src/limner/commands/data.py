@@ -22,7 +22,7 @@ def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None
 
     Args:
         name: a name from `limner data list`.
-        root: folder that already holds the files.
+        root: folder of the files; those that are missing are downloaded into it.
     """
     for path in fetch(name, root):
         print(path)

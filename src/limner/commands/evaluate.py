@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from limner.commands.images import DataName, DataRoot, other_data
-from limner.data import DataConfig, Dataset, Split, frozen, seen_in_training
+from limner.data import DataConfig, Dataset, Split, frozen
 from limner.data import names as datasets
 from limner.errors import InputError
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
@@ -20,7 +20,7 @@ from limner.evaluation.results import groups_table, results_table
 from limner.training.display import warn
 from limner.training.made import maker
 from limner.training.runs import Checkpoint, Run, WeightKind
-from limner.training.start import ancestry
+from limner.training.start import seen_before
 from limner.training.storage import save_tensors, write_atomically
 
 MANY_GROUPS = 16
@@ -107,13 +107,16 @@ def evaluate_run(
     if num_images is not None and num_images != len(x):
         x = _first(x, num_images, split)
         changes.append(f"first{num_images}")
-    notes = [seen_in_training(one.config.data.name, dataset.name) for one in ancestry(run)]
-    note = next(filter(None, notes), None)
+    note = seen_before(run, data or run.data)
     if note is not None:
         warn(note)
     name = "-".join([*changes, f"K{num_samples}", f"seed{seed}"])
     path = run.place(f"evaluation/{name}.json")
     device_used = pick_device(device)
+    measured = weights if run.config.ema_decay else "raw"
+    about = _about(run, dataset) | {"split": split, "checkpoint": checkpoint, "weights": measured}
+    about["validation_elbo"] = run.validation_elbo(checkpoint)
+    about |= {"note": note} if note else {}
     with progress_bar(f"evaluating {run.name}", len(x)) as report:
         evaluation = evaluate_model(
             model.to(device_used),
@@ -124,8 +127,6 @@ def evaluate_run(
             partial_folder=path.parent,
             report=report,
         )
-    about = _about(run, dataset) | {"split": split, "checkpoint": checkpoint, "weights": weights}
-    about |= {"note": note} if note else {}
     about["evaluated_with"] = maker(device_used).model_dump()
     results = results_of(evaluation, about)
     _write(path, path.with_suffix(".safetensors"), evaluation, results)
@@ -161,6 +162,8 @@ def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
         "dataset": dataset.name,
         "binarization": dataset.binarization,
         "draw_seed": dataset.draw_seed,
+        "training_seed": run.config.seed,
+        "started_from": run.config.start_from,
         "training_seconds": last.get("seconds"),
         "epochs": last.get("epoch"),
         "images_per_second": last.get("images_per_second"),

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from limner.commands.images import DataName, DataRoot, run_on
+from limner.commands.pictures import require_seed
 from limner.data import Split, frozen
 from limner.errors import InputError
 from limner.evaluation.interpolation import (
@@ -20,6 +21,7 @@ from limner.evaluation.interpolation import (
     noise_of_prior,
     walk,
 )
+from limner.figures.style import output_folder
 from limner.models import LatentVariableModel
 from limner.training.runs import Checkpoint, WeightKind
 from limner.training.storage import write_atomically
@@ -61,6 +63,7 @@ def interpolate(
         weights: averaged over training steps (ema), or raw
     """
     opened = run_on(run, data_name, data_root)
+    require_seed(seed)
     if frames < 2:
         raise InputError(f"A walk has at least its two ends; got --frames {frames}.")
     path = out or opened.out / "figures" / "interpolation.png"
@@ -78,7 +81,7 @@ def interpolate(
     rows = [
         _row(model, noise, shown, frames, chosen) for chosen in WALKS if walks in (chosen, "both")
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    output_folder(path.parent)
     write_atomically(path, _png(torch.stack(rows)))
     Console().print(f"written to {path}", highlight=False, soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """What the commands that make pictures share: checks, the place of their files, progress."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -18,10 +19,16 @@ T = TypeVar("T")
 
 
 def require_positive(**flags: float | int | None) -> None:
-    """Raise `InputError` for a flag that is given and not above zero."""
+    """Raise `InputError` for a flag that is given and not above zero, or not finite."""
     for name, value in flags.items():
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} must be above zero; got {value}.")
+
+
+def require_seed(seed: int) -> None:
+    """Raise `InputError` for what is no seed."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed must be from 0 to 2^63 - 1; got {seed}.")
 
 
 def opened(
@@ -35,8 +42,7 @@ def opened(
     data_root: Path | None = None,
 ) -> tuple[Run, Subject]:
     """A run with its model, images and metrics, for figures."""
-    if seed < 0:
-        raise InputError(f"--seed must not be negative; got {seed}.")
+    require_seed(seed)
     found = run_on(run, data_name, data_root)
     model = found.model(checkpoint, weights)
     subject = Subject(model, found.dataset(), found.metrics(), seed, max_images, projection)

@@ -8,7 +8,7 @@ import torch
 import tyro
 from PIL import Image
 
-from limner.commands.pictures import place, require_positive, tell
+from limner.commands.pictures import place, require_positive, require_seed, tell
 from limner.errors import InputError
 from limner.figures.tiles import columns_for, magnify, tile, to_rgb
 from limner.training.runs import Checkpoint, Run, WeightKind
@@ -45,8 +45,7 @@ def sample(
         weights: averaged (ema) or raw
     """
     require_positive(n=n, columns=columns, magnification=magnification)
-    if seed < 0:
-        raise InputError(f"--seed must not be negative; got {seed}.")
+    require_seed(seed)
     found = Run.open(run)
     model, generator = found.model(checkpoint, weights), torch.Generator().manual_seed(seed)
     with torch.no_grad():

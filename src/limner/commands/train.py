@@ -66,7 +66,7 @@ def train(arguments: list[str]) -> None:
     )
     run = train_run(options.config, options.out, options.resume, options.overwrite)
     if PartialState().is_main_process:
-        evaluate(str(run.path), num_samples=run.config.evaluate_samples)
+        evaluate(str(run.path), num_samples=run.config.evaluate_samples, device=run.config.device)
 
 
 def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:
@@ -89,7 +89,8 @@ def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:
         raise InputError(f"Say what to train: {', '.join(MODELS)}, --recipe NAME or --config FILE.")
     if model is not None and model not in MODELS:
         raise InputError(f"There is no model {model!r}; choose one of {', '.join(MODELS)}.")
-    budget = {"minutes": 1.0} if "--minutes" in flags else {"epochs": EPOCHS}
+    named = {flag.partition("=")[0] for flag in flags}
+    budget = {"minutes": 1.0} if "--minutes" in named else {"epochs": EPOCHS}
     return RunConfig.parse({"model": {"kind": model or "draw"}, **budget}), flags
 
 

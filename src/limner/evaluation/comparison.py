@@ -11,7 +11,7 @@ from limner.errors import InputError
 from limner.evaluation.results import summary
 from limner.training.runs import Run
 
-SAME = ("dataset", "split", "binarization", "observation", "num_images")
+SAME = ("dataset", "split", "binarization", "draw_seed", "observation", "num_images")
 """What results must share for their differences to mean anything."""
 
 
@@ -46,7 +46,10 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         table.add_column(row["name"], justify="right")
     samples = [row["iw_bound"]["num_samples"] for row in rows]
     mixed = len(set(samples)) > 1
+    started = any(row.get("started_from") for row in rows)
     for heading, shown in _FIGURES.items():
+        if heading == "after that of" and not started:
+            continue
         table.add_row(heading.format("K" if mixed else samples[0]), *map(shown, rows))
     if mixed:
         table.add_row("K", *map(str, samples))
@@ -72,6 +75,7 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "bits per dim": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",
     "parameters": lambda row: f"{row['parameters']:,}",
     "training": lambda row: _known(row["training_seconds"], "{:.0f} s"),
+    "after that of": lambda row: row.get("started_from") or "-",
     "images a second": lambda row: _known(row["images_per_second"], "{:,.0f}"),
 }
 
@@ -85,7 +89,7 @@ def _results(run: Run) -> dict[str, Any]:
 
 def _refuse_unlike(results: Sequence[Mapping[str, Any]]) -> None:
     for key in SAME:
-        values = {str(result[key]) for result in results}
+        values = {str(result.get(key)) for result in results}
         if len(values) > 1:
             raise InputError(
                 f"These runs cannot be compared: their {key} is {' and '.join(sorted(values))}; "
@@ -133,5 +137,6 @@ def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -
         "training_seconds": _mean([result["training_seconds"] for result in results]),
         "images_per_second": _mean([result["images_per_second"] for result in results]),
         "epochs": first["epochs"],
+        "started_from": runs[0].config.start_from,
         "runs": [run.path.name for run in runs],
     }

@@ -60,14 +60,16 @@ def labelled_rows(
 def pairs(
     first: tuple[str, RGB], second: tuple[str, RGB], columns: int = 12, width: float = WIDTH
 ) -> Figure:
-    """Two labelled sets of n images, one above the other, wrapped after `columns`."""
+    """Two labelled sets of n images, one above the other, in as even rows of `columns` at most."""
     n = len(first[1])
-    columns = min(columns, n)
-    n -= n % columns
+    lines = -(-n // columns)
+    columns = -(-n // lines)
     rows = []
     for start in range(0, n, columns):
         for label, images in (first, second):
-            rows.append((label, images[start : start + columns]))
+            line = images[start : start + columns]
+            blank = np.full((columns - len(line), *images.shape[1:]), 255, np.uint8)
+            rows.append((label, np.concatenate([line, blank])))
     return labelled_rows(rows, width=width)
 
 

@@ -71,7 +71,7 @@ def _subjects(runs: Sequence[Run]) -> list[Subject]:
     loaded: dict[str, Dataset] = {}
     subjects = []
     for run in runs:
-        key = run.config.data.model_dump_json()
+        key = run.data.model_dump_json()
         if key not in loaded:
             loaded[key] = run.dataset()
         images, shown = loaded[key], sections.MAX_IMAGES

@@ -66,10 +66,15 @@ def _facts(
         ("model", config.model.kind),
         ("parameters", number(results.get("parameters", model.num_parameters))),
         ("latent groups", str(model.num_groups)),
-        ("images", f"{dataset.name}, {' × '.join(map(str, dataset.image_shape))}"),
+        ("images shown", f"{dataset.name}, {' × '.join(map(str, dataset.image_shape))}"),
         ("binarization", dataset.binarization),
         ("observation", config.model.observation),
-        ("training images", number(len(dataset.train.levels))),
+        (
+            ("training images", number(len(dataset.train.levels)))
+            if run.shows_its_own
+            else ("trained on", config.data.name)
+        ),
+        *([("started from", config.start_from)] if config.start_from else []),
         ("epochs", plain(last.get("epoch", results.get("epochs")))),
         ("batch", plain(config.batch_size)),
         ("seed", plain(config.seed)),
@@ -97,8 +102,10 @@ def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("bits per dimension", with_error(_bits(results), digits=4)),
         (
             "measured on",
-            f"{number(results.get('num_images'))} {results.get('split', 'test')} images",
+            f"{number(results.get('num_images'))} {results.get('split', 'test')} images of "
+            f"{results['dataset']}, {results['binarization']} binarization",
         ),
+        *([("mind", results["note"])] if "note" in results else []),
     ]
     if active is not None:
         units = results.get("latent_units")
@@ -157,7 +164,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         mean = mean_of(row.get("elbo"))
         return float("inf") if mean is None else -mean
 
-    best, mixed = min(rows, key=cost, default=None), " or " in samples_in(rows)
+    alike = len(rows) == 1 or any(row.get("difference_to_best") for row in rows)
+    best, mixed = min(rows, key=cost, default=None) if alike else None, " or " in samples_in(rows)
     return [_as_text(row, row is best, mixed) for row in sorted(rows, key=cost)]
 
 
@@ -225,15 +233,16 @@ def ours_and_published(
 ) -> dict[str, list[Published]]:
     """This page's bounds and published ones, each saying what it is about."""
     ours, published = [], []
-    for run, dataset, label in zip(runs, datasets, labels, strict=True):
-        results = run.results() or {}
-        about = f"{dataset.name}, {number(len(dataset.train.levels))} training images"
+    for run, images, label in zip(runs, datasets, labels, strict=True):
+        results = run.results()
+        if results is None:
+            continue
+        dataset, count = results["dataset"], number(len(images.train.levels))
+        about = f"{dataset}, {count} training images" if run.shows_its_own else dataset
         for key, bound in (("elbo", "ELBO"), ("iw_bound", "IW")):
-            if results.get(key) is None:
-                continue
             samples = results[key].get("num_samples")
             kind = f"{bound}, K = {samples}" if samples else bound
             nats = with_error(results[key], -1)
-            ours.append(Published(about, label, nats, kind, dataset.binarization, "this page"))
-        published += [entry for entry in published_for(dataset.name) if entry not in published]
+            ours.append(Published(about, label, nats, kind, results["binarization"], "this page"))
+        published += [entry for entry in published_for(dataset) if entry not in published]
     return {"ours": ours, "published": published}

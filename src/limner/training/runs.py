@@ -44,7 +44,7 @@ from limner.training.storage import (
 Checkpoint = Literal["best", "last"]
 WeightKind = Literal["ema", "raw"]
 T = TypeVar("T")
-MAX_METRICS = 2**26
+MAX_METRICS = 2**30
 """Bytes of metrics.jsonl."""
 _MAKERS = TypeAdapter(list[Maker])
 
@@ -53,14 +53,27 @@ class Run:
     """One run folder.
 
     `out` is where commands write: the folder itself, but for the models that come with Limner.
+    `data` is what commands show the model: the images of its training, or others.
     """
 
-    def __init__(self, path: Path, config: RunConfig, out: Path | None = None):
-        self.path, self.config, self.out = path, config, out or path
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        out: Path | None = None,
+        data: DataConfig | None = None,
+    ):
+        self.path, self.config = path, config
+        self.out, self.data = out or path, data or config.data
 
     @property
     def name(self) -> str:
         return self.path.resolve().name
+
+    @property
+    def shows_its_own(self) -> bool:
+        """Whether the images to show are those of its training, wherever they lie."""
+        return self.data.with_(root=None) == self.config.data.with_(root=None)
 
     @property
     def training_states(self) -> tuple[Path, Path]:
@@ -106,7 +119,7 @@ class Run:
 
     def on(self, data: DataConfig) -> "Run":
         """The same run with its images elsewhere, or with other ones for its model."""
-        return Run(self.path, self.config.with_(data=data), self.out)
+        return Run(self.path, self.config, self.out, data)
 
     @classmethod
     def _in(cls, path: Path) -> "Run":
@@ -152,13 +165,22 @@ class Run:
                 return
         except OSError as error:
             raise unwritable(self.path, error) from None
-        if not (self.path / "config.json").is_file():
+        if not (self.path / "config.json").is_file() or not self._is_limners():
             raise InputError(f"{self.path} exists and is not a run; choose another --out.")
         if not overwrite:
             raise InputError(
                 f"{self.path} already holds a run; continue it with --resume, replace it with "
                 "--overwrite, or choose another --out."
             )
+
+    def _is_limners(self) -> bool:
+        """Whether the folder was written by a training, even if its config is damaged."""
+        if (self.path / "checkpoints").is_dir() or (self.path / "made.json").is_file():
+            return True
+        with contextlib.suppress(InputError):
+            RunConfig.read(self.path / "config.json")
+            return True
+        return False
 
     def _set_up(self, empty: bool = False) -> None:
         """The config in its file, a place for checkpoints, nothing half-written."""
@@ -191,13 +213,17 @@ class Run:
             for name, tensor in tensors.items()
             if name.startswith(f"{chosen}.")
         }
-        if form(outline(self.config.model, shape).state_dict()) != form(state):
+        if _form(outline(self.config.model, shape).state_dict()) != _form(state):
             raise InputError(
                 f"The weights in {self.path} do not fit its config.json; restore the folder."
             )
         model = build(self.config.model, shape)
         model.load_state_dict(state)
         return model.eval()
+
+    def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
+        """The best validation bound when a checkpoint was written, which tells it from others."""
+        return self._sound(checkpoint, read_document)[1].get("validation_elbo")
 
     def _sound(self, checkpoint: Checkpoint, read: Callable[[Path], T]) -> tuple[Path, T]:
         """The file that holds the weights of a checkpoint, and what `read` reads there."""
@@ -228,12 +254,12 @@ class Run:
         return self.exported
 
     def dataset(self, data: DataConfig | None = None) -> Dataset:
-        """The dataset that the run was trained on, or another one for its model.
+        """The dataset that the run is to show, or another one for its model.
 
         Raises:
             InputError: the images have another shape than the model's.
         """
-        dataset = load_dataset(data or self.config.data)
+        dataset = load_dataset(data or self.data)
         path, document = self._sound("best", read_document)
         shape = image_shape_of(document, path)
         if dataset.image_shape != shape:
@@ -346,7 +372,7 @@ def _known_config(path: Path) -> RunConfig | None:
     return None
 
 
-def form(state: Mapping[str, Tensor]) -> dict[str, tuple]:
+def _form(state: Mapping[str, Tensor]) -> dict[str, tuple]:
     """Names, shapes and types of tensors."""
     return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
 

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 import torch
 
 from limner.config import RunConfig
-from limner.data import Dataset, frozen
+from limner.data import DataConfig, Dataset, frozen, seen_in_training
+from limner.data import names as datasets
 from limner.errors import InputError
-from limner.models import LatentVariableModel, build
-from limner.training.runs import Run, form
+from limner.models import LatentVariableModel, ModelConfig, build
+from limner.training.runs import Run
+
+FREE = {"num_steps", "memory"}
+"""What may differ between a model and the one that it starts from."""
 
 
 def initial_model(
@@ -17,20 +21,33 @@ def initial_model(
     """The model of `config`, drawn from its seed, or with the best weights of `start_from`.
 
     Raises:
-        InputError: there are no such weights, or they have other shapes than the model's.
+        InputError: there are no such weights, or they are those of another model.
     """
     torch.manual_seed(config.seed)
     model = build(config.model, dataset.image_shape)
     model.init_from_images(frozen(dataset, "train", config.model.observation))
     if start_from is not None:
-        weights = Run.open(start_from).model().state_dict()
-        if form(weights) != form(model.state_dict()):
+        start = Run.open(start_from)
+        weights = start.model()
+        if differing := _differing(start.config.model, config.model):
             raise InputError(
-                f"The weights of {start_from} do not fit this {config.model.kind}; start from a "
-                "model of the same widths for images of the same shape."
+                f"The weights of {start_from} do not fit: --model.{differing[0]} differs; start "
+                "from a model like this one, or give this one its settings with --config."
             )
-        model.load_state_dict(weights)
+        if weights.image_shape != model.image_shape:
+            raise InputError(
+                f"The weights of {start_from} are for images of {weights.image_shape} (channels, "
+                f"height, width), and {dataset.name} has {model.image_shape}."
+            )
+        model.load_state_dict(weights.state_dict())
     return model
+
+
+def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
+    """The settings of models that differ, the kind of model first."""
+    a, b = one.model_dump(exclude=FREE), other.model_dump(exclude=FREE)
+    names = ["kind", *sorted({*a, *b} - {"kind"})]
+    return [name for name in names if a.get(name) != b.get(name)]
 
 
 def ancestry(run: Run) -> Iterator[Run]:
@@ -45,3 +62,19 @@ def ancestry(run: Run) -> Iterator[Run]:
             run = Run.open(run.config.start_from)
         except InputError:
             return
+
+
+def seen_before(run: Run, shown: DataConfig) -> str | None:
+    """What to know of numbers on `shown`, if the run's weights come from some of its images."""
+    for one in ancestry(run):
+        trained = one.config.data
+        if note := seen_in_training(trained.name, shown.name):
+            return note
+        split_alike = shown.name in datasets() or trained.draw_seed == shown.draw_seed
+        if trained.name == shown.name and not split_alike:
+            return (
+                f"{one.name}, which this model comes from, was trained on a split of {shown.name} "
+                f"with draw seed {trained.draw_seed}: some of these images may have been among its "
+                f"training images; train with --data.draw-seed {trained.draw_seed}."
+            )
+    return None

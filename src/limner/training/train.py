@@ -45,7 +45,7 @@ def train(
     """
     _require_trackers(config)
     accelerator = Accelerator(
-        cpu=config.device == "cpu" or not torch.accelerator.is_available(),
+        cpu=config.device == "cpu" or not torch.cuda.is_available(),
         log_with=list(config.trackers) or None,
         project_dir=out if config.trackers else None,
     )
@@ -56,10 +56,12 @@ def train(
             dataset = load_dataset(config.data)
         pixel_kind(dataset, config.model.observation)
         run = _opened(out, config) if resume else Run(out, config)
-        if not resume and config.start_from is not None and Path(config.start_from) == out:
+        start = config.start_from
+        if not resume and start is not None and Path(start).resolve() == out.resolve():
             raise InputError(f"{out} cannot start from itself; choose another --out.")
+        _check_shares(min(config.batch_size, len(dataset.train)), accelerator.num_processes)
         begun = resume and any(path.is_file() for path in run.training_states)
-        model = initial_model(config, dataset, None if begun else config.start_from)
+        model = initial_model(config, dataset, None if begun else start)
         held = run.lock() if resume else run.claim(overwrite)
         with held if accelerator.is_main_process else nullcontext():
             accelerator.wait_for_everyone()
@@ -67,7 +69,10 @@ def train(
             if resume:
                 trainer.restore()
             _start_trackers(accelerator, config, run)
-            say(_summary(trainer, _compile(trainer.model, config, accelerator.device)))
+            mode = _mode(trainer.model, config, accelerator.device)
+            say(_summary(trainer, mode))
+            if mode == "compiled":
+                trainer.model.compile_parts()
             with training_display(title or config.model.kind) as display, StopSignals() as signals:
                 trainer.fit(display, signals)
         accelerator.wait_for_everyone()
@@ -100,7 +105,8 @@ def _opened(out: Path, config: RunConfig) -> Run:
 
 def _savings(config: RunConfig) -> str:
     """What takes less memory than `config`."""
-    if getattr(config.model, "memory", "recompute") == "recompute":
+    traced = config.objective.gradient != "plain"
+    if traced or getattr(config.model, "memory", "recompute") == "recompute":
         return f"lower --batch-size {config.batch_size}"
     return f"lower --batch-size {config.batch_size}, or pass --model.memory recompute"
 
@@ -110,14 +116,23 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None or bool(shutil.which("clang++"))
 
 
-def _compile(model: LatentVariableModel, config: RunConfig, device: torch.device) -> str:
-    """Compile where that is wanted and can be; says which mode it is."""
-    if config.compile == "never" or (config.compile == "auto" and not model.compiling_pays):
+def _check_shares(batch: int, processes: int) -> None:
+    if batch % processes:
+        raise InputError(
+            f"A batch of {batch} images cannot be shared by {processes} processes; make "
+            "--batch-size a multiple of their number."
+        )
+
+
+def _mode(model: LatentVariableModel, config: RunConfig, device: torch.device) -> str:
+    """Whether to compile: where that is wanted, can be, and has something to compile."""
+    traced = config.objective.gradient != "plain"
+    wanted = config.compile == "always" or (config.compile == "auto" and model.compiling_pays)
+    if traced or not wanted:
         return "eager"
     if device.type == "cpu" and not has_compiler():
         console.print("There is no C++ compiler for torch.compile: training runs eagerly, slower.")
         return "eager"
-    model.compile_parts()
     return "compiled"
 
 
@@ -126,7 +141,8 @@ def _summary(trainer: Trainer, mode: str) -> str:
     copies = 4 + 2 * bool(config.ema_decay)
     num_bytes = 4 * copies * model.num_parameters + model.stored_bytes(batch)
     num_bytes += trainer.dataset.train.levels.numel() + 4 * trainer.validator.images.numel()
-    memory = f" (activations: {model.memory_mode(batch)})"
+    traced = config.objective.gradient != "plain"
+    memory = f" (activations: {'store' if traced else model.memory_mode(batch)})"
     return (
         f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "
         f"groups; {trainer.dataset.name}: {len(trainer.dataset.train):,} images of "

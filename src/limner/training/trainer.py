@@ -65,11 +65,6 @@ class Trainer:
         self.batches = TrainingBatches(
             dataset, config.model.observation, config.batch_size, config.seed, self.device
         )
-        if self.batches.batch_size % self.processes:
-            raise InputError(
-                f"A batch of {self.batches.batch_size} images cannot be shared by {self.processes} "
-                "processes; make --batch-size a multiple of their number."
-            )
         self.model = model.to(self.device).train()
         self.average = averaged(self.model, config.ema_decay) if config.ema_decay else None
         self.step = GuardedStep(
