@@ -12,7 +12,7 @@ from PIL import Image
 from limner.config import RunConfig
 from limner.data.dataset import Dataset, Images
 from limner.figures import attention, curves, gallery, grids, maps, style
-from limner.figures.groups import ancestral, completed_by_means, from_the_top, posterior_means
+from limner.figures.groups import ancestral, carried_means, completed_by_means, from_the_top
 from limner.figures.neighbours import nearest
 from limner.figures.subject import Subject
 from limner.figures.tiles import beside, magnify, tile, to_rgb
@@ -256,7 +256,7 @@ def test_held_layers_stay_and_means_follow_from_those_above(generator):
     subject = StandIn("ladder").subject()
     model, x = subject.model, subject.x[:2]
     with torch.no_grad():
-        held = posterior_means(model, x)
+        held = carried_means(model, x)
         everything = from_the_top(model, held, keep=3)
         torch.testing.assert_close(everything, model.generate(2, latents=held).images)
         completed = completed_by_means(model, held, keep=1)

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from limner.errors import InputError
+from limner.evaluation.interpolation import spherical
 from limner.figures import films, scenes
-from limner.figures.groups import posterior_means
+from limner.figures.groups import carried_means
 from limner.figures.tiles import to_rgb
 from test_figures import CONFIGS, StandIn, dataset
 
@@ -85,7 +86,7 @@ def test_walks_pass_the_images_and_return():
     model, x = subject.model, subject.x[:4]
     film = scenes.explanation_film(model, x, subject.generator(), magnification=1)
     with torch.no_grad():
-        means = model.generate(4, latents=posterior_means(model, x)).images
+        means = model.generate(4, latents=carried_means(model, x)).images
     for stop in range(4):
         frame = film.panels[1][stop * scenes.STEPS_BETWEEN]
         assert np.abs(frame.astype(int) - to_rgb(means.roll(-stop, 0))).max() <= 1
@@ -98,12 +99,12 @@ def test_great_circles_keep_lengths_and_meet_their_ends(generator):
     b = torch.randn(6, 5, generator=generator, dtype=torch.float64)
     a, b = (2 * z / z.norm(dim=1, keepdim=True) for z in (a, b))
     for share in (0.0, 0.3, 1.0):
-        place = scenes.spherical(a, b, share)
+        place = spherical(a, b, share)
         torch.testing.assert_close(place.norm(dim=1), torch.full((6,), 2.0, dtype=torch.float64))
-    torch.testing.assert_close(scenes.spherical(a, b, 0.0), a)
-    torch.testing.assert_close(scenes.spherical(a, b, 1.0), b)
-    torch.testing.assert_close(scenes.spherical(a, a, 0.5), a)
-    assert scenes.spherical(torch.zeros(1, 3), torch.zeros(1, 3), 0.5).isfinite().all()
+    torch.testing.assert_close(spherical(a, b, 0.0), a)
+    torch.testing.assert_close(spherical(a, b, 1.0), b)
+    torch.testing.assert_close(spherical(a, a, 0.5), a)
+    assert spherical(torch.zeros(1, 3), torch.zeros(1, 3), 0.5).isfinite().all()
 
 
 def test_colour_images_that_are_not_square_have_films():

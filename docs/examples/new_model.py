@@ -39,7 +39,6 @@ class TwoLayerVAEConfig(ModelConfig):
 class TwoLayerVAE(LatentVariableModel):
     """A VAE with two latent groups; `kl` and `latents` begin with the lower one."""
 
-    config_class = TwoLayerVAEConfig
     config: TwoLayerVAEConfig
 
     def __init__(self, config: TwoLayerVAEConfig, image_shape: tuple[int, int, int]):

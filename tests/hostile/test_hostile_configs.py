@@ -12,7 +12,7 @@ from limner import load
 from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
 from limner.data import DataConfig
 from limner.errors import InputError
-from limner.models import MODELS, DRAWConfig, LadderVAEConfig, VAEConfig, build, outline
+from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build, outline
 from limner.training.runs import Run
 
 small = st.integers(1, 4)
@@ -279,9 +279,9 @@ def test_a_model_that_would_fill_the_memory_is_refused_before_it_is_built(config
 
 
 @pytest.mark.parametrize("shape", [(1, 2**13, 2**13), (2**30, 1, 1), (10**12,) * 3, (1, 0, 1)])
-@pytest.mark.parametrize("kind", MODELS)
-def test_images_of_no_reasonable_shape_are_refused(kind, shape):
-    refused(lambda: build(MODELS[kind].config_class(), shape))
+@pytest.mark.parametrize("config", [VAEConfig, LadderVAEConfig, DRAWConfig])
+def test_images_of_no_reasonable_shape_are_refused(config, shape):
+    refused(lambda: build(config(), shape))
 
 
 @cases(200)

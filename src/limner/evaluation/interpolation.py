@@ -30,10 +30,19 @@ def walk(
             White 2016), which keeps a length that both ends share; the line where w is 0 or pi.
     """
     s = torch.linspace(0, 1, frames, dtype=start.dtype, device=start.device)[:, None]
-    angle = torch.arccos(torch.cosine_similarity(start, end, dim=0).clamp(-1, 1))
-    if kind == "line" or angle.sin().abs() < 1e-4:
-        return (1 - s) * start + s * end
-    return (((1 - s) * angle).sin() * start + (s * angle).sin() * end) / angle.sin()
+    return (1 - s) * start + s * end if kind == "line" else spherical(start, end, s)
+
+
+def spherical(
+    a: Float[Tensor, "*n dims"], b: Float[Tensor, "*n dims"], share: float | Tensor
+) -> Float[Tensor, "*n dims"]:
+    """The place at `share` of the way from a to b on the sphere, as `walk`."""
+    angle = torch.arccos(torch.cosine_similarity(a, b, dim=-1).clamp(-1, 1))[..., None]
+    straight = angle.sin().abs() < 1e-4
+    sine = torch.where(straight, 1.0, angle.sin())
+    from_a = torch.where(straight, 1 - share, ((1 - share) * angle).sin() / sine)
+    to_b = torch.where(straight, share, (share * angle).sin() / sine)
+    return from_a * a + to_b * b
 
 
 @torch.no_grad()

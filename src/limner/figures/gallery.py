@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from limner.figures import attention, curves, films, grids, maps, scenes
-from limner.figures.groups import from_the_top, posterior_means
+from limner.figures.groups import carried_means, from_the_top
 from limner.figures.neighbours import nearest
 from limner.figures.subject import Subject
 from limner.figures.tiles import to_rgb
@@ -168,7 +168,7 @@ def _interpolations(subject: Subject, rows: int = 5, columns: int = 9) -> Pictur
     shares = torch.linspace(0, 1, columns, device=x.device)[:, None, None]
     latents = [
         torch.lerp(z[None, :rows], z[None, rows : 2 * rows], shares).flatten(0, 1)
-        for z in posterior_means(subject.model, x)
+        for z in carried_means(subject.model, x)
     ]
     between = subject.model.generate(columns * rows, trace=False, latents=latents).images
     between = between.unflatten(0, (columns, rows))
@@ -190,7 +190,7 @@ def _resampled(subject: Subject, draws: int = 4) -> Picture | None:
     if total == 1 or subject.windows is not None or model.generate(1).canvases is not None:
         return None
     x = subject.x[:3].repeat_interleave(draws, dim=0)
-    held = posterior_means(model, x)
+    held = carried_means(model, x)
     generator, names = subject.generator(), model.group_names
     rows = [("image", to_rgb(x))]
     for keep in range(total, -1, -1):

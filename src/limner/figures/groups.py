@@ -13,7 +13,7 @@ from torch.distributions import Normal
 from limner.models import LatentVariableModel
 
 
-def posterior_means(model: LatentVariableModel, x: Tensor) -> list[Tensor]:
+def carried_means(model: LatentVariableModel, x: Tensor) -> list[Tensor]:
     """Of every group the mean of q(z | x), means of the groups before carried on; [n, latent]."""
     latents = model.infer(x, trace=True, latents="mean").latents
     assert latents is not None

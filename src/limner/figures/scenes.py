@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from limner.evaluation.interpolation import spherical
 from limner.figures.films import Film
-from limner.figures.groups import ancestral, completed_by_means, posterior_means
+from limner.figures.groups import ancestral, carried_means, completed_by_means
 from limner.figures.style import READ_RGB, WRITE_RGB
 from limner.figures.tiles import RGB, magnify, to_rgb
 from limner.figures.windows import draw_windows
@@ -46,7 +47,7 @@ def generation_film(
             caption="" if generation.windows is None else WINDOWS,
             alt=f"{n} samples being drawn in {len(panel)} steps",
         )
-    like = posterior_means(model, generation.images)
+    like = carried_means(model, generation.images)
     if model.num_groups > 1:
         return _layers(model, ancestral(model, like, generator), None, magnification)
     stops = [ancestral(model, like, generator)[0] for _ in range(STOPS)]
@@ -167,17 +168,6 @@ def round_trip(stops: Sequence[Tensor], steps: int) -> list[Tensor]:
     for a, b in zip(stops, [*stops[1:], stops[0]], strict=True):
         places.extend(spherical(a, b, k / steps) for k in range(steps))
     return places
-
-
-def spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """The place at `share` of the way from a to b [n, latent] along a great circle."""
-    length_a, length_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
-    cosine = (a * b).sum(1, keepdim=True) / (length_a * length_b).clamp_min(1e-9)
-    angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
-    straight = angle < 1e-2
-    weight_a = torch.where(straight, 1 - share, torch.sin((1 - share) * angle) / torch.sin(angle))
-    weight_b = torch.where(straight, share, torch.sin(share * angle) / torch.sin(angle))
-    return weight_a * a + weight_b * b
 
 
 def _steps(count: int) -> tuple[str, ...]:

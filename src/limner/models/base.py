@@ -185,7 +185,6 @@ class LatentVariableModel(nn.Module, ABC):
     `generate` over one decoder path.
     """
 
-    config_class: ClassVar[type[ModelConfig]]
     compiling_pays: ClassVar[bool] = False
     """Whether `compile="auto"` compiles: where the time saved soon exceeds the compiler's."""
 

@@ -96,7 +96,6 @@ class DRAW(LatentVariableModel):
     shared by all steps.
     """
 
-    config_class = DRAWConfig
     compiling_pays = True
     config: DRAWConfig
 

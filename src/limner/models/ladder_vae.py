@@ -89,7 +89,6 @@ class LadderVAE(LatentVariableModel):
     recomputes them over the training set for the weights at hand before they are used.
     """
 
-    config_class = LadderVAEConfig
     config: LadderVAEConfig
 
     def __init__(self, config: LadderVAEConfig, image_shape: tuple[int, int, int]):

@@ -42,7 +42,6 @@ class VAEConfig(ModelConfig):
 class VAE(LatentVariableModel):
     """Variational autoencoder with MLP encoder and decoder: one latent group."""
 
-    config_class = VAEConfig
     config: VAEConfig
 
     def __init__(self, config: VAEConfig, image_shape: tuple[int, int, int]):
