@@ -80,6 +80,19 @@ RECIPES: dict[str, Recipe] = {
             model=DRAWConfig(num_steps=10, latent_dim=100), data=MNIST, batch_size=64, epochs=25
         ),
     ),
+    "draw-learned-prior": Recipe(
+        "The same with a learned prior for z_t and decay of weights: the best found without "
+        "attention",
+        "Not yet trained",
+        RunConfig(
+            model=DRAWConfig(num_steps=10, latent_dim=100, prior="learned"),
+            data=MNIST,
+            optimizer=OptimizerConfig(name="adamw", weight_decay=0.05),
+            batch_size=64,
+            ema_decay=0.9995,
+            epochs=45,
+        ),
+    ),
     "draw-attention": Recipe(
         "DRAW with filterbank attention of Gregor et al. (2015), T = 64; published -ELBO 80.97, "
         "static. Rate, batch and epochs are not in the paper",
