@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
 
 def _compared(about: str, expected: str, model: AnyModelConfig) -> Recipe:
     """One of four models with the same batches and epochs."""
-    config = RunConfig(model=model, data=MNIST, batch_size=64, epochs=15)
+    config = RunConfig(model=model, data=MNIST, batch_size=64, epochs=8)
     return Recipe(f"A well-known comparison of four models: {about}", expected, config)
 
 
