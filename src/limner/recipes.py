@@ -38,6 +38,19 @@ class Recipe(NamedTuple):
     config: RunConfig
 
 
+def _deeper(start: str, model: DRAWConfig, weight_decay: float, epochs: int) -> RunConfig:
+    """More steps for a trained model: all steps share their weights."""
+    return RunConfig(
+        model=model,
+        data=MNIST,
+        start_from=start,
+        optimizer=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=weight_decay),
+        batch_size=64,
+        ema_decay=0.9995,
+        epochs=epochs,
+    )
+
+
 def _compared(about: str, expected: str, model: AnyModelConfig) -> Recipe:
     """One of four models with the same batches and epochs."""
     config = RunConfig(model=model, data=MNIST, batch_size=64, epochs=8)
@@ -93,6 +106,16 @@ RECIPES: dict[str, Recipe] = {
             epochs=45,
         ),
     ),
+    "draw-20-steps": Recipe(
+        "The same in twice the steps, T = 20, from the weights that the recipe above has reached",
+        "Not yet trained",
+        _deeper(
+            "mnist-draw",
+            DRAWConfig(num_steps=20, latent_dim=100, prior="learned"),
+            weight_decay=0.1,
+            epochs=13,
+        ),
+    ),
     "draw-attention": Recipe(
         "DRAW with filterbank attention of Gregor et al. (2015), T = 64; published -ELBO 80.97, "
         "static. Rate, batch and epochs are not in the paper",
@@ -117,18 +140,24 @@ RECIPES: dict[str, Recipe] = {
             epochs=100,
         ),
     ),
-    "draw-attention-deeper": Recipe(
-        "The same in twice the steps, T = 32, from the weights that the recipe above has reached; "
-        "the lowest bound found",
+    "draw-attention-32-steps": Recipe(
+        "The same in twice the steps, T = 32, from the weights that the recipe above has reached",
         "Not yet trained",
-        STUDY["DRAW with attention"].with_(
-            model=ATTENTIVE.with_(prior="learned", num_steps=32),
-            optimizer=OptimizerConfig(name="adamw", weight_decay=0.05, learning_rate=1e-3),
-            data=MNIST,
-            start_from="mnist-draw-attention",
-            batch_size=64,
-            ema_decay=0.9995,
+        _deeper(
+            "mnist-draw-attention",
+            ATTENTIVE.with_(prior="learned", num_steps=32),
+            weight_decay=0.05,
             epochs=38,
+        ),
+    ),
+    "draw-attention-48-steps": Recipe(
+        "And T = 48, from the weights that those 32 steps have reached; the lowest bound found",
+        "Not yet trained",
+        _deeper(
+            "mnist-draw-attention-32-steps",
+            ATTENTIVE.with_(prior="learned", num_steps=48),
+            weight_decay=0.1,
+            epochs=9,
         ),
     ),
     "quick-draw": Recipe(
