@@ -96,7 +96,7 @@ RECIPES: dict[str, Recipe] = {
     "draw-learned-prior": Recipe(
         "The same with a learned prior for z_t and decay of weights: the best found without "
         "attention",
-        "Not yet trained",
+        "Reaches -ELBO 86.38, -L_10 84.04 in 1.2 hours on one core",
         RunConfig(
             model=DRAWConfig(num_steps=10, latent_dim=100, prior="learned"),
             data=MNIST,
@@ -108,7 +108,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "draw-20-steps": Recipe(
         "The same in twice the steps, T = 20, from the weights that the recipe above has reached",
-        "Not yet trained",
+        "Reaches -ELBO 85.61, -L_10 83.41 in 35 minutes more on one core",
         _deeper(
             "mnist-draw",
             DRAWConfig(num_steps=20, latent_dim=100, prior="learned"),
@@ -129,7 +129,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-attention-learned-prior": Recipe(
-        "The best found: the study's DRAW with attention, T = 16, with a learned prior for z_t",
+        "The study's DRAW with attention, T = 16, with a learned prior for z_t",
         "Reaches -ELBO 82.83, -L_100 80.57 in 2.2 hours on one core",
         STUDY["DRAW with attention"].with_(
             model=ATTENTIVE.with_(prior="learned"),
@@ -142,7 +142,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "draw-attention-32-steps": Recipe(
         "The same in twice the steps, T = 32, from the weights that the recipe above has reached",
-        "Not yet trained",
+        "Reaches -ELBO 82.13, -L_10 80.63 in 1.75 hours more on one core",
         _deeper(
             "mnist-draw-attention",
             ATTENTIVE.with_(prior="learned", num_steps=32),
