@@ -51,9 +51,16 @@ def _deeper(start: str, model: DRAWConfig, weight_decay: float, epochs: int) -> 
     )
 
 
-def _compared(about: str, expected: str, model: AnyModelConfig) -> Recipe:
-    """One of four models with the same batches and epochs."""
-    config = RunConfig(model=model, data=MNIST, batch_size=64, epochs=8)
+def _compared(about: str, expected: str, model: AnyModelConfig, epochs: int) -> Recipe:
+    """One of four models with the same batches and about the same training time."""
+    config = RunConfig(
+        model=model,
+        data=MNIST,
+        objective=ObjectiveConfig(kl_warmup_epochs=epochs / 5),
+        batch_size=64,
+        epochs=epochs,
+        evaluate_samples=20,
+    )
     return Recipe(f"A well-known comparison of four models: {about}", expected, config)
 
 
@@ -179,16 +186,19 @@ RECIPES: dict[str, Recipe] = {
         "VAE 512-256-128-64, z 64",
         "Not yet trained",
         VAEConfig(hidden_dims=(512, 256, 128, 64), latent_dim=64),
+        50,
     ),
     "comparison-ladder-vae": _compared(
         "Ladder VAE 512-256-256, z 64-32-32",
         "Not yet trained",
         LadderVAEConfig(hidden_dims=(512, 256, 256), latent_dims=(64, 32, 32)),
+        25,
     ),
     "comparison-draw": _compared(
         "DRAW without attention, T = 10, z 32",
         "Not yet trained",
         DRAWConfig(num_steps=10, latent_dim=32),
+        5,
     ),
     "comparison-draw-attention": _compared(
         "DRAW with 12 x 12 filters, T = 10, z 32",
@@ -196,6 +206,7 @@ RECIPES: dict[str, Recipe] = {
         DRAWConfig(
             num_steps=10, attention="filterbank", read_size=12, write_size=12, latent_dim=32
         ),
+        4,
     ),
 }
 
