@@ -212,6 +212,23 @@ def test_another_split_of_the_same_images_counts_too(trained, tmp_path):
     assert seen_before(first, first.data) is None
 
 
+def test_denormal_numbers_are_zero_while_a_model_trains(tmp_path, monkeypatch):
+    def is_zero():
+        return bool(torch.tensor(2e-38) * 0.1 == 0)
+
+    seen, step = [], GuardedStep.__call__
+
+    def watched(self, rate):
+        seen.append(is_zero())
+        return step(self, rate)
+
+    monkeypatch.setattr(GuardedStep, "__call__", watched)
+    assert not is_zero()
+    train(config(epochs=1), tmp_path / "run")
+    assert all(seen)
+    assert not is_zero()
+
+
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path, stop_after):
     stop_after(4)
     with pytest.raises(Stopped):
