@@ -184,13 +184,13 @@ RECIPES: dict[str, Recipe] = {
     ),
     "comparison-vae": _compared(
         "VAE 512-256-128-64, z 64",
-        "Not yet trained",
+        "Reaches -ELBO 109.60, -L_20 106.78 in 7 minutes on one core",
         VAEConfig(hidden_dims=(512, 256, 128, 64), latent_dim=64),
         50,
     ),
     "comparison-ladder-vae": _compared(
         "Ladder VAE 512-256-256, z 64-32-32",
-        "Not yet trained",
+        "Reaches -ELBO 91.41, -L_20 88.14 in 8 minutes on one core",
         LadderVAEConfig(hidden_dims=(512, 256, 256), latent_dims=(64, 32, 32)),
         25,
     ),
