@@ -148,7 +148,8 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-attention-32-steps": Recipe(
-        "The same in twice the steps, T = 32, from the weights that the recipe above has reached; the lowest bound found",
+        "The same in twice the steps, T = 32, from the weights that the recipe above has reached; "
+        "the lowest bound found",
         "Reaches -ELBO 82.13, -L_10 80.63 in 1.75 hours more on one core",
         _deeper(
             "mnist-draw-attention",
