@@ -92,7 +92,9 @@ STUDY = {
 
 def run_commands(block, capsys):
     for name, *flags in commands(block):
-        assert main([name, *flags, *TINIER.get(name, "").split()]) == 0, (name, flags)
+        finished = name == "compare" and not flags[0].startswith("-")
+        tinier = "" if finished else TINIER.get(name, "")
+        assert main([name, *flags, *tinier.split()]) == 0, (name, flags)
     capsys.readouterr()
 
 

@@ -44,7 +44,7 @@ from limner.training.storage import (
 Checkpoint = Literal["best", "last"]
 WeightKind = Literal["ema", "raw"]
 T = TypeVar("T")
-MAX_METRICS = 2**30
+MAX_METRICS = 2**27
 """Bytes of metrics.jsonl."""
 _MAKERS = TypeAdapter(list[Maker])
 
