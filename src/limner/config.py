@@ -68,6 +68,11 @@ class ObjectiveConfig(Settings):
         default=0.0, description="nats of each group that cost nothing"
     )
 
+    @property
+    def traced(self) -> bool:
+        """Whether its gradient needs every step kept, in eager mode."""
+        return self.gradient != "plain"
+
 
 class RunConfig(Settings):
     """Everything that decides the result of a training, and how it is carried out."""
@@ -113,7 +118,7 @@ class RunConfig(Settings):
             raise ValueError("a run needs a budget; give epochs or minutes")
         aim = self.objective
         check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
-        if aim.gradient != "plain" and getattr(self.model, "memory", "auto") == "recompute":
+        if aim.traced and getattr(self.model, "memory", "auto") == "recompute":
             raise ValueError(
                 f"the {aim.gradient} gradient needs every step kept; choose memory store or auto"
             )

@@ -120,8 +120,7 @@ def _opened(out: Path, config: RunConfig) -> Run:
 
 def _savings(config: RunConfig) -> str:
     """What takes less memory than `config`."""
-    traced = config.objective.gradient != "plain"
-    if traced or getattr(config.model, "memory", "recompute") == "recompute":
+    if config.objective.traced or getattr(config.model, "memory", "recompute") == "recompute":
         return f"lower --batch-size {config.batch_size}"
     return f"lower --batch-size {config.batch_size}, or pass --model.memory recompute"
 
@@ -141,9 +140,8 @@ def _check_shares(batch: int, processes: int) -> None:
 
 def _mode(model: LatentVariableModel, config: RunConfig, device: torch.device) -> str:
     """Whether to compile: where that is wanted, can be, and has something to compile."""
-    traced = config.objective.gradient != "plain"
     wanted = config.compile == "always" or (config.compile == "auto" and model.compiling_pays)
-    if traced or not wanted:
+    if config.objective.traced or not wanted:
         return "eager"
     if device.type == "cpu" and not has_compiler():
         console.print("There is no C++ compiler for torch.compile: training runs eagerly, slower.")
@@ -156,8 +154,8 @@ def _summary(trainer: Trainer, mode: str) -> str:
     copies = 4 + 2 * bool(config.ema_decay)
     num_bytes = 4 * copies * model.num_parameters + model.stored_bytes(batch)
     num_bytes += trainer.dataset.train.levels.numel() + 4 * trainer.validator.images.numel()
-    traced = config.objective.gradient != "plain"
-    memory = f" (activations: {'store' if traced else model.memory_mode(batch)})"
+    kept = "store" if config.objective.traced else model.memory_mode(batch)
+    memory = f" (activations: {kept})"
     return (
         f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "
         f"groups; {trainer.dataset.name}: {len(trainer.dataset.train):,} images of "
