@@ -105,8 +105,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-learned-prior": Recipe(
-        "The same with a learned prior for z_t and decay of weights: the best found without "
-        "attention",
+        "The same with a learned prior for z_t and decay of weights",
         "Reaches -ELBO 86.38, -L_10 84.04 in 1.2 hours on one core",
         RunConfig(
             model=DRAWConfig(num_steps=10, latent_dim=100, prior="learned"),
@@ -118,7 +117,8 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-20-steps": Recipe(
-        "The same in twice the steps, T = 20, from the weights that the recipe above has reached",
+        "The same in twice the steps, T = 20, from the weights that the recipe above has reached; "
+        "the lowest bound found without attention",
         "Reaches -ELBO 85.14, -L_100 82.28 in 1.1 hours more on one core",
         _further(
             "mnist-draw",
