@@ -121,19 +121,31 @@ def _entry(name: str) -> Entry:
 def _trainings(entry: Entry) -> list[Entry]:
     """What was trained for it, one after the other: what it started from, then itself."""
     start = entry.config.start_from
-    return [*(_trainings(_entry(start)) if start else ()), entry]
+    return [*(_trainings(_entry(Path(start).name)) if start else ()), entry]
 
 
 def _portable(config: RunConfig) -> RunConfig:
     """The config without where the images lie on this disk."""
-    start = config.start_from
-    if start is not None and (start not in named.names() or Path(start).exists()):
+    if config.start_from is not None and not _others_have(config.start_from):
         raise InputError(f"Others do not have {config.start_from}; publish it first, by its name.")
     if config.data.name not in datasets():
         raise InputError(
             f"Others do not have {config.data.name}; publish runs on datasets by name."
         )
     return config.with_(data=config.data.with_(root=None))
+
+
+def _others_have(start: str) -> bool:
+    """Whether it is a trained model's name, or where the commands of results/ put that run."""
+    run, published = Path(start), RESULTS / Path(start).name
+    if start in named.names() and not run.exists():
+        return True
+    metrics = [folder / "metrics.jsonl" for folder in (run, published)]
+    return (
+        run == Path("runs") / published.name
+        and all(file.is_file() for file in metrics)
+        and len({file.read_bytes() for file in metrics}) == 1
+    )
 
 
 def _results(

@@ -167,6 +167,26 @@ def test_only_what_others_have_may_have_been_started_from(press, trained, tmp_pa
     assert not (press.RESULTS / "more").exists()
 
 
+def test_a_start_without_weights_is_trained_by_the_command_of_its_results(
+    press, trained, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained.path, "runs/first")
+    train(tiny(start_from="runs/first", epochs=3), Path("runs/more"))
+    assert main(["evaluate", "runs/more", "--num-samples", "2"]) == 0
+    with pytest.raises(InputError, match="Others do not have runs/first; publish it first"):
+        press.publish("runs/more", name="more", weights=False, **MADE)
+    press.publish("runs/first", name="first", weights=False, **MADE)
+    press.publish("runs/more", name="more", weights=False, **MADE)
+    page = (press.RESULTS / "README.md").read_text()
+    assert "--out runs/first`" in page.partition("## first")[2]
+    assert ", from the weights of first (2 epochs, " in page.partition("## more")[2]
+    with Path("runs/first/metrics.jsonl").open("a") as metrics:
+        metrics.write("{}\n")
+    with pytest.raises(InputError, match="Others do not have runs/first"):
+        press.publish("runs/more", name="more", weights=False, **MADE)
+
+
 def test_a_publication_that_fails_leaves_the_one_before(press, trained, tmp_path, monkeypatch):
     before = contents(press.RESULTS.parent)
     train(tiny(start_from=NAME), tmp_path / "run")
