@@ -130,8 +130,8 @@ def read(
     gamma: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch C N N"]:
     """gamma F_y x F_x^T of every channel (equation 27). Linear in the image."""
-    patch = F_y[..., None, :, :] @ images @ F_x[..., None, :, :].mT
-    return gamma[..., None, None, None] * patch
+    patch = F_x[..., None, :, :] @ (F_y[..., None, :, :] @ images).mT
+    return gamma[..., None, None, None] * patch.mT
 
 
 @full_precision
@@ -143,4 +143,23 @@ def write(
 ) -> Float[Tensor, "*batch C H W"]:
     """(1 / gamma) F_y^T w F_x of every channel (equation 29)."""
     scaled = patch / gamma[..., None, None, None]
-    return F_y[..., None, :, :].mT @ scaled @ F_x[..., None, :, :]
+    return _Spread.apply(scaled, F_y[..., None, :, :], F_x[..., None, :, :])  # type: ignore[return-value]
+
+
+class _Spread(Function):
+    """F_y^T w F_x, and gradients of the filters that have pixels side by side, as they have.
+
+    With C the result, dF_y = (w F_x) dC^T and dF_x = w^T (F_y dC).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
+        rows = w @ F_x
+        ctx.save_for_backward(w, F_y, F_x, rows)
+        return F_y.mT @ rows
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        w, F_y, F_x, rows = ctx.saved_tensors
+        of_rows = F_y @ gradient
+        return of_rows @ F_x.mT, rows @ gradient.mT, w.mT @ of_rows

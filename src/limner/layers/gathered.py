@@ -9,7 +9,6 @@ becomes known, last step first, its term is added. Nothing of this can be seen b
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
@@ -22,13 +21,13 @@ Outputs = TypeVar("Outputs")
 
 
 class Linear(NamedTuple):
-    """y = x W^T + b, b the same for all images or a row for each."""
+    """y = x W^T + b; x and b have a row for each image, or one for all."""
 
     weight: Float[Tensor, "out in"]
     bias: Float[Tensor, "*batch out"]
 
-    def __call__(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
-        return full(torch.addmm(self.bias, x, self.weight.T))
+    def __call__(self, x: Float[Tensor, "#batch in"]) -> Float[Tensor, "batch out"]:
+        return full(x @ self.weight.T + self.bias)
 
 
 class Gathered:
@@ -60,14 +59,14 @@ class Gathered:
 
     def add(self, t: int, gradients: Sequence[Tensor]) -> None:
         """Add the terms of step `t`, given the gradients d_t of the layers' outputs."""
-        terms = zip(gradients, self.inputs.pop(t), strict=True)
-        if not self.sums:
-            for (_, bias), (d, x) in zip(self.layers, terms, strict=True):
-                self.sums.append(Linear(d.T @ x, d.sum_to_size(bias.shape).clone()))
-            return
-        for (weight, bias), (d, x) in zip(self.sums, terms, strict=True):
-            weight.addmm_(d.T, x)
-            bias.add_(d.sum_to_size(bias.shape))
+        for layer, (d, x) in enumerate(zip(gradients, self.inputs.pop(t), strict=True)):
+            d_x = d.sum_to_size(len(x), d.shape[1])
+            d_b = d.sum_to_size(self.layers[layer].bias.shape)
+            if layer == len(self.sums):
+                self.sums.append(Linear(d_x.T @ x, d_b.clone()))
+            else:
+                self.sums[layer].weight.addmm_(d_x.T, x)
+                self.sums[layer].bias.add_(d_b)
 
 
 class _Start(Function):

@@ -23,11 +23,14 @@ ImageShape = Sequence[int]
 class WholeImage:
     """read = [x, x_hat], write = W(h_dec) (Gregor et al. 2015, equations 17 and 18)."""
 
+    starts_alike = True
+    """Before the first step the glimpse is the same for all images: one row is enough."""
+
     def __init__(self, image_shape: ImageShape, canvas_shape: ImageShape):
         self.image_shape, self.canvas_shape = tuple(image_shape), tuple(canvas_shape)
         self.pixels = image_shape[0] * image_shape[1] * image_shape[2]
         self.glimpse_dim = 2 * self.pixels
-        self.heads_dim = canvas_shape[0] * canvas_shape[1] * canvas_shape[2]
+        self.patch_dim = self.heads_dim = canvas_shape[0] * canvas_shape[1] * canvas_shape[2]
 
     def fold(self, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's weight for `glimpse`, and its bias [batch, gates] with x's share in it.
@@ -58,6 +61,8 @@ class FilterbankWindows:
     Gregor et al. (2015), equations 19 to 29. `heads` holds the written patch, then the five window
     parameters for this step's writing, then those for the next step's reading.
     """
+
+    starts_alike = False
 
     def __init__(
         self, image_shape: ImageShape, canvas_shape: ImageShape, read_size: int, write_size: int

@@ -14,7 +14,7 @@ class LSTMState(NamedTuple):
     c: Float[Tensor, "batch hidden"]
 
 
-def lstm(gates: Float[Tensor, "batch four_hidden"], c: Float[Tensor, "batch hidden"]) -> LSTMState:
+def lstm(gates: Float[Tensor, "batch four_hidden"], c: Float[Tensor, "#batch hidden"]) -> LSTMState:
     """One step of an LSTM without peepholes from its summed pre-activations (i, f, g, o)."""
     i, f, g, o = gates.chunk(4, dim=-1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)

@@ -70,8 +70,8 @@ class Drawing(NamedTuple):
     """What the decoder hands from step to step."""
 
     decoder: LSTMState
-    heads: Float[Tensor, "batch heads"]
-    """W(h_dec): what and where it writes, and where the encoder reads next."""
+    windows: Float[Tensor, "batch windows"]
+    """Parameters of where it wrote and where the encoder reads next; none without attention."""
     canvas: Float[Tensor, "batch maps height width"]
 
 
@@ -136,7 +136,8 @@ class DRAW(LatentVariableModel):
         draws = Draws(generator, latents)
         x = draws.spread(x)
         n = x.shape[0]
-        encoder, drawing = self.encoder.initial(n), self._blank(n)
+        rows = 1 if self.reader.starts_alike else n
+        encoder, drawing = self.encoder.initial(rows), self._blank(rows)
         layers = self._layers
         layers = layers._replace(encoder=Linear(*self.reader.fold(*layers.encoder, x)))
         record: list[tuple[Drawing, Latent]] | None = [] if trace else None
@@ -200,9 +201,11 @@ class DRAW(LatentVariableModel):
         """Several steps of an inference; the KL is [batch, steps]."""
         draws, kl = replay(), []
         like = x.new_empty(x.shape[0], self.config.latent_dim)
-        step = compiled(DRAW._step) if self.compiled and record is None else DRAW._step
+        compiling = self.compiled and record is None
         gathered = Gathered(layers) if record is None and _gathering_pays(x) else None
         for t in steps:
+            all_rows = len(encoder.c) == len(x)  # what happens once is not worth compiling
+            step = compiled(DRAW._step) if compiling and all_rows else DRAW._step
             noise, given = draws.noise(t, like), draws.given(t)
             now = Layers(*gathered.at(t, len(x))) if gathered is not None else layers
             state, inputs, latent = step(
@@ -236,23 +239,25 @@ class DRAW(LatentVariableModel):
         kl = divergence_of(q, p, z, divergence)
         drawing, thought = self._decode(z, drawing, layers)
         inputs = [tensor.detach() for tensor in (seen, encoder.h, thought, drawing.decoder.h)]
-        return (encoder, drawing, kl), inputs, Latent(q, p, z) if trace else None
+        latent = Latent(q, p.expand(q.batch_shape), z) if trace else None
+        return (encoder, drawing, kl), inputs, latent
 
     def _encode(
         self, x: Tensor, layers: Layers, encoder: LSTMState, drawing: Drawing
     ) -> tuple[LSTMState, Tensor]:
         """Equations 3 to 5, and what went into the LSTM."""
         drawn = torch.sigmoid(drawing.canvas[:, : x.shape[1]])
-        glimpse = self.reader.glimpse(x, drawn, drawing.heads)
+        glimpse = self.reader.glimpse(x, drawn, drawing.windows)
         inputs = torch.cat([glimpse, drawing.decoder.h, encoder.h], dim=1)
         return lstm(layers.encoder(inputs), encoder.c), inputs
 
     def _decode(self, z: Tensor, drawing: Drawing, layers: Layers) -> tuple[Drawing, Tensor]:
         """Equations 7 and 8, and what went into the LSTM."""
-        inputs = torch.cat([z, drawing.decoder.h], dim=1)
+        inputs = torch.cat([z, drawing.decoder.h.expand(len(z), -1)], dim=1)
         decoder = lstm(layers.decoder(inputs), drawing.decoder.c)
         heads = layers.heads(decoder.h)
-        return Drawing(decoder, heads, drawing.canvas + self.reader.stroke(heads)), inputs
+        windows = heads[:, self.reader.patch_dim :].clone()
+        return Drawing(decoder, windows, drawing.canvas + self.reader.stroke(heads)), inputs
 
     def _prior(self, drawing: Drawing) -> Normal:
         if self.prior is not None:
@@ -303,12 +308,12 @@ class DRAW(LatentVariableModel):
         """c_0 and h_0, before the first step."""
         decoder = self.decoder.initial(batch)
         canvas = self.c_0.repeat(batch, 1, 1, 1)
-        return Drawing(decoder, self.heads(decoder.h), canvas)
+        return Drawing(decoder, self.heads(decoder.h)[:, self.reader.patch_dim :], canvas)
 
     def _windows(self, blank: Drawing, drawings: Sequence[Drawing]) -> Windows | None:
         """Windows of all steps: reading looks where the step before said."""
-        heads = torch.stack([drawing.heads for drawing in (blank, *drawings)])
-        return self.reader.windows(heads[:-1], heads[1:])
+        params = torch.broadcast_tensors(*(drawing.windows for drawing in (blank, *drawings)))
+        return self.reader.windows(torch.stack(params[:-1]), torch.stack(params[1:]))
 
 
 def _gathering_pays(x: Tensor) -> bool:

@@ -40,13 +40,15 @@ class GuardedStep:
 
     def __call__(self, learning_rate: float) -> Tensor:
         """Take the step; returns the gradient's norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         unusable = (~norm.isfinite()).float()
         self.skipped += unusable
         self.streak = (self.streak + 1) * unusable
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = (norm / self.clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
         self.optimizer.step()
         return norm
 
