@@ -153,15 +153,18 @@ class _DrawnAhead(Draws):
         return self.drawn[group]
 
 
-COMPILER = {"cpp.use_decompose_tanh": True, "size_asserts": False, "alignment_asserts": False}
-"""tanh by way of exp, and no check of every intermediate tensor's shape."""
-
-
 @cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled for the shapes that it is called with, once for all models."""
+    """`function` compiled for the shapes that it is called with, once for all models.
+
+    On a CPU tanh is taken by way of exp, and the shapes of intermediate tensors are not checked.
+    """
     torch._dynamo.config.recompile_limit = 64  # every model, mode and shape is a version; 8 is few
-    return torch.compile(function, dynamic=False, options=COMPILER)
+    return torch.compile(
+        function,
+        dynamic=False,
+        options={"cpp.use_decompose_tanh": True, "size_asserts": False, "alignment_asserts": False},
+    )
 
 
 def divergence_of(q: Normal, p: Normal | None, z: Tensor, divergence: Divergence) -> Tensor:
