@@ -48,7 +48,8 @@ class GuardedStep:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
-        self.optimizer.grad_scale = (norm / self.clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+        scale = (norm / self.clip_norm).clamp(min=1.0).float()
+        self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
         self.optimizer.step()
         return norm
 
