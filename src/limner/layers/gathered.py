@@ -15,6 +15,7 @@ from torch.autograd.function import Function, once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from limner.layers.precision import full
+from limner.layers.products import add_product, product
 
 Outputs = TypeVar("Outputs")
 """Tensors in nested tuples."""
@@ -27,7 +28,7 @@ class Linear(NamedTuple):
     bias: Float[Tensor, "*batch out"]
 
     def __call__(self, x: Float[Tensor, "#batch in"]) -> Float[Tensor, "batch out"]:
-        return full(x @ self.weight.T + self.bias)
+        return full(product(x, self.weight) + self.bias)
 
 
 class Gathered:
@@ -63,9 +64,9 @@ class Gathered:
             d_x = d.sum_to_size(len(x), d.shape[1])
             d_b = d.sum_to_size(self.layers[layer].bias.shape)
             if layer == len(self.sums):
-                self.sums.append(Linear(d_x.T @ x, d_b.clone()))
+                self.sums.append(Linear(product(d_x.T, x.T), d_b.clone()))
             else:
-                self.sums[layer].weight.addmm_(d_x.T, x)
+                add_product(self.sums[layer].weight, d_x.T, x.T)
                 self.sums[layer].bias.add_(d_b)
 
 
