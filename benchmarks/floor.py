@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from limner.layers.products import product
 from limner.models import DRAW
 
 
@@ -53,19 +54,17 @@ def products(model: DRAW, batch: int) -> list[Product]:
     return found
 
 
-def timed(product: Product, repeats: int = 9) -> float:
-    """Seconds of one such product, the median of `repeats`, in the layout that training has it."""
-    if product.name.endswith("weight gradient"):
-        a = torch.randn(product.k, product.m).T
-        b = torch.randn(product.k, product.n)
-    elif product.name.endswith("input gradient"):
-        a, b = torch.randn(product.m, product.k), torch.randn(product.k, product.n)
+def timed(wanted: Product, repeats: int = 9) -> float:
+    """Seconds of one such product, the median of `repeats`, as training takes it."""
+    if wanted.name.endswith("weight gradient"):
+        a, b = torch.randn(wanted.k, wanted.m).T, torch.randn(wanted.k, wanted.n).T
+    elif wanted.name.endswith("input gradient"):
+        a, b = torch.randn(wanted.m, wanted.k), torch.randn(wanted.k, wanted.n).T
     else:
-        a, b = torch.randn(product.m, product.k), torch.randn(product.n, product.k).T
-    out = torch.empty(product.m, product.n)
+        a, b = torch.randn(wanted.m, wanted.k), torch.randn(wanted.n, wanted.k)
     times = []
     for _ in range(repeats):
         started = perf_counter()
-        torch.mm(a, b, out=out)
+        product(a, b)
         times.append(perf_counter() - started)
     return median(times)

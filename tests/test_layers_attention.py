@@ -104,15 +104,16 @@ def test_leading_dimensions_are_kept(generator):
 
 
 @pytest.mark.parametrize("N", [1, 2, 5])
-def test_gradients_of_reading_and_writing(generator, N):
+@pytest.mark.parametrize("shape", [(4, 3), (4, 4)])
+def test_gradients_of_reading_and_writing(generator, N, shape):
     def read_then_write(params, images):
-        window = attention.window(params, N, (4, 3))
-        F_y, F_x = attention.filterbank(window, N, (4, 3))
+        window = attention.window(params, N, shape)
+        F_y, F_x = attention.filterbank(window, N, shape)
         patch = attention.read(images, F_y, F_x, window.gamma)
         return patch, attention.write(patch.tanh(), F_y, F_x, window.gamma)
 
     params = random_params(generator, 2).requires_grad_()
-    images = torch.rand(2, 2, 4, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    images = torch.rand(2, 2, *shape, generator=generator, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(read_then_write, (params, images))
 
 

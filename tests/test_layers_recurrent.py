@@ -19,6 +19,13 @@ def test_cell_equals_torchs(generator):
     assert_close(tuple(lstm(cell(torch.cat([x, h], 1)), c)), oracle(x, (h, c)))
 
 
+def test_gradients_of_a_step(generator):
+    gates = torch.randn(2, 12, generator=generator, dtype=torch.float64, requires_grad=True)
+    c = torch.randn(2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lstm, (gates, c))
+    assert torch.autograd.gradcheck(lstm, (gates, c[:1]))  # one state for all images
+
+
 def test_forget_gates_start_open_from_a_learned_state():
     cell = LSTMCell(3, 4)
     assert_close(cell.bias[4:8], torch.ones(4))

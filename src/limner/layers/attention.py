@@ -49,7 +49,7 @@ def window(params: Float[Tensor, "*batch 5"], size: int, shape: tuple[int, int])
     """
     logs = params[..., 2:].clamp(*LOG_RANGE)
     height, width = shape
-    middle = params.new_tensor([(width + 1) / 2, (height + 1) / 2])
+    middle = params.new_tensor([width + 1, height + 1]) / 2 if height != width else (width + 1) / 2
     step = (max(shape) - 1) / max(size - 1, 1)
     return Window(
         center=middle * (params[..., :2] + 1),
@@ -82,44 +82,57 @@ def filterbank(
     every term of equation 25 underflows. Terms below e^-40 of the largest are zero: far under
     rounding, and free of denormal numbers, which are a hundred times slower to multiply.
     """
-    offsets = torch.arange(1, size + 1, device=window.stride.device) - size / 2 - 0.5
-    spread = window.stride[..., None] * offsets
-    halved_precision = -0.5 / window.sigma.square()
+    like = {"device": window.stride.device, "dtype": window.stride.dtype}
+    offsets = torch.arange(0.5 - size / 2, size / 2, **like)
 
-    def rows(center: Tensor, length: int) -> Tensor:
-        mu = center[..., None] + spread
-        pixels = torch.arange(1, length + 1, device=mu.device, dtype=mu.dtype)
-        return _Gaussians.apply(mu, halved_precision, pixels)  # type: ignore[return-value]
+    def filters(center: Tensor, length: int) -> Tensor:
+        pixels = torch.arange(1, length + 1, **like)
+        return _Gaussians.apply(center, window.stride, window.sigma, offsets, pixels)  # type: ignore[return-value]
 
     height, width = shape
-    return rows(window.center[..., 1], height), rows(window.center[..., 0], width)
+    if height == width:
+        F_x, F_y = filters(window.center, width).unbind(-3)
+    else:
+        g_x, g_y = window.center.split(1, dim=-1)
+        F_x, F_y = filters(g_x, width).squeeze(-3), filters(g_y, height).squeeze(-3)
+    return F_y, F_x
 
 
 class _Gaussians(Function):
-    """F[i, a] = exp(p (a - mu_i)^2) / Z_i, with p = -1 / (2 sigma^2), and its gradient.
+    """F[i, a] = exp(p (a - mu_i)^2) / Z_i along each axis, and its gradient, [*batch, axes, N, A].
 
-    With e the exponents, de = F (dF - sum_a F dF), dmu = -2 p sum_a (a - mu) de and
-    dp = sum_{i, a} (a - mu)^2 de: sums over pixels, which lie side by side.
+    mu_i = g + o_i delta with offsets o, p = -1 / (2 sigma^2). With e the exponents,
+    de = F (dF - sum_a F dF), dmu = -2 p sum_a (a - mu) de and dp = sum_{i, a} (a - mu)^2 de:
+    sums over pixels, which lie side by side. Then dg = sum_i dmu_i, ddelta = sum_i o_i dmu_i and
+    dsigma = dp / sigma^3.
     """
 
     @staticmethod
-    def forward(ctx: Any, mu: Tensor, p: Tensor, pixels: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, center: Tensor, stride: Tensor, sigma: Tensor, offsets: Tensor, pixels: Tensor
+    ) -> Tensor:
+        mu = center[..., None] + (stride[..., None] * offsets)[..., None, :]
+        p = -0.5 / sigma.square()
+        distance = pixels - mu[..., None]
         nearest = mu.round().clamp(1, len(pixels))
-        beyond = (pixels - mu[..., None]).square() - (nearest - mu).square()[..., None]
-        exponents = p[..., None, None] * beyond
+        beyond = distance.square() - (nearest - mu).square()[..., None]
+        exponents = p[..., None, None, None] * beyond
         terms = (exponents > -40) * exponents.clamp(min=-40).exp()
         filters = terms / terms.sum(-1, keepdim=True)
-        ctx.save_for_backward(mu, p, pixels, filters)
+        ctx.save_for_backward(mu, p, sigma, offsets, pixels, filters)
         return filters
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        mu, p, pixels, filters = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        mu, p, sigma, offsets, pixels, filters = ctx.saved_tensors
         distance = pixels - mu[..., None]
         weighted = filters * gradient
         of_exponents = weighted - filters * weighted.sum(-1, keepdim=True)
-        of_mu = -2 * p[..., None] * (of_exponents * distance).sum(-1)
-        return of_mu, (of_exponents * distance.square()).sum((-2, -1)), None
+        moments = of_exponents * distance
+        of_mu = -2 * p[..., None, None] * moments.sum(-1)
+        of_p = (moments * distance).sum((-3, -2, -1))
+        of_stride = (of_mu * offsets).sum((-2, -1))
+        return of_mu.sum(-1), of_stride, of_p * sigma**-3, None, None
 
 
 @full_precision
@@ -129,9 +142,36 @@ def read(
     F_x: Float[Tensor, "*batch N W"],
     gamma: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch C N N"]:
-    """gamma F_y x F_x^T of every channel (equation 27). Linear in the image."""
-    patch = F_x[..., None, :, :] @ (F_y[..., None, :, :] @ images).mT
-    return gamma[..., None, None, None] * patch.mT
+    """gamma F_y x F_x^T of every channel (equation 27). Linear in the image.
+
+    All channels share one product: their rows lie side by side in it. Images that are a view of
+    [*batch, H, C, W] are taken without a copy.
+    """
+    channels = images.shape[-3]
+    patch: Tensor = _Glimpse.apply(images.movedim(-3, -2).flatten(-2), F_y, F_x)  # type: ignore[assignment]
+    return gamma[..., None, None, None] * patch.unflatten(-1, (-1, channels)).transpose(-3, -1)
+
+
+class _Glimpse(Function):
+    """(F_y x F_x^T)^T [*batch, N, N C] of x [*batch, H, C W]; gradients of filters as in `_Spread`.
+
+    With R = F_y x, its rows those of the N C small images, and P the result, dF_x = dP R,
+    dR = dP^T F_x, dF_y = dR x^T and dx = F_y^T dR.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
+        rows = (F_y @ x).unflatten(-1, (-1, F_x.shape[-1])).flatten(-3, -2)
+        ctx.save_for_backward(x, F_y, F_x, rows)
+        return F_x @ rows.mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # type: ignore[override]
+        x, F_y, F_x, rows = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_rows = (gradient.mT @ F_x).unflatten(-2, (F_y.shape[-2], -1)).flatten(-2)
+        of_x = F_y.mT @ of_rows if ctx.needs_input_grad[0] else None
+        return of_x, of_rows @ x.mT, gradient @ rows
 
 
 @full_precision

@@ -7,18 +7,14 @@ becomes known, last step first, its term is added. Nothing of this can be seen b
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from limner.layers.precision import full
 from limner.layers.products import add_product, product
-
-Outputs = TypeVar("Outputs")
-"""Tensors in nested tuples."""
 
 
 class Linear(NamedTuple):
@@ -32,36 +28,32 @@ class Linear(NamedTuple):
 
 
 class Gathered:
-    """`layers` for a stretch of steps.
+    """`layers` for a stretch of steps, one after the other.
 
-        layers = gathered.at(t, batch)
-        ... a step with them, which also tells the inputs of each ...
-        outputs = gathered.keep(t, inputs, outputs)
-
-    All outputs of a step go through `keep`, so that the backward pass meets the inputs first.
+    layers = gathered.step(batch)
+    ... a step with them, which also tells the inputs [batch, in] of each ...
+    gathered.keep(inputs)
     """
 
     def __init__(self, layers: Sequence[Linear]):
         self.layers = [Linear(weight.detach(), bias.detach()) for weight, bias in layers]
-        self.inputs: dict[int, Sequence[Tensor]] = {}
         self.sums: list[Linear] = []
         self.start = _Start.apply(self.sums, *(tensor for layer in layers for tensor in layer))
+        self.node: Any = None
 
-    def at(self, t: int, batch: int) -> list[Linear]:
-        """The layers of step `t`."""
-        biases = _Biases.apply(self.start, self, t, batch)
+    def step(self, batch: int) -> list[Linear]:
+        """The layers of the next step."""
+        biases = _Biases.apply(self.start, self, batch)
         return [Linear(weight, bias) for (weight, _), bias in zip(self.layers, biases, strict=True)]
 
-    def keep(self, t: int, inputs: Sequence[Tensor], outputs: Outputs) -> Outputs:
-        """`outputs` of step `t`, which made them from `inputs` [batch, in] of each layer."""
-        flat, structure = tree_flatten(outputs)
-        kept = _Keep.apply(self, t, len(inputs), *inputs, *flat)
-        return tree_unflatten(kept, structure)
+    def keep(self, inputs: Sequence[Tensor]) -> None:
+        """What went into each layer at this step, without a graph, for its backward pass."""
+        self.node.inputs = inputs
 
-    def add(self, t: int, gradients: Sequence[Tensor]) -> None:
-        """Add the terms of step `t`, given the gradients d_t of the layers' outputs."""
-        for layer, (d, x) in enumerate(zip(gradients, self.inputs.pop(t), strict=True)):
-            d_x = d.sum_to_size(len(x), d.shape[1])
+    def add(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Add the terms of a step, given the gradients d_t of the layers' outputs."""
+        for layer, (d, x) in enumerate(zip(gradients, inputs, strict=True)):
+            d_x = d if len(x) == len(d) else d.sum(0, keepdim=True)
             d_b = d.sum_to_size(self.layers[layer].bias.shape)
             if layer == len(self.sums):
                 self.sums.append(Linear(product(d_x.T, x.T), d_b.clone()))
@@ -90,33 +82,12 @@ class _Biases(Function):
     """The biases of one step, a row for each image."""
 
     @staticmethod
-    def forward(
-        ctx: Any, start: Tensor, gathered: Gathered, t: int, batch: int
-    ) -> tuple[Tensor, ...]:
-        ctx.gathered, ctx.t = gathered, t
+    def forward(ctx: Any, start: Tensor, gathered: Gathered, batch: int) -> tuple[Tensor, ...]:
+        ctx.gathered, gathered.node = gathered, ctx
         return tuple(layer.bias.expand(batch, -1) for layer in gathered.layers)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        ctx.gathered.add(ctx.t, gradients)
-        return gradients[0].new_zeros(()), None, None, None
-
-
-class _Keep(Function):
-    """The outputs of one step as they are; its backward pass brings the inputs back."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, gathered: Gathered, t: int, num_inputs: int, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.gathered, ctx.t, ctx.num_inputs = gathered, t, num_inputs
-        ctx.save_for_backward(*tensors[:num_inputs])
-        ctx.set_materialize_grads(False)
-        return tuple(output.view_as(output) for output in tensors[num_inputs:])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        ctx.gathered.inputs[ctx.t] = ctx.saved_tensors
-        return (None,) * (3 + ctx.num_inputs) + gradients
+        ctx.gathered.add(ctx.inputs, gradients)
+        return gradients[0].new_zeros(()), None, None

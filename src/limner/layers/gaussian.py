@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from limner.layers.precision import full
+from limner.layers.products import Linear
 
 LOG_SIGMA_RANGE = (-10.0, 5.0)
 """log sigma of every latent is held to this range: sigma from 4.5e-5 to 148."""
@@ -77,7 +78,7 @@ class GaussianHead(nn.Module):
 
     def __init__(self, in_dim: int, latent_dim: int):
         super().__init__()
-        self.linear = nn.Linear(in_dim, 2 * latent_dim)
+        self.linear = Linear(in_dim, 2 * latent_dim)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Normal:
         mu, log_sigma = full(self.linear(features)).chunk(2, dim=-1)

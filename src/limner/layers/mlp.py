@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 
 from limner.layers.batch import BatchNorm
+from limner.layers.products import Linear
 
 ActivationName = Literal["relu", "leaky_relu", "tanh", "elu", "silu"]
 
@@ -25,7 +26,7 @@ def mlp(
     """Linear, (batch norm,) activation for each step from `dims[i]` to `dims[i + 1]` features."""
     layers: list[nn.Module] = []
     for in_dim, out_dim in pairwise(dims):
-        layers.append(nn.Linear(in_dim, out_dim))
+        layers.append(Linear(in_dim, out_dim))
         if batch_norm:
             layers.append(BatchNorm(out_dim))
         layers.append(ACTIVATIONS[activation]())

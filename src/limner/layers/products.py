@@ -65,13 +65,10 @@ class Linear(nn.Linear):
 
 
 def _onednn(a: Tensor, b: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), None, "none", [], "")
-
-
-def _dense(matrix: Tensor) -> Tensor:
-    """`matrix` with rows or columns one after the other: of others oneDNN takes a thousandfold."""
-    dense = matrix.is_contiguous() or matrix.T.is_contiguous()
-    return matrix if dense else matrix.contiguous()
+    """Rows of `b`, or its columns, must lie one after the other: else it takes a thousandfold."""
+    dense = b.is_contiguous() or b.T.is_contiguous()
+    b = b if dense else b.contiguous()
+    return torch.ops.mkldnn._linear_pointwise.default(a, b, None, "none", [], "")
 
 
 _OPERATORS.impl("product", _onednn, "CPU")
@@ -84,7 +81,7 @@ class _Product(Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        return torch.ops.limner.product(a, b)
+        return torch.ops.limner.product.default(a, b)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]

@@ -16,6 +16,7 @@ from torch.autograd.function import Function, once_differentiable
 from limner.layers import attention
 from limner.layers.attention import Window, Windows
 from limner.layers.precision import full
+from limner.layers.products import product
 
 ImageShape = Sequence[int]
 
@@ -88,9 +89,9 @@ class FilterbankWindows:
         """[read(x), read(x_hat)], flattened."""
         window = self.read_window(heads)
         F_y, F_x = attention.filterbank(window, self.read_size, self.shape)
-        seen = attention.read(x, F_y, F_x, window.gamma)
-        drawn = attention.read(drawing, F_y, F_x, window.gamma)
-        return torch.cat([seen.flatten(1), (seen - drawn).flatten(1)], dim=1)
+        both = torch.cat([x.movedim(1, 2), drawing.movedim(1, 2)], dim=2).movedim(2, 1)
+        seen, drawn = attention.read(both, F_y, F_x, window.gamma).chunk(2, dim=1)
+        return torch.cat([seen, seen - drawn], dim=1).flatten(1)
 
     def stroke(self, heads: Tensor) -> Float[Tensor, "batch maps height width"]:
         window = self.write_window(heads)
@@ -123,10 +124,10 @@ class _Folded(Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         pixels = x.shape[1]
-        rest = weight[:, pixels:]
+        rest = weight[:, pixels:].contiguous()
         both = weight[:, :pixels] + rest[:, :pixels]
         ctx.save_for_backward(x, both if ctx.needs_input_grad[2] else None)
-        return rest, full(torch.addmm(bias, x, both.T))
+        return rest, full(product(x, both) + bias)
 
     @staticmethod
     @once_differentiable
@@ -136,7 +137,7 @@ class _Folded(Function):
         x, both = ctx.saved_tensors
         pixels, width = x.shape[1], x.shape[1] + d_rest.shape[1]
         gradient = d.new_empty(d.shape[1], width)
-        torch.mm(d.T, x.to(d), out=gradient[:, :pixels])
+        gradient[:, :pixels] = product(d.T, x.to(d).T)
         gradient[:, pixels:] = d_rest
         gradient[:, pixels : 2 * pixels] += gradient[:, :pixels]
-        return gradient, d.sum(0), None if both is None else d @ both
+        return gradient, d.sum(0), None if both is None else product(d, both.T)

@@ -25,6 +25,7 @@ from torch.distributions import Normal
 from limner.layers.attention import Windows
 from limner.layers.gathered import Gathered, Linear
 from limner.layers.gaussian import GaussianHead, normal, standard_normal
+from limner.layers.precision import full
 from limner.layers.reading import FilterbankWindows, WholeImage
 from limner.layers.recomputed import recomputed
 from limner.layers.recurrent import LSTMCell, LSTMState, lstm
@@ -207,13 +208,12 @@ class DRAW(LatentVariableModel):
             all_rows = len(encoder.c) == len(x)  # what happens once is not worth compiling
             step = compiled(DRAW._step) if compiling and all_rows else DRAW._step
             noise, given = draws.noise(t, like), draws.given(t)
-            now = Layers(*gathered.at(t, len(x))) if gathered is not None else layers
-            state, inputs, latent = step(
+            now = Layers(*gathered.step(len(x))) if gathered is not None else layers
+            (encoder, drawing, kl_t), inputs, latent = step(
                 self, x, now, encoder, drawing, noise, given, divergence, record is not None
             )
             if gathered is not None:
-                state = gathered.keep(t, inputs, state)
-            encoder, drawing, kl_t = state
+                gathered.keep(inputs)
             kl.append(kl_t)
             if record is not None and latent is not None:
                 record.append((drawing, latent))
@@ -236,7 +236,7 @@ class DRAW(LatentVariableModel):
         q = normal(*layers.posterior(encoder.h).chunk(2, dim=-1))
         if z is None:
             z = q.loc + q.scale * noise
-        kl = divergence_of(q, p, z, divergence)
+        kl = divergence_of(q, p if self.prior is not None else None, z, divergence)
         drawing, thought = self._decode(z, drawing, layers)
         inputs = [tensor.detach() for tensor in (seen, encoder.h, thought, drawing.decoder.h)]
         latent = Latent(q, p.expand(q.batch_shape), z) if trace else None
@@ -307,8 +307,8 @@ class DRAW(LatentVariableModel):
     def _blank(self, batch: int) -> Drawing:
         """c_0 and h_0, before the first step."""
         decoder = self.decoder.initial(batch)
-        canvas = self.c_0.repeat(batch, 1, 1, 1)
-        return Drawing(decoder, self.heads(decoder.h)[:, self.reader.patch_dim :], canvas)
+        windows = full(self.heads(decoder.h))[:, self.reader.patch_dim :]
+        return Drawing(decoder, windows, self.c_0.repeat(batch, 1, 1, 1))
 
     def _windows(self, blank: Drawing, drawings: Sequence[Drawing]) -> Windows | None:
         """Windows of all steps: reading looks where the step before said."""

@@ -21,6 +21,7 @@ from limner.layers.batch import BatchNorm
 from limner.layers.gaussian import mapped, precision_weighted, standard_normal
 from limner.layers.mlp import ActivationName, mlp
 from limner.layers.precision import full
+from limner.layers.products import Linear
 from limner.models.base import (
     MAX_LAYERS,
     Divergence,
@@ -74,7 +75,7 @@ class SoftplusHead(nn.Module):
 
     def __init__(self, in_dim: int, latent_dim: int):
         super().__init__()
-        self.linear = nn.Linear(in_dim, 2 * latent_dim)
+        self.linear = Linear(in_dim, 2 * latent_dim)
         self.norm = BatchNorm(2 * latent_dim)
 
     def forward(self, features: Tensor) -> Normal:
@@ -103,7 +104,7 @@ class LadderVAE(LatentVariableModel):
         self.up_heads = nn.ModuleList(map(SoftplusHead, widths, latents))
         self.down = nn.ModuleList(map(block, latents, widths))
         self.down_heads = nn.ModuleList(map(SoftplusHead, widths[1:], latents[:-1]))
-        self.output = nn.Linear(widths[0], pixels * self.observe.canvases)
+        self.output = Linear(widths[0], pixels * self.observe.canvases)
 
     @property
     def group_names(self) -> list[str]:

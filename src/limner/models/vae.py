@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limner.layers.gaussian import GaussianHead, mapped, standard_normal, standard_normal_like
 from limner.layers.mlp import ActivationName, mlp
+from limner.layers.products import Linear
 from limner.models.base import (
     MAX_LAYERS,
     Divergence,
@@ -52,7 +53,7 @@ class VAE(LatentVariableModel):
         self.encoder = mlp(encoder_dims, config.activation)
         self.posterior = GaussianHead(encoder_dims[-1], config.latent_dim)
         self.decoder = mlp(decoder_dims, config.activation)
-        self.output = nn.Linear(decoder_dims[-1], pixels * self.observe.canvases)
+        self.output = Linear(decoder_dims[-1], pixels * self.observe.canvases)
 
     @property
     def group_names(self) -> list[str]:

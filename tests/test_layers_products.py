@@ -1,0 +1,62 @@
+"""Products with weights are those of a matrix product, whichever library takes them."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from limner.layers import products
+
+SHAPES = [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (33, 17, 65)]
+
+
+@pytest.fixture(params=[False, True], ids=["torch", "onednn"])
+def library(request, monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN_IS_FASTER", request.param)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(("rows", "columns", "inner"), SHAPES)
+def test_products_and_their_gradients(rows, columns, inner, generator):
+    a = torch.randn(rows, inner, generator=generator, requires_grad=True)
+    b = torch.randn(columns, inner, generator=generator, requires_grad=True)
+    of_product = torch.randn(rows, columns, generator=generator)
+    ours = products.product(a, b)
+    assert_close(ours, a @ b.T)
+    assert_close(
+        torch.autograd.grad(ours, (a, b), of_product),
+        torch.autograd.grad(a @ b.T, (a, b), of_product),
+    )
+    total = of_product.clone()
+    products.add_product(total, a.detach(), b.detach())
+    assert_close(total, of_product + (a @ b.T).detach())
+
+
+@pytest.mark.usefixtures("library")
+def test_matrices_however_they_lie(generator):
+    whole = torch.randn(40, 40, generator=generator)
+    for a in (whole[:7, :9], whole.T[:7, :9], whole[:1, :9].expand(7, 9), whole[::5, ::4][:7, :9]):
+        for b in (whole[20:25, 20:29], whole.T[20:25, 20:29], whole[:5, 3:4].expand(5, 9)):
+            assert_close(products.product(a, b), a @ b.T)
+
+
+def test_only_float32_on_a_cpu_is_onednns(monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN_IS_FASTER", True)
+    x = torch.zeros(2, 3)
+    assert products.by_onednn(x)
+    assert not products.by_onednn(x.double())
+    assert not products.by_onednn(x.to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not products.by_onednn(x)
+    monkeypatch.setattr(products, "ONEDNN_IS_FASTER", False)
+    assert not products.by_onednn(x)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_layer_is_torchs(generator):
+    torch.manual_seed(0)
+    ours = products.Linear(3, 4)
+    torchs = nn.Linear(3, 4)
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 3, generator=generator)
+    assert_close(ours(x), torchs(x))
