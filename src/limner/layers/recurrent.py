@@ -7,6 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import Function
 
+sigmoid_backward = torch.ops.aten.sigmoid_backward.default
+tanh_backward = torch.ops.aten.tanh_backward.default
+
 
 class LSTMState(NamedTuple):
     """Output h and memory c of an LSTM, both [batch, hidden]."""
@@ -40,12 +43,12 @@ class _LSTM(Function):
     @staticmethod
     def backward(ctx: Any, of_h: Tensor, of_c: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         i, f, g, o, c, bounded = ctx.saved_tensors
-        k = of_c + of_h * o * (1 - bounded.square())
+        k = of_c + tanh_backward(of_h * o, bounded)
         of_gates = [
-            k * g * i * (1 - i),
-            k * c * f * (1 - f),
-            k * i * (1 - g.square()),
-            of_h * bounded * o * (1 - o),
+            sigmoid_backward(k * g, i),
+            sigmoid_backward(k * c, f),
+            tanh_backward(k * i, g),
+            sigmoid_backward(of_h * bounded, o),
         ]
         return torch.cat(of_gates, dim=-1), k * f
 

@@ -231,7 +231,7 @@ class DRAW(LatentVariableModel):
         trace: bool,
     ) -> tuple[State, list[Tensor], Latent | None]:
         """One step: z_t is drawn with `noise` unless given. Also what went into each layer."""
-        p = self._prior(drawing)
+        p = self._prior(drawing) if self.prior is not None or trace else None
         encoder, seen = self._encode(x, layers, encoder, drawing)
         q = normal(*layers.posterior(encoder.h).chunk(2, dim=-1))
         if z is None:
@@ -239,7 +239,7 @@ class DRAW(LatentVariableModel):
         kl = divergence_of(q, p if self.prior is not None else None, z, divergence)
         drawing, thought = self._decode(z, drawing, layers)
         inputs = [tensor.detach() for tensor in (seen, encoder.h, thought, drawing.decoder.h)]
-        latent = Latent(q, p.expand(q.batch_shape), z) if trace else None
+        latent = Latent(q, p.expand(q.batch_shape), z) if p is not None and trace else None
         return (encoder, drawing, kl), inputs, latent
 
     def _encode(
