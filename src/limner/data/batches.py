@@ -1,5 +1,7 @@
 """Training batches, a pure function of (seed, epoch, index)."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
@@ -49,8 +51,7 @@ class TrainingBatches:
             pixels = bounds(pixels)
         self._pixels = pixels.to(self.device)
         self._seed = seed
-        self._epoch: int | None = None
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._shuffled = (-1, torch.empty(0, dtype=torch.int64))
         self.batch_size = min(batch_size, len(pixels))
         self.steps_per_epoch = len(pixels) // self.batch_size
 
@@ -58,17 +59,45 @@ class TrainingBatches:
         """Batch `index` of `epoch`, both from 0: float32 [batch_size, C, H, W] in [0, 1]."""
         if not 0 <= index < self.steps_per_epoch:
             raise IndexError(f"batch {index} of an epoch of {self.steps_per_epoch}")
-        if epoch != self._epoch:
-            self._shuffle(epoch)
         start = index * self.batch_size
-        chosen = self._pixels.index_select(0, self._order[start : start + self.batch_size])
+        chosen = self._pixels.index_select(0, self._order(epoch)[start : start + self.batch_size])
         if self._redraws:
             seed = mixed_seed("noise", self._seed, epoch, index)
             words = noise_words(chosen.shape, seed, self.device)
             return (dequantized if self._kind == "dequantized" else below)(chosen, words)
         return chosen.float() if self._kind == "binary" else scaled(chosen)
 
-    def _shuffle(self, epoch: int) -> None:
-        generator = torch.Generator().manual_seed(mixed_seed("order", self._seed, epoch))
-        self._order = torch.randperm(len(self._pixels), generator=generator).to(self.device)
-        self._epoch = epoch
+    def _order(self, epoch: int) -> Tensor:
+        """The order of the images in `epoch`, kept until another one is asked for."""
+        last, order = self._shuffled
+        if epoch != last:
+            generator = torch.Generator().manual_seed(mixed_seed("order", self._seed, epoch))
+            order = torch.randperm(len(self._pixels), generator=generator).to(self.device)
+            self._shuffled = (epoch, order)
+        return order
+
+
+class Lookahead:
+    """The same batches one after the other, the next one drawn in a thread while a step computes.
+
+    A step on a CPU leaves a core idle now and then; an accelerator's draws do not wait anyway.
+    """
+
+    def __init__(self, batches: TrainingBatches):
+        self.batches = batches
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: tuple[tuple[int, int], Future[Tensor]] | None = None
+
+    def batch(self, epoch: int, index: int) -> Tensor:
+        """`TrainingBatches.batch`."""
+        if self.batches.device.type != "cpu":
+            return self.batches.batch(epoch, index)
+        wanted = (epoch, index)
+        ready = self._next[1] if self._next and self._next[0] == wanted else self._drawn(*wanted)
+        last = index + 1 == self.batches.steps_per_epoch
+        following = (epoch + 1, 0) if last else (epoch, index + 1)
+        self._next = (following, self._drawn(*following))
+        return ready.result()
+
+    def _drawn(self, epoch: int, index: int) -> Future[Tensor]:
+        return self._thread.submit(self.batches.batch, epoch, index)
