@@ -169,9 +169,16 @@ class _Glimpse(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # type: ignore[override]
         x, F_y, F_x, rows = ctx.saved_tensors
         gradient = gradient.contiguous()
-        of_rows = (gradient.mT @ F_x).unflatten(-2, (F_y.shape[-2], -1)).flatten(-2)
+        of_rows = _product(gradient.mT, F_x).unflatten(-2, (F_y.shape[-2], -1)).flatten(-2)
         of_x = F_y.mT @ of_rows if ctx.needs_input_grad[0] else None
-        return of_x, of_rows @ x.mT, gradient @ rows
+        return of_x, of_rows @ x.mT, _product(gradient, rows)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b, where a may be so small that torch would take the product number by number."""
+    if a.shape[-2] * a.shape[-1] * b.shape[-1] < 400:
+        return (a[..., None] * b[..., None, :, :]).sum(-2)
+    return a @ b
 
 
 @full_precision
@@ -194,7 +201,7 @@ class _Spread(Function):
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
-        rows = w @ F_x
+        rows = _product(w, F_x)
         ctx.save_for_backward(w, F_y, F_x, rows)
         return F_y.mT @ rows
 
