@@ -30,9 +30,11 @@ class Linear(NamedTuple):
 class Gathered:
     """`layers` for a stretch of steps, one after the other.
 
-    layers = gathered.step(batch)
-    ... a step with them, which also tells the inputs [batch, in] of each ...
-    gathered.keep(inputs)
+        layers = gathered.step(batch)
+        ... a step with them, which also tells the inputs [batch, in] of each ...
+        gathered.keep(inputs)
+
+    The gradient of its weights is there once the backward pass has met the first step.
     """
 
     def __init__(self, layers: Sequence[Linear]):
