@@ -140,15 +140,6 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(digits):
         assert not torch.equal(other, later)
 
 
-def test_looking_ahead_changes_no_batch(digits):
-    batches = data.TrainingBatches(digits, "bernoulli", 100, seed=7)
-    ahead, last = data.Lookahead(batches), batches.steps_per_epoch - 1
-    for place in [(0, 0), (0, 1), (0, 2), (3, last), (4, 0), (4, 1), (4, 1), (0, 1)]:
-        assert torch.equal(ahead.batch(*place), batches.batch(*place))
-    with pytest.raises(IndexError, match=f"batch {last + 1}"):
-        ahead.batch(0, last + 1)
-
-
 @pytest.mark.parametrize("binarization", ["static", "threshold"])
 def test_an_epoch_holds_each_frozen_image_once(digits, binarization):
     dataset = dataclasses.replace(digits, binarization=binarization)

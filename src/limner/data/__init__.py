@@ -16,7 +16,6 @@ _HOMES = {
     "Dataset": "dataset",
     "Entry": "catalogue",
     "Images": "dataset",
-    "Lookahead": "batches",
     "Pixels": "pixels",
     "Split": "dataset",
     "TrainingBatches": "batches",
@@ -29,7 +28,6 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from limner.data.batches import Lookahead as Lookahead
     from limner.data.batches import TrainingBatches as TrainingBatches
     from limner.data.catalogue import CATALOGUE as CATALOGUE
     from limner.data.catalogue import Entry as Entry

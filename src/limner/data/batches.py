@@ -1,7 +1,5 @@
 """Training batches, a pure function of (seed, epoch, index)."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import torch
 from torch import Tensor
 
@@ -75,29 +73,3 @@ class TrainingBatches:
             order = torch.randperm(len(self._pixels), generator=generator).to(self.device)
             self._shuffled = (epoch, order)
         return order
-
-
-class Lookahead:
-    """The same batches one after the other, the next one drawn in a thread while a step computes.
-
-    A step on a CPU leaves a core idle now and then; an accelerator's draws do not wait anyway.
-    """
-
-    def __init__(self, batches: TrainingBatches):
-        self.batches = batches
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: tuple[tuple[int, int], Future[Tensor]] | None = None
-
-    def batch(self, epoch: int, index: int) -> Tensor:
-        """`TrainingBatches.batch`."""
-        if self.batches.device.type != "cpu":
-            return self.batches.batch(epoch, index)
-        wanted = (epoch, index)
-        ready = self._next[1] if self._next and self._next[0] == wanted else self._drawn(*wanted)
-        last = index + 1 == self.batches.steps_per_epoch
-        following = (epoch + 1, 0) if last else (epoch, index + 1)
-        self._next = (following, self._drawn(*following))
-        return ready.result()
-
-    def _drawn(self, epoch: int, index: int) -> Future[Tensor]:
-        return self._thread.submit(self.batches.batch, epoch, index)

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from limner.data import Dataset, Lookahead, TrainingBatches
+from limner.data import Dataset, TrainingBatches
 from limner.data.pixels import mixed_seed
 from limner.errors import InputError, Stopped
 from limner.layers.batch import shared_batch
@@ -65,7 +65,6 @@ class Trainer:
         self.batches = TrainingBatches(
             dataset, config.model.observation, config.batch_size, config.seed, self.device
         )
-        self.coming = Lookahead(self.batches)
         self.model = model.to(self.device).train()
         self.average = averaged(self.model, config.ema_decay) if config.ema_decay else None
         self.step = GuardedStep(
@@ -105,7 +104,7 @@ class Trainer:
 
     def advance(self, display: TrainingDisplay, signals: StopSignals) -> None:
         """One step, and what falls due after it: validation, figures, checkpoint, stopping."""
-        x = self.coming.batch(self.counters.epoch, self.counters.index)
+        x = self.batches.batch(self.counters.epoch, self.counters.index)
         self._train_step(x[self.accelerator.process_index :: self.processes])
         self._count()
         if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
