@@ -113,9 +113,12 @@ def noise_words(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
     """
     count, wide = shape.numel(), -(-shape.numel() // 4)
     if device.type == "cpu":
-        start = np.array([seed, seed, seed, 1], np.uint64)
-        state = {"bit_generator": "SFC64", "state": {"state": start}}
-        _stream.sfc64.state = state | {"has_uint32": 0, "uinteger": 0}
+        _stream.sfc64.state = {
+            "bit_generator": "SFC64",
+            "state": {"state": np.array([seed, seed, seed, 1], np.uint64)},
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
         raw = torch.from_numpy(_stream.sfc64.random_raw(12 + wide)[12:].view(np.int16))
     else:
         generator = torch.Generator(device).manual_seed(seed)
