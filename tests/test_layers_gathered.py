@@ -1,8 +1,13 @@
 """Weight gradients added up in place are those that autograd forms."""
 
+import gc
+import weakref
+from collections.abc import Sequence
+
 import pytest
 import torch
 
+from limner.layers.gathered import Gathered
 from limner.models import DRAWConfig, Inference, build
 from limner.models import draw as draw_module
 from limner.models.base import LatentVariableModel
@@ -43,6 +48,25 @@ def test_gradients_are_those_of_autograd(
     for ours, theirs in zip(gathered, gradients(model, objective), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     assert any(gradient.abs().max() > 0 for gradient in gathered)
+
+
+def test_the_graph_is_freed_with_its_last_tensor(monkeypatch: pytest.MonkeyPatch):
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def keep(self: Gathered, inputs: Sequence[torch.Tensor]) -> None:
+        kept.extend(map(weakref.ref, inputs))
+        plain(self, inputs)
+
+    plain = Gathered.keep
+    monkeypatch.setattr(Gathered, "keep", keep)
+    gc.disable()
+    try:
+        inference = tiny().infer((torch.rand(4, *SHAPE) < 0.4).double())
+        assert all(reference() is not None for reference in kept)
+        del inference
+        assert not any(reference() is not None for reference in kept)
+    finally:
+        gc.enable()
 
 
 def test_a_second_backward_pass_adds_the_same_again():

@@ -51,6 +51,7 @@ class Gathered:
     def keep(self, inputs: Sequence[Tensor]) -> None:
         """What went into each layer at this step, without a graph, for its backward pass."""
         self.node.inputs = inputs
+        self.node = None  # no cycle: the graph is freed with its last tensor
 
     def add(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Add the terms of a step, given the gradients d_t of the layers' outputs."""
