@@ -60,3 +60,5 @@ def test_a_layer_is_torchs(generator):
     torchs.load_state_dict(ours.state_dict())
     x = torch.randn(5, 3, generator=generator)
     assert_close(ours(x), torchs(x))
+    assert_close(torch.func.jacrev(ours)(x), torch.func.jacrev(torchs)(x))
+    assert_close(torch.func.vmap(ours)(x[:, None]), torch.func.vmap(torchs)(x[:, None]))

@@ -31,9 +31,13 @@ ONEDNN_IS_FASTER = _onednn_is_faster()
 
 
 def by_onednn(x: Tensor) -> bool:
-    """Whether products with `x` are oneDNN's: of float32 on a CPU where it is the faster."""
+    """Whether products with `x` are oneDNN's: of float32 on a CPU where it is the faster.
+
+    Not under autocast, nor under the transforms of `torch.func`, which need to know a product.
+    """
     plain = x.dtype == torch.float32 and x.device.type == "cpu"
-    return plain and ONEDNN_IS_FASTER and not torch.is_autocast_enabled("cpu")
+    known = torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active()
+    return plain and ONEDNN_IS_FASTER and known and not torch.is_autocast_enabled("cpu")
 
 
 def product(
