@@ -1,8 +1,10 @@
 """The command line: fast help, flags from configs, bad input told in one sentence."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +54,19 @@ def test_flags_change_the_config_and_a_config_repeats_the_run(run, tmp_path):
     assert limner("train --config", run / "config.json", "--out", tmp_path / "again") == 0
     first, again = (json.loads((p / "results.json").read_text()) for p in (run, tmp_path / "again"))
     assert first["elbo"] == again["elbo"]
+
+
+def test_an_interrupt_that_python_ignores_comes_once_more(monkeypatch):
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def command(*_):
+        Interrupted()
+        time.sleep(10)
+
+    monkeypatch.setattr("limner.cli._run", command)
+    assert limner("models") == 130
 
 
 def test_results_say_what_they_are_about(run):

@@ -1,10 +1,13 @@
 """The command line: finds a command by its name and imports only what that one needs."""
 
+import _thread
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Timer
 from typing import NamedTuple
 
 from limner.errors import InputError, Stopped, enough_memory
@@ -45,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `limner ARGUMENTS` and return its exit status."""
     try:
         try:
-            return _main(arguments)
+            with _interruptible():
+                return _main(arguments)
         finally:
             sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:
@@ -53,6 +57,27 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return CLOSED_PIPE
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A context in which a Ctrl-C is not lost where Python must ignore it: it comes once more.
+
+    Python ignores what is raised in a destructor, and in some callbacks of compiled code.
+    """
+    hook = sys.unraisablehook
+
+    def again(ignored: "sys.UnraisableHookArgs") -> None:
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            Timer(0.01, _thread.interrupt_main).start()  # here it would be ignored as well
+        else:
+            hook(ignored)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def _main(arguments: list[str] | None) -> int:
