@@ -84,7 +84,7 @@ def take_step(trainer):
         x = trainer.batches.batch(counters.epoch, counters.index).double()
         trainer._train_step(x[part::processes])
     trainer._count()
-    trainer._log(figures_of(trainer.totals))
+    trainer._log(figures_of(trainer.totals.read()))
     return gradient
 
 

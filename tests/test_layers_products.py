@@ -27,9 +27,16 @@ def test_products_and_their_gradients(rows, columns, inner, generator):
         torch.autograd.grad(ours, (a, b), of_product),
         torch.autograd.grad(a @ b.T, (a, b), of_product),
     )
-    total = of_product.clone()
-    products.add_product(total, a.detach(), b.detach())
-    assert_close(total, of_product + (a @ b.T).detach())
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(("out", "width", "rows"), SHAPES)
+def test_sums_of_outer_products(out, width, rows, generator):
+    terms = [[torch.randn(rows, n, generator=generator) for n in (out, width)] for _ in range(3)]
+    total = None
+    for d, x in terms:
+        total = products.add_outer(total, d, x)
+    assert_close(total, torch.stack([d.T @ x for d, x in terms]).sum(0))
 
 
 @pytest.mark.usefixtures("library")

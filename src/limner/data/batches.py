@@ -1,5 +1,7 @@
 """Training batches, a pure function of (seed, epoch, index)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,13 +18,18 @@ from limner.data.pixels import (
 )
 from limner.errors import InputError
 
+BLOCK = 2**19
+"""Pixels drawn at once, about: calls cost more than drawing a batch, and more leave the caches."""
+
 
 class TrainingBatches:
     """The training images, shuffled and drawn anew every epoch, as float32 batches on a device.
 
     A batch depends on the seed, the epoch and its index alone: a run resumed in the middle of an
-    epoch needs no saved state of the data. The order of an epoch is the same on every device; the
-    noise of a CUDA device is its own. Levels move to the device once, at construction.
+    epoch needs no saved state of the data. Several are drawn at once and kept until others are
+    asked for: what `batch` gives is a part of them, not to be written to. The order of an epoch is
+    the same on every device; the noise of a CUDA device is its own. Levels move to the device once,
+    at construction.
 
     `batch_size` is cut to the number of images, and the incomplete last batch is dropped, so an
     epoch has `steps_per_epoch` = N // batch_size batches. With `static` or `threshold` binarization
@@ -50,20 +57,31 @@ class TrainingBatches:
         self._pixels = pixels.to(self.device)
         self._seed = seed
         self._shuffled = (-1, torch.empty(0, dtype=torch.int64))
+        self._drawn: tuple[tuple[int, int], Sequence[Tensor]] = ((-1, -1), ())
         self.batch_size = min(batch_size, len(pixels))
         self.steps_per_epoch = len(pixels) // self.batch_size
+        self._batches_at_once = max(1, BLOCK // (self.batch_size * pixels[0].numel()))
 
     def batch(self, epoch: int, index: int) -> Tensor:
         """Batch `index` of `epoch`, both from 0: float32 [batch_size, C, H, W] in [0, 1]."""
         if not 0 <= index < self.steps_per_epoch:
             raise IndexError(f"batch {index} of an epoch of {self.steps_per_epoch}")
-        start = index * self.batch_size
-        chosen = self._pixels.index_select(0, self._order(epoch)[start : start + self.batch_size])
+        block, place = divmod(index, self._batches_at_once)
+        if self._drawn[0] != (epoch, block):
+            self._drawn = (epoch, block), self._block(epoch, block).split(self.batch_size)
+        return self._drawn[1][place]
+
+    def _block(self, epoch: int, block: int) -> Tensor:
+        """All batches of a block, one after the other."""
+        size = self.batch_size * self._batches_at_once
+        end = self.batch_size * self.steps_per_epoch
+        chosen = self._order(epoch)[block * size : min((block + 1) * size, end)]
+        pixels = self._pixels.index_select(0, chosen)
         if self._redraws:
-            seed = mixed_seed("noise", self._seed, epoch, index)
-            words = noise_words(chosen.shape, seed, self.device)
-            return (dequantized if self._kind == "dequantized" else below)(chosen, words)
-        return chosen.float() if self._kind == "binary" else scaled(chosen)
+            seed = mixed_seed("noise", self._seed, epoch, block)
+            words = noise_words(pixels.shape, seed, self.device)
+            return (dequantized if self._kind == "dequantized" else below)(pixels, words)
+        return pixels.float() if self._kind == "binary" else scaled(pixels)
 
     def _order(self, epoch: int) -> Tensor:
         """The order of the images in `epoch`, kept until another one is asked for."""

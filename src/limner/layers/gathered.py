@@ -3,18 +3,23 @@
 For y_t = x_t W^T + b and d_t the gradient of y_t, the gradient of W is sum_t d_t^T x_t. Autograd
 makes a matrix of each term, then adds them; a matrix product can as well add to what is there. So a
 step sees W as a constant and b as rows of its own, an image each, whose gradient is d_t: as it
-becomes known, last step first, its term is added. Nothing of this can be seen but the time.
+becomes known, last step first, its term is added, several steps at a time. Nothing of this can be
+seen but the time.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
 from limner.layers.precision import full
-from limner.layers.products import add_product, product
+from limner.layers.products import add_outer, product
+
+ROWS = 512
+"""So many rows of d and x make one product: with more of them they would leave the caches."""
 
 
 class Linear(NamedTuple):
@@ -39,7 +44,7 @@ class Gathered:
 
     def __init__(self, layers: Sequence[Linear]):
         self.layers = [Linear(weight.detach(), bias.detach()) for weight, bias in layers]
-        self.sums: list[Linear] = []
+        self.sums = [_Sum(per_image=bias.ndim == 2) for _, bias in layers]
         self.start = _Start.apply(self.sums, *(tensor for layer in layers for tensor in layer))
         self.node: Any = None
 
@@ -53,32 +58,54 @@ class Gathered:
         self.node.inputs = inputs
         self.node = None  # no cycle: the graph is freed with its last tensor
 
-    def add(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Add the terms of a step, given the gradients d_t of the layers' outputs."""
-        for layer, (d, x) in enumerate(zip(gradients, inputs, strict=True)):
-            d_x = d if len(x) == len(d) else d.sum(0, keepdim=True)
-            d_b = d.sum_to_size(self.layers[layer].bias.shape)
-            if layer == len(self.sums):
-                self.sums.append(Linear(product(d_x.T, x.T), d_b.clone()))
-            else:
-                add_product(self.sums[layer].weight, d_x.T, x.T)
-                self.sums[layer].bias.add_(d_b)
+
+class _Sum:
+    """The gradients of one layer, sum_t d_t^T x_t and sum_t d_t, to which steps are added.
+
+    Several steps make one product: each reads and writes the whole of the first sum.
+    """
+
+    def __init__(self, per_image: bool):
+        self.per_image = per_image
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+        self.held: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, d: Float[Tensor, "batch out"], x: Float[Tensor, "#batch in"]) -> None:
+        if self.per_image:
+            self.bias = d.clone() if self.bias is None else self.bias.add_(d)
+        self.held.append((d if len(x) == len(d) else d.sum(0, keepdim=True), x))
+        if len(self.held) * len(d) >= ROWS:
+            self._add_held()
+
+    def take(self) -> tuple[Tensor | None, Tensor | None]:
+        """The sums over all steps; it begins anew."""
+        if self.held:
+            self._add_held()
+        sums = self.weight, self.bias
+        self.weight = self.bias = None
+        return sums
+
+    def _add_held(self) -> None:
+        d, x = (torch.cat(rows) for rows in zip(*self.held, strict=True))
+        self.held.clear()
+        self.weight = add_outer(self.weight, d, x)
+        if not self.per_image:
+            self.bias = d.sum(0) if self.bias is None else self.bias.add_(d.sum(0))
 
 
 class _Start(Function):
     """Stands before all steps: its backward pass, the last, hands the sums to autograd."""
 
     @staticmethod
-    def forward(ctx: Any, sums: list[Linear], *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, sums: list[_Sum], *parameters: Tensor) -> Tensor:
         ctx.sums = sums
         return parameters[0].new_zeros(())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        gradients = [tensor for layer in ctx.sums for tensor in layer]
-        ctx.sums.clear()
-        return (None, *gradients)
+        return (None, *(gradient for layer in ctx.sums for gradient in layer.take()))
 
 
 class _Biases(Function):
@@ -92,5 +119,6 @@ class _Biases(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        ctx.gathered.add(ctx.inputs, gradients)
+        for layer, d, x in zip(ctx.gathered.sums, gradients, ctx.inputs, strict=True):
+            layer.add(d, x)
         return gradients[0].new_zeros(()), None, None

@@ -47,16 +47,15 @@ def product(
     return _Product.apply(a, b) if by_onednn(a) else a @ b.T  # type: ignore[return-value]
 
 
-def add_product(
-    sum: Float[Tensor, "rows columns"],
-    a: Float[Tensor, "rows inner"],
-    b: Float[Tensor, "columns inner"],
-) -> None:
-    """Add a b^T to `sum`, in place."""
-    if by_onednn(a):
-        sum.add_(_onednn(a, b))
-    else:
-        sum.addmm_(a, b.T)
+def add_outer(
+    sum: Float[Tensor, "out in"] | None, d: Float[Tensor, "rows out"], x: Float[Tensor, "rows in"]
+) -> Float[Tensor, "out in"]:
+    """sum + d^T x, in place where there is a sum."""
+    if not by_onednn(d):
+        return d.T @ x if sum is None else sum.addmm_(d.T, x)
+    narrower_first = x.shape[1] < d.shape[1]  # the first is copied, since it lies by columns
+    term = _onednn(x.T, d.T).T if narrower_first else _onednn(d.T, x.T)
+    return term if sum is None else sum.add_(term)
 
 
 class Linear(nn.Linear):

@@ -4,10 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Float
 from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor, nn
 
 from limner.training.runs import WeightKind
+
+MOST_WAITING = 20
+"""Batches whose figures wait to be added up: a few at a time cost less, and are soon free."""
 
 
 @dataclass
@@ -37,6 +42,38 @@ class Snapshot(NamedTuple):
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+class Totals:
+    """Sums over the images of many batches: log-likelihood, KL of each group, count.
+
+    A batch whose figures are not finite is left out. Those of some batches wait to be added, one
+    after the other: the sums do not depend on when they are read.
+    """
+
+    def __init__(self, sums: Float[Tensor, " groups_and_two"]):
+        self._sums = sums
+        self._waiting: list[tuple[Tensor, Tensor, int]] = []
+
+    def add(
+        self, log_likelihood: Float[Tensor, " batch"], kl: Float[Tensor, "batch groups"]
+    ) -> None:
+        self._waiting.append((log_likelihood.detach().sum(), kl.detach().sum(0), len(kl)))
+        if len(self._waiting) == MOST_WAITING:
+            self.read()
+
+    def read(self) -> Float[Tensor, " groups_and_two"]:
+        """The sums so far."""
+        if self._waiting:
+            log_likelihoods, kls, counts = zip(*self._waiting, strict=True)
+            self._waiting.clear()
+            kl = torch.stack(kls)
+            ends = torch.stack(log_likelihoods), torch.tensor(counts, device=kl.device)
+            figures = torch.cat([ends[0][:, None], kl, ends[1][:, None]], dim=1)
+            finite = figures.isfinite().all(1, keepdim=True)
+            for figure in torch.where(finite, figures, 0):
+                self._sums += figure
+        return self._sums
 
 
 def figures_of(totals: Tensor) -> dict:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import cast
 
@@ -39,7 +40,7 @@ from limner.training.optimizer import (
     learning_rate,
 )
 from limner.training.runs import MAX_METRICS, Run, WeightKind
-from limner.training.state import Counters, Snapshot, copy_of, figures_of
+from limner.training.state import Counters, Snapshot, Totals, copy_of, figures_of
 from limner.training.storage import (
     first_sound,
     load_tensors,
@@ -50,7 +51,7 @@ from limner.training.storage import (
 from limner.training.validation import Validator
 
 READ_EVERY = 20
-"""Steps between two readings from an accelerator, and between agreements of several processes."""
+"""Steps between two looks at what stays on the device, and agreements of several processes."""
 
 
 class Trainer:
@@ -72,7 +73,7 @@ class Trainer:
         )
         self.noise = torch.Generator(self.device)
         self.validator = Validator(config, dataset, self.batches, self.device)
-        self.totals = torch.zeros(2 + self.model.num_groups, device=self.device)
+        self.totals = self._no_totals()
         self.counters = Counters()
         self.snapshots: dict[str, Snapshot] = {}
 
@@ -117,7 +118,8 @@ class Trainer:
         rank = self.accelerator.process_index
         self.noise.manual_seed(mixed_seed("latent", self.config.seed, counters.step, rank))
         mixed = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed), shared_batch():
+        precision = torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
+        with precision, shared_batch():
             terms = objective(
                 self.model,
                 x,
@@ -134,10 +136,7 @@ class Trainer:
         self.step.optimizer.zero_grad()
         if self.average is not None and average_due(counters.step + 1):
             self.average.update_parameters(self.model)
-        with torch.no_grad():
-            figures = torch.cat([terms.log_likelihood.sum()[None], terms.kl.sum(0)])
-            figures = torch.cat([figures, figures.new_full((1,), len(x))])
-            self.totals += torch.where(figures.isfinite().all(), figures, 0)
+        self.totals.add(terms.log_likelihood, terms.kl)
 
     def _share_gradients(self) -> None:
         """The mean of the gradient over all processes, in one message."""
@@ -188,7 +187,7 @@ class Trainer:
             self.counters.seconds, due, stop = self._agreed(now - self.started, due, int(stop))
         if display.due():
             self._show(display)
-        readable = self.device.type == "cpu" or self.counters.step % READ_EVERY == 0
+        readable = self.counters.step % READ_EVERY == 0 or self.counters.index == 0
         if readable and self.step.stuck():
             raise InputError(
                 f"The gradient was not finite for {MAX_STREAK} steps in a row at epoch "
@@ -208,7 +207,7 @@ class Trainer:
             )
 
     def _show(self, display: TrainingDisplay) -> None:
-        figures, share, counters = figures_of(self.totals), self._share(), self.counters
+        figures, share, counters = figures_of(self.totals.read()), self._share(), self.counters
         bound = "" if figures["elbo"] is None else f"bound {figures['elbo']:.2f}"
         if counters.best_bound is not None:
             bound += f", best validation {counters.best_bound:.2f}"
@@ -242,11 +241,14 @@ class Trainer:
             self.snapshots["best"] = snapshot
         self.counters.validated_step = self.counters.step
         self._log(figures)
-        self.totals.zero_()
+        self.totals = self._no_totals()
+
+    def _no_totals(self) -> Totals:
+        return Totals(torch.zeros(2 + self.model.num_groups, device=self.device))
 
     def _log(self, validation: dict) -> None:
         """Append the figures of training since the last entry, and of validation."""
-        totals = self._reduced(self.totals, "sum")
+        totals = self._reduced(self.totals.read(), "sum")
         if not self.accelerator.is_main_process:
             return
         counters = self.counters
@@ -287,7 +289,7 @@ class Trainer:
     def _save(self) -> None:
         """Best and last weights, then the state to resume from; the state before is kept beside."""
         self.saved = time.monotonic()
-        totals = self._reduced(self.totals, "sum")
+        totals = self._reduced(self.totals.read(), "sum")
         if not self.accelerator.is_main_process:
             return
         document = {
@@ -371,7 +373,8 @@ class Trainer:
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
         totals = tensors.pop("totals").to(self.device)
-        self.totals = totals if self.accelerator.is_main_process else torch.zeros_like(totals)
+        if self.accelerator.is_main_process:
+            self.totals = Totals(totals)
         self.step.skipped = tensors.pop("skipped").to(self.device)
         self.step.streak = tensors.pop("streak").to(self.device)
         unpack(tensors, self._modules, self.step.optimizer)
