@@ -163,7 +163,7 @@ class _Glimpse(Function):
     def forward(ctx: Any, x: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
         rows = (F_y @ x).unflatten(-1, (-1, F_x.shape[-1])).flatten(-3, -2)
         ctx.save_for_backward(x, F_y, F_x, rows)
-        return F_x @ rows.mT
+        return _product(F_x, rows.mT)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # type: ignore[override]

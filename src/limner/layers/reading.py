@@ -89,8 +89,8 @@ class FilterbankWindows:
         """[read(x), read(x_hat)], flattened."""
         window = self.read_window(heads)
         F_y, F_x = attention.filterbank(window, self.read_size, self.shape)
-        both = torch.cat([x.movedim(1, 2), drawing.movedim(1, 2)], dim=2).movedim(2, 1)
-        seen, drawn = attention.read(both, F_y, F_x, window.gamma).chunk(2, dim=1)
+        seen = attention.read(x, F_y, F_x, window.gamma)
+        drawn = attention.read(drawing, F_y, F_x, window.gamma)
         return torch.cat([seen, seen - drawn], dim=1).flatten(1)
 
     def stroke(self, heads: Tensor) -> Float[Tensor, "batch maps height width"]:
