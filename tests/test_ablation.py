@@ -27,6 +27,7 @@ def test_the_table_tells_what_each_variant_reached(ablation, tmp_path):
         for folder in ("the-paper-s", "another-seed")
     ]
     assert [row["elbo"] for row in facts["variants"]] == reached
+    assert all(row["iw_bound"] > row["elbo"] for row in facts["variants"])
     page = (tmp_path / "ablation.md").read_text()
     assert f"| the paper's | {-reached[0]:.2f} |" in page
     assert f"| {reached[1] - reached[0]:+.2f} |" in page
