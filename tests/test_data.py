@@ -141,8 +141,10 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(digits):
 
 
 @pytest.mark.parametrize("binarization", ["static", "threshold"])
-def test_an_epoch_holds_each_frozen_image_once(digits, binarization):
+@pytest.mark.parametrize("at_once", [1, 7, 10_000])
+def test_an_epoch_holds_each_frozen_image_once(digits, binarization, at_once, monkeypatch):
     dataset = dataclasses.replace(digits, binarization=binarization)
+    monkeypatch.setattr("limner.data.batches.BLOCK", at_once * dataset.train.levels[0].numel())
     batches = data.TrainingBatches(dataset, "bernoulli", 1, seed=0)
     wanted = data.frozen(dataset, "train", "bernoulli").flatten(1)
     epochs = [

@@ -19,6 +19,7 @@ from limner.training.averaging import averaged, due, recompute_batch_norm
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
 from limner.training.start import ancestry, seen_before
+from limner.training.state import Totals
 from limner.training.storage import load_tensors, save_tensors
 
 MODELS = {
@@ -327,6 +328,24 @@ def test_clipping_inside_the_step_is_that_of_torch(kind, size, dtype):
         torch.testing.assert_close(step(config.learning_rate), norm, rtol=1e-5, atol=0)
         for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("read_every", [1, 3, 1000])
+def test_totals_are_sums_over_finite_batches_whenever_they_are_read(read_every):
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        (torch.randn(4, generator=generator), torch.rand(4, 2, generator=generator))
+        for _ in range(50)
+    ]
+    batches[7][0][1] = torch.nan
+    totals, expected = Totals(torch.zeros(4)), torch.zeros(4)
+    for index, (log_likelihood, kl) in enumerate(batches):
+        totals.add(log_likelihood, kl)
+        if index % read_every == 0:
+            totals.read()
+        if index != 7:
+            expected += torch.stack([log_likelihood.sum(), *kl.sum(0), torch.tensor(4.0)])
+    assert torch.equal(totals.read(), expected)
 
 
 def test_many_bad_steps_in_a_row_stop_the_run(tmp_path, monkeypatch):
