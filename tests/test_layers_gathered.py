@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from limner.layers import gathered as gathered_module
 from limner.layers.gathered import Gathered
 from limner.models import DRAWConfig, Inference, build
 from limner.models import draw as draw_module
@@ -39,9 +40,11 @@ def gradients(model: LatentVariableModel, objective: str, times: int = 1) -> lis
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("memory", ["store", "recompute"])
 @pytest.mark.parametrize("attention", ["none", "filterbank"])
+@pytest.mark.parametrize("rows", [1, 8, 512])
 def test_gradients_are_those_of_autograd(
-    attention: str, memory: str, objective: str, monkeypatch: pytest.MonkeyPatch
+    rows: int, attention: str, memory: str, objective: str, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(gathered_module, "ROWS", rows)
     model = tiny(attention=attention, memory=memory, prior="learned")
     gathered = gradients(model, objective)
     monkeypatch.setattr(draw_module, "_gathering_pays", lambda x: False)
