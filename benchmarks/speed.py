@@ -131,14 +131,15 @@ def summary(seconds: list[float], batch: int) -> dict[str, float]:
     }
 
 
-def data_path(batch: int, rounds: int = 200) -> dict[str, float]:
-    """Seconds of cutting and drawing one training batch of digits: median and quartiles."""
+def data_path(batch: int, rounds: int = 50) -> dict[str, float]:
+    """Seconds of cutting and drawing a training batch of digits, over epochs: median, quartiles."""
     batches = TrainingBatches(load_data(DataConfig()), "bernoulli", batch, seed=0)
     seconds = []
-    for index in range(rounds):
+    for epoch in range(rounds):
         started = perf_counter()
-        batches.batch(index // batches.steps_per_epoch, index % batches.steps_per_epoch)
-        seconds.append(perf_counter() - started)
+        for index in range(batches.steps_per_epoch):
+            batches.batch(epoch, index)
+        seconds.append((perf_counter() - started) / batches.steps_per_epoch)
     seconds.sort()
     return {"median": median(seconds), "low": seconds[rounds // 4], "high": seconds[-rounds // 4]}
 

@@ -1,6 +1,6 @@
 """What each part that is not in the DRAW paper buys, in nats, at equal training time.
 
-    python -m results.ablation --data DIR --minutes 3
+    python -m results.ablation --data DIR --minutes 5
 
 trains DRAW without attention (the recipe `draw`) once a variant, each for the same time and on the
 same threads, and writes results/ablation.json and results/ablation.md. It measures on validation
@@ -63,7 +63,7 @@ def ablate(*, data: Path, minutes: float, out: Path = Path("runs/ablation")) -> 
 
 
 def _figures(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """A finished variant's last validation, its last whole epoch, and what made it."""
+    """A finished variant's last validation, its last whole epoch, bound, and what made it."""
     run = Run(folder, config)
     if not run.exported.is_file() or Run.at(folder).config != config:
         run = train(config, folder, overwrite=True)
@@ -79,10 +79,10 @@ def _figures(config: RunConfig, folder: Path) -> dict[str, Any]:
 
 
 def _iw_bound(run: Run) -> float:
-    """The mean importance-weighted bound of the run's best weights on validation images."""
+    """The mean importance-weighted bound of the run's last weights on validation images."""
     x = frozen(load(run.config.data), "validation", run.config.model.observation)[:IW_IMAGES]
-    noise = torch.Generator().manual_seed(0)
-    return float(importance_weighted_bound(run.model(), x, IW_SAMPLES, generator=noise).mean())
+    model, noise = run.model("last"), torch.Generator().manual_seed(0)
+    return float(importance_weighted_bound(model, x, IW_SAMPLES, generator=noise).mean())
 
 
 def _slug(name: str) -> str:

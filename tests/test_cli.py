@@ -63,7 +63,8 @@ def test_an_interrupt_that_python_ignores_comes_once_more(monkeypatch):
 
     def command(*_):
         Interrupted()
-        time.sleep(10)
+        time.sleep(2)
+        pytest.fail("The interrupt is lost, or wakes nobody.")
 
     monkeypatch.setattr("limner.cli._run", command)
     assert limner("models") == 130

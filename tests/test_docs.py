@@ -70,6 +70,15 @@ def replaced(text, changes):
     return text
 
 
+def test_the_reference_names_what_there_is():
+    listed = r"automodule:: (\S+)\n +:members: (.+)"
+    found = re.findall(listed, PAGES["docs/api.md"])
+    assert found
+    for module, names in found:
+        for name in names.split(", "):
+            assert hasattr(importlib.import_module(module), name), (module, name)
+
+
 # Code
 
 

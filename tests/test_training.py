@@ -21,6 +21,7 @@ from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, l
 from limner.training.start import ancestry, seen_before
 from limner.training.state import Totals
 from limner.training.storage import load_tensors, save_tensors
+from limner.training.validation import Validator
 
 MODELS = {
     "vae": VAEConfig(hidden_dims=(16,), latent_dim=4),
@@ -346,6 +347,22 @@ def test_totals_are_sums_over_finite_batches_whenever_they_are_read(read_every):
         if index != 7:
             expected += torch.stack([log_likelihood.sum(), *kl.sum(0), torch.tensor(4.0)])
     assert torch.equal(totals.read(), expected)
+
+
+@pytest.mark.parametrize(("bounds", "best"), [([-3.0, -2.0, -1.0], 3), ([-1.0, -2.0, -3.0], 1)])
+def test_the_best_weights_are_so_by_the_bound_that_is_trained(bounds, best, tmp_path, monkeypatch):
+    monkeypatch.setattr(Validator, "_iw_bound", lambda *_: bounds.pop(0))
+    weighted = ObjectiveConfig(kind="iwae", num_samples=2)
+    run = train(config(objective=weighted, epochs=3), tmp_path / "run")
+    _, document = load_tensors(run.weights("best")[0])
+    assert document["epoch"] == best
+    assert document["validation_elbo"] == run.metrics()[best - 1]["validation"]["elbo"]
+
+
+def test_the_importance_weighted_bound_is_measured_where_it_is_trained(tmp_path):
+    weighted = ObjectiveConfig(kind="iwae", num_samples=20)
+    figures = train(config(objective=weighted, epochs=1), tmp_path / "run").metrics()[-1]
+    assert figures["validation"]["iw_bound"] > figures["validation"]["elbo"]
 
 
 def test_many_bad_steps_in_a_row_stop_the_run(tmp_path, monkeypatch):

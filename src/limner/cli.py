@@ -1,13 +1,12 @@
 """The command line: finds a command by its name and imports only what that one needs."""
 
-import _thread
 import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Timer
 from typing import NamedTuple
 
 from limner.errors import InputError, Stopped, enough_memory
@@ -69,7 +68,8 @@ def _interruptible() -> Iterator[None]:
 
     def again(ignored: "sys.UnraisableHookArgs") -> None:
         if issubclass(ignored.exc_type, KeyboardInterrupt):
-            Timer(0.01, _thread.interrupt_main).start()  # here it would be ignored as well
+            main = threading.main_thread().ident  # at once it would be ignored as well
+            threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
         else:
             hook(ignored)
 

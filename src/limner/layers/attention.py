@@ -144,8 +144,8 @@ def read(
 ) -> Float[Tensor, "*batch C N N"]:
     """gamma F_y x F_x^T of every channel (equation 27). Linear in the image.
 
-    All channels share one product: their rows lie side by side in it. Images that are a view of
-    [*batch, H, C, W] are taken without a copy.
+    All channels share one product: their rows lie side by side in it. One channel is taken
+    without a copy.
     """
     channels = images.shape[-3]
     patch: Tensor = _Glimpse.apply(images.movedim(-3, -2).flatten(-2), F_y, F_x)  # type: ignore[assignment]

@@ -19,7 +19,7 @@ from limner.layers.precision import full
 from limner.layers.products import add_outer, product
 
 ROWS = 512
-"""So many rows of d and x make one product: with more of them they would leave the caches."""
+"""So many images, of one step or several, make one product: more would leave the caches."""
 
 
 class Linear(NamedTuple):
@@ -62,7 +62,7 @@ class Gathered:
 class _Sum:
     """The gradients of one layer, sum_t d_t^T x_t and sum_t d_t, to which steps are added.
 
-    Several steps make one product: each reads and writes the whole of the first sum.
+    Several steps make one product, for a product reads and writes all of sum_t d_t^T x_t.
     """
 
     def __init__(self, per_image: bool):
@@ -87,7 +87,7 @@ class _Sum:
         return sums
 
     def _add_held(self) -> None:
-        d, x = (torch.cat(rows) for rows in zip(*self.held, strict=True))
+        d, x = map(torch.cat, zip(*self.held, strict=True)) if len(self.held) > 1 else self.held[0]
         self.held.clear()
         self.weight = add_outer(self.weight, d, x)
         if not self.per_image:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limner.training.runs import WeightKind
 
 MOST_WAITING = 20
-"""Batches whose figures wait to be added up: a few at a time cost less, and are soon free."""
+"""Batches whose figures are added up at a time: a few calls for all of them."""
 
 
 @dataclass
@@ -26,7 +26,6 @@ class Counters:
     seconds: NonNegativeFloat = 0.0
     validated_step: int = -1
     best_bound: float | None = None
-    best_epoch: float = 0.0
     metrics_bytes: NonNegativeInt = 0
 
 
@@ -38,6 +37,8 @@ class Snapshot(NamedTuple):
     """The kind that was validated; the other one's batch-norm statistics are yet to be computed."""
     epoch: int
     """Whose pixels the statistics are taken over."""
+    about: dict[str, float | None]
+    """What the file of the weights tells of them."""
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:
@@ -67,9 +68,8 @@ class Totals:
         if self._waiting:
             log_likelihoods, kls, counts = zip(*self._waiting, strict=True)
             self._waiting.clear()
-            kl = torch.stack(kls)
-            ends = torch.stack(log_likelihoods), torch.tensor(counts, device=kl.device)
-            figures = torch.cat([ends[0][:, None], kl, ends[1][:, None]], dim=1)
+            columns = torch.stack(log_likelihoods), torch.stack(kls), kls[0].new_tensor(counts)
+            figures = torch.column_stack(columns)
             finite = figures.isfinite().all(1, keepdim=True)
             for figure in torch.where(finite, figures, 0):
                 self._sums += figure

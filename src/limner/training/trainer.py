@@ -91,6 +91,7 @@ class Trainer:
         self.begin()
         while self._share() < 1:
             self.advance(display, signals)
+        self._refuse_if_stuck()
         if self.counters.validated_step != self.counters.step:
             self._validate()
         self._save()
@@ -187,15 +188,18 @@ class Trainer:
             self.counters.seconds, due, stop = self._agreed(now - self.started, due, int(stop))
         if display.due():
             self._show(display)
-        readable = self.counters.step % READ_EVERY == 0 or self.counters.index == 0
-        if readable and self.step.stuck():
+        if self.counters.step % READ_EVERY == 0 or self.counters.index == 0:
+            self._refuse_if_stuck()
+        if due or stop:
+            self._save()
+        self._leave_if_asked(stop)
+
+    def _refuse_if_stuck(self) -> None:
+        if self.step.stuck():
             raise InputError(
                 f"The gradient was not finite for {MAX_STREAK} steps in a row at epoch "
                 f"{self._epochs():.2f}; train anew with a lower --optimizer.learning-rate."
             )
-        if due or stop:
-            self._save()
-        self._leave_if_asked(stop)
 
     def _leave_if_asked(self, stop: float) -> None:
         """Raise Stopped where a signal was received; the state is saved by then."""
@@ -235,9 +239,11 @@ class Trainer:
             states["ema"] = copy_of(self.average.module)
         used: WeightKind = "raw" if self.average is None else "ema"
         states[used], figures = self.validator(states[used], epoch)
-        snapshot = self.snapshots["last"] = Snapshot(states, used, epoch)
-        if best is None or (figures["elbo"] is not None and figures["elbo"] > best):
-            self.counters.best_bound, self.counters.best_epoch = figures["elbo"], self._epochs()
+        about = {"epoch": self._epochs(), "validation_elbo": figures["elbo"]}
+        snapshot = self.snapshots["last"] = Snapshot(states, used, epoch, about)
+        bound = figures[self.validator.trained_bound]
+        if best is None or (bound is not None and bound > best):
+            self.counters.best_bound = bound
             self.snapshots["best"] = snapshot
         self.counters.validated_step = self.counters.step
         self._log(figures)
@@ -294,8 +300,6 @@ class Trainer:
             return
         document = {
             "image_shape": self.dataset.image_shape,
-            "epoch": self.counters.best_epoch,
-            "validation_elbo": self.counters.best_bound,
             "config": self.config.model_dump(mode="json"),
         }
         for name, snapshot in self.snapshots.items():
@@ -305,7 +309,7 @@ class Trainer:
                 else self.validator.with_statistics(state, snapshot.epoch)
                 for kind, state in snapshot.states.items()
             }
-            self.run.save_weights(name, states, document)
+            self.run.save_weights(name, states, document | snapshot.about)
         self.snapshots.clear()
         tensors = pack(self._modules, self.step.optimizer)
         tensors |= {"totals": totals, "skipped": self.step.skipped, "streak": self.step.streak}

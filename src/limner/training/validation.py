@@ -1,5 +1,6 @@
 """Weights as they will be used, and their bound on the validation images."""
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from limner.config import RunConfig
 from limner.data import Dataset, TrainingBatches, frozen
 from limner.data.pixels import mixed_seed
 from limner.models import build
+from limner.objectives import importance_weighted_bound
 from limner.training.averaging import recompute_batch_norm
 from limner.training.state import copy_of, figures_of
 
@@ -24,6 +26,8 @@ class Validator:
         self.config, self.batches, self.device = config, batches, device
         self.images = frozen(dataset, "validation", config.model.observation)
         self.model = build(config.model, dataset.image_shape).to(device)
+        self.trained_bound = "iw_bound" if config.objective.kind == "iwae" else "elbo"
+        """The figure by which weights are the best: that of the bound which training maximises."""
 
     def __call__(
         self, state: dict[str, Tensor], epoch: int
@@ -52,4 +56,17 @@ class Validator:
             totals[0] += inference.log_likelihood.sum()
             totals[1:-1] += inference.kl.sum(0)
             totals[-1] += len(x)
-        return figures_of(totals)
+        figures = figures_of(totals)
+        if self.trained_bound == "iw_bound":
+            figures["iw_bound"] = self._iw_bound(noise)
+        return figures
+
+    def _iw_bound(self, noise: torch.Generator) -> float | None:
+        """The mean bound of as many samples as training takes; None if it is not finite."""
+        samples = self.config.objective.num_samples
+        bounds = [
+            importance_weighted_bound(self.model, x.to(self.device), samples, generator=noise)
+            for x in self.images.split(BATCH)
+        ]
+        mean = torch.cat(bounds).mean().item()
+        return mean if math.isfinite(mean) else None
