@@ -44,7 +44,7 @@ class Gathered:
 
     def __init__(self, layers: Sequence[Linear]):
         self.layers = [Linear(weight.detach(), bias.detach()) for weight, bias in layers]
-        self.sums = [_Sum(per_image=bias.ndim == 2) for _, bias in layers]
+        self.sums = _Sums([len(bias.shape) == 2 for _, bias in layers])
         self.start = _Start.apply(self.sums, *(tensor for layer in layers for tensor in layer))
         self.node: Any = None
 
@@ -59,53 +59,66 @@ class Gathered:
         self.node = None  # no cycle: the graph is freed with its last tensor
 
 
-class _Sum:
-    """The gradients of one layer, sum_t d_t^T x_t and sum_t d_t, to which steps are added.
+class _Sums:
+    """The gradients of all layers, sum_t d_t^T x_t and sum_t d_t, to which steps are added.
 
     Several steps make one product, for a product reads and writes all of sum_t d_t^T x_t.
     """
 
-    def __init__(self, per_image: bool):
+    def __init__(self, per_image: Sequence[bool]):
         self.per_image = per_image
-        self.weight: Tensor | None = None
-        self.bias: Tensor | None = None
-        self.held: list[tuple[Tensor, Tensor]] = []
+        """Whether a layer's bias has a row for each image."""
+        self.sums: list[Linear] = []
+        self.held: list[tuple[Sequence[Tensor], Sequence[Tensor]]] = []
 
-    def add(self, d: Float[Tensor, "batch out"], x: Float[Tensor, "#batch in"]) -> None:
-        if self.per_image:
-            self.bias = d.clone() if self.bias is None else self.bias.add_(d)
-        self.held.append((d if len(x) == len(d) else d.sum(0, keepdim=True), x))
-        if len(self.held) * len(d) >= ROWS:
+    def add(self, gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+        """A step: d_t [batch, out] and x_t [batch or 1, in] of each layer."""
+        self.held.append((gradients, inputs))
+        if len(self.held) * len(gradients[0]) >= ROWS:
             self._add_held()
 
-    def take(self) -> tuple[Tensor | None, Tensor | None]:
-        """The sums over all steps; it begins anew."""
+    def take(self) -> list[Tensor]:
+        """The sums over all steps, weight and bias of each layer in turn; they begin anew."""
         if self.held:
             self._add_held()
-        sums = self.weight, self.bias
-        self.weight = self.bias = None
-        return sums
+        taken = [tensor for layer in self.sums for tensor in layer]
+        self.sums = []
+        return taken
 
     def _add_held(self) -> None:
-        d, x = map(torch.cat, zip(*self.held, strict=True)) if len(self.held) > 1 else self.held[0]
+        gradients, inputs = zip(*self.held, strict=True)
         self.held.clear()
-        self.weight = add_outer(self.weight, d, x)
-        if not self.per_image:
-            self.bias = d.sum(0) if self.bias is None else self.bias.add_(d.sum(0))
+        layers = zip(zip(*gradients, strict=True), zip(*inputs, strict=True), strict=True)
+        before: Sequence[Linear | None] = self.sums or [None] * len(self.per_image)
+        self.sums = [
+            _added(sums, ds, xs, per_image)
+            for sums, (ds, xs), per_image in zip(before, layers, self.per_image, strict=True)
+        ]
+
+
+def _added(
+    sums: Linear | None, ds: Sequence[Tensor], xs: Sequence[Tensor], per_image: bool
+) -> Linear:
+    """The sums of one layer and those of several steps; the weight's are changed in place."""
+    rows = [d if len(x) == len(d) else d.sum(0, keepdim=True) for d, x in zip(ds, xs, strict=True)]
+    d, x = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in (rows, list(xs)))
+    weight = add_outer(sums.weight if sums is not None else None, d, x)
+    bias = torch.stack(list(ds)).sum(0) if per_image else d.sum(0)
+    return Linear(weight, bias if sums is None else sums.bias + bias)
 
 
 class _Start(Function):
     """Stands before all steps: its backward pass, the last, hands the sums to autograd."""
 
     @staticmethod
-    def forward(ctx: Any, sums: list[_Sum], *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, sums: _Sums, *parameters: Tensor) -> Tensor:
         ctx.sums = sums
         return parameters[0].new_zeros(())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return (None, *(gradient for layer in ctx.sums for gradient in layer.take()))
+        return (None, *ctx.sums.take())
 
 
 class _Biases(Function):
@@ -119,6 +132,5 @@ class _Biases(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        for layer, d, x in zip(ctx.gathered.sums, gradients, ctx.inputs, strict=True):
-            layer.add(d, x)
+        ctx.gathered.sums.add(gradients, ctx.inputs)
         return gradients[0].new_zeros(()), None, None
