@@ -2,15 +2,23 @@
 
 For every layer y = x W^T of the recurrence, at the shapes of one step: forward (x W^T), input
 gradient (dy W) and weight gradient (dy^T x), once a step each. Filter products are not counted.
+
+Training takes the weight gradients of several steps in one product, which can be faster. With them
+as it takes them, the floor is the *gathered* one.
 """
 
+import math
+from collections.abc import Callable
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from limner.layers.products import product
+from limner.layers.gathered import ROWS
+from limner.layers.products import add_outer, product
 from limner.models import DRAW
 
 
@@ -21,10 +29,10 @@ class Product(NamedTuple):
     m: int
     n: int
     k: int
-    times: int
+    times: float
 
 
-def products(model: DRAW, batch: int) -> list[Product]:
+def products(model: DRAW, batch: int, gathered: bool = False) -> list[Product]:
     """The unavoidable products of one training step on `batch` images.
 
     Without attention x does not change: its share of the encoder's product is taken once, and has
@@ -33,6 +41,7 @@ def products(model: DRAW, batch: int) -> list[Product]:
     config, steps = model.config, model.num_steps
     hidden, latent, pixels = config.hidden_dim, config.latent_dim, model.reader.glimpse_dim // 2
     whole = config.attention == "none"
+    at_once = min(steps, math.ceil(ROWS / batch)) if gathered else 1
     layers = {
         "encoder LSTM": (4 * hidden, (pixels if whole else 2 * pixels) + 2 * hidden),
         "posterior heads": (2 * latent, hidden),
@@ -44,7 +53,7 @@ def products(model: DRAW, batch: int) -> list[Product]:
         found += [
             Product(f"{name}, forward", batch, out, inputs, steps),
             Product(f"{name}, input gradient", batch, inputs, out, steps),
-            Product(f"{name}, weight gradient", out, inputs, batch, steps),
+            Product(f"{name}, weight gradient", out, inputs, batch * at_once, steps / at_once),
         ]
     if whole:
         found += [
@@ -56,8 +65,10 @@ def products(model: DRAW, batch: int) -> list[Product]:
 
 def timed(wanted: Product, repeats: int = 9) -> float:
     """Seconds of one such product, the median of `repeats`, as training takes it."""
+    take: Callable[[Tensor, Tensor], Tensor] = product
     if wanted.name.endswith("weight gradient"):
-        a, b = torch.randn(wanted.k, wanted.m).T, torch.randn(wanted.k, wanted.n).T
+        a, b = torch.randn(wanted.k, wanted.m), torch.randn(wanted.k, wanted.n)
+        take = partial(add_outer, None)
     elif wanted.name.endswith("input gradient"):
         a, b = torch.randn(wanted.m, wanted.k), torch.randn(wanted.k, wanted.n).T
     else:
@@ -65,6 +76,6 @@ def timed(wanted: Product, repeats: int = 9) -> float:
     times = []
     for _ in range(repeats):
         started = perf_counter()
-        product(a, b)
+        take(a, b)
         times.append(perf_counter() - started)
     return median(times)

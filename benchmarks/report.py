@@ -80,46 +80,61 @@ def measured(
     """Rates of all variants of a recipe, taken in turn, the floor among them."""
     steps = speed.variants(name, batch, device, compile)
     model = build(speed.RECIPES[name], speed.SHAPE)
-    listed = floor.products(model, batch) if isinstance(model, DRAW) else []
-    alone: list[list[float]] = []
-    if listed and device.type == "cpu":
-        steps["floor"] = lambda: alone.append([floor.timed(product) for product in listed])
+    floors: dict[str, Floor] = {}
+    if isinstance(model, DRAW) and device.type == "cpu":
+        floors["floor"] = Floor(floor.products(model, batch))
+        floors["gathered floor"] = Floor(floor.products(model, batch, gathered=True))
+    steps |= {name: each.time for name, each in floors.items()}
     seconds = speed.interleaved(steps, rounds, device)
-    seconds.pop("floor", None)
-    found: dict[str, Any] = {key: speed.summary(times, batch) for key, times in seconds.items()}
-    if alone:
-        medians = [1e3 * median(times) for times in zip(*alone, strict=True)]
-        found["floor"] = {
-            "milliseconds": sum(p.times * m for p, m in zip(listed, medians, strict=True)),
-            "products": [
-                {**product._asdict(), "milliseconds": milliseconds}
-                for product, milliseconds in zip(listed, medians, strict=True)
-            ],
+    found: dict[str, Any] = {
+        key: speed.summary(times, batch) for key, times in seconds.items() if key not in floors
+    }
+    return found | {name: each.summary() for name, each in floors.items()}
+
+
+class Floor:
+    """Products timed alone, once a round."""
+
+    def __init__(self, products: list[floor.Product]):
+        self.products = products
+        self.seconds: list[list[float]] = []
+
+    def time(self) -> None:
+        self.seconds.append([floor.timed(product) for product in self.products])
+
+    def summary(self) -> dict[str, Any]:
+        medians = [1e3 * median(times) for times in zip(*self.seconds, strict=True)]
+        pairs = list(zip(self.products, medians, strict=True))
+        return {
+            "milliseconds": sum(product.times * each for product, each in pairs),
+            "products": [product._asdict() | {"milliseconds": each} for product, each in pairs],
         }
-    return found
 
 
 def speed_table(name: str, found: dict[str, Any]) -> Table:
-    table = Table(name, "images a second", "spread", "against textbook", "floor over it")
+    table = Table(
+        name, "images a second", "spread", "against textbook", "floor over it", "gathered floor"
+    )
     for key, figures in found.items():
-        if key == "floor":
+        if key.endswith("floor"):
             continue
         ratio = (
             found["textbook"]["milliseconds"] / figures["milliseconds"]
             if ("textbook" in found and key != "sampling")
             else None
         )
-        share = (
-            found["floor"]["milliseconds"] / figures["milliseconds"]
-            if ("floor" in found and key != "sampling")
-            else None
-        )
+        shares = [
+            f"{found[each]['milliseconds'] / figures['milliseconds']:.2f}"
+            if each in found and key != "sampling"
+            else ""
+            for each in ("floor", "gathered floor")
+        ]
         table.add_row(
             key,
             f"{figures['images_per_second']:,.0f}",
             f"{figures['low']:,.0f} to {figures['high']:,.0f}",
             f"{ratio:.2f}x" if ratio else "",
-            f"{share:.2f}" if share else "",
+            *shares,
         )
     return table
 

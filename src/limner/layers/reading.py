@@ -16,7 +16,7 @@ from torch.autograd.function import Function, once_differentiable
 from limner.layers import attention
 from limner.layers.attention import Window, Windows
 from limner.layers.precision import full
-from limner.layers.products import product
+from limner.layers.products import add_outer, product
 
 ImageShape = Sequence[int]
 
@@ -137,7 +137,7 @@ class _Folded(Function):
         x, both = ctx.saved_tensors
         pixels, width = x.shape[1], x.shape[1] + d_rest.shape[1]
         gradient = d.new_empty(d.shape[1], width)
-        gradient[:, :pixels] = product(d.T, x.to(d).T)
+        gradient[:, :pixels] = add_outer(None, d, x.to(d))
         gradient[:, pixels:] = d_rest
         gradient[:, pixels : 2 * pixels] += gradient[:, :pixels]
         return gradient, d.sum(0), None if both is None else product(d, both.T)
