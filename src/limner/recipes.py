@@ -133,7 +133,7 @@ RECIPES: dict[str, Recipe] = {
     "draw-importance-weighted": Recipe(
         "draw-learned-prior, from the weights that it has reached, with the importance-weighted "
         "bound of 5 samples as its objective",
-        "Not yet trained to the end",
+        "Reaches -L_50 83.20 in 19 minutes more on one core, from 83.39; -ELBO 87.09, from 86.38",
         _further(
             "mnist-draw",
             DRAWConfig(num_steps=10, latent_dim=100, prior="learned"),
@@ -170,7 +170,7 @@ RECIPES: dict[str, Recipe] = {
     "draw-attention-32-steps": Recipe(
         "The same in twice the steps, T = 32, from the weights that the recipe above has reached",
         "Reaches -ELBO 82.13, -L_10 80.63 in 1.75 hours more on one core; static, from "
-        "mnist-draw-attention-static, with decay 0.1 and --epochs 28, -ELBO 82.87, -L_10 81.21 in "
+        "such a static run, with decay 0.1 and --epochs 28, -ELBO 82.87, -L_10 81.21 in "
         "an hour",
         _further(
             "mnist-draw-attention",
