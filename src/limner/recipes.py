@@ -150,6 +150,7 @@ RECIPES: dict[str, Recipe] = {
         RunConfig(
             model=DRAWConfig(num_steps=64, attention="filterbank", read_size=2, write_size=5),
             data=MNIST,
+            optimizer=OptimizerConfig(learning_rate=1e-3),
             batch_size=64,
             epochs=32,
             seed=1,
