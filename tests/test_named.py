@@ -327,3 +327,10 @@ def test_the_wheel_carries_the_weights(published, tmp_path):
         "README.md",
     )
     assert {f"limner/weights/{NAME}/{name}" for name in names} <= files
+
+
+@pytest.mark.parametrize("name", named.names())
+def test_the_weights_that_come_with_limner_know_their_config(name, monkeypatch):
+    monkeypatch.setattr("limner.training.runs.warn", pytest.fail)
+    run = Run.open(name)
+    assert run.model().num_parameters == run.results()["parameters"]
