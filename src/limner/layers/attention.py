@@ -87,7 +87,7 @@ def filterbank(
 
     def filters(center: Tensor, length: int) -> Tensor:
         pixels = torch.arange(1, length + 1, **like)
-        return _Gaussians.apply(center, window.stride, window.sigma, offsets, pixels)  # type: ignore[return-value]
+        return _Gaussians.apply(center, window.stride, window.sigma, offsets, pixels)
 
     height, width = shape
     if height == width:
@@ -148,7 +148,7 @@ def read(
     without a copy.
     """
     channels = images.shape[-3]
-    patch: Tensor = _Glimpse.apply(images.movedim(-3, -2).flatten(-2), F_y, F_x)  # type: ignore[assignment]
+    patch: Tensor = _Glimpse.apply(images.movedim(-3, -2).flatten(-2), F_y, F_x)
     return gamma[..., None, None, None] * patch.unflatten(-1, (-1, channels)).transpose(-3, -1)
 
 
@@ -190,7 +190,7 @@ def write(
 ) -> Float[Tensor, "*batch C H W"]:
     """(1 / gamma) F_y^T w F_x of every channel (equation 29)."""
     scaled = patch / gamma[..., None, None, None]
-    return _Spread.apply(scaled, F_y[..., None, :, :], F_x[..., None, :, :])  # type: ignore[return-value]
+    return _Spread.apply(scaled, F_y[..., None, :, :], F_x[..., None, :, :])
 
 
 class _Spread(Function):

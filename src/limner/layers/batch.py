@@ -61,4 +61,4 @@ class _MeanOverProcesses(torch.autograd.Function):
 
 
 def _over_processes(x: Tensor) -> Tensor:
-    return _MeanOverProcesses.apply(x)  # type: ignore[return-value]
+    return _MeanOverProcesses.apply(x)

@@ -44,7 +44,7 @@ def product(
     a: Float[Tensor, "rows inner"], b: Float[Tensor, "columns inner"]
 ) -> Float[Tensor, "rows columns"]:
     """a b^T, differentiable."""
-    return _Product.apply(a, b) if by_onednn(a) else a @ b.T  # type: ignore[return-value]
+    return _Product.apply(a, b) if by_onednn(a) else a @ b.T
 
 
 def add_outer(
@@ -92,4 +92,4 @@ class _Product(Function):
         needs_a, needs_b = ctx.needs_input_grad
         of_a = _Product.apply(gradient, b.T) if needs_a else None
         of_b = _Product.apply(gradient.T, a.T) if needs_b else None
-        return of_a, of_b  # type: ignore[return-value]
+        return of_a, of_b

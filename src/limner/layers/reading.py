@@ -39,7 +39,7 @@ class WholeImage:
         W_x x + W_hat (x - s) = (W_x + W_hat) x + W_hat (-s), whose first term is the same every
         step.
         """
-        return _Folded.apply(weight, bias, x.flatten(1))  # type: ignore[return-value]
+        return _Folded.apply(weight, bias, x.flatten(1))
 
     def glimpse(self, x: Tensor, drawing: Tensor, heads: Tensor) -> Float[Tensor, "batch pixels"]:
         return -drawing.flatten(1)

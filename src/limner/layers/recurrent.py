@@ -20,7 +20,7 @@ class LSTMState(NamedTuple):
 
 def lstm(gates: Float[Tensor, "batch four_hidden"], c: Float[Tensor, "#batch hidden"]) -> LSTMState:
     """One step of an LSTM without peepholes from its summed pre-activations (i, f, g, o)."""
-    h, c = _LSTM.apply(gates, c.expand(len(gates), -1))  # type: ignore[misc]
+    h, c = _LSTM.apply(gates, c.expand(len(gates), -1))
     return LSTMState(h, c)
 
 
