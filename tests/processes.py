@@ -139,6 +139,13 @@ def watched(out):
     (out.parent / f"process-{rank}.txt").write_text(kept)
 
 
+def note_threads(out):
+    """The names of this process's threads, which must not outlive the interpreter."""
+    names = (task / "comm" for task in Path("/proc/self/task").glob("*"))
+    threads = "".join(name.read_text() for name in names)
+    (out.parent / f"threads-{os.environ['RANK']}.txt").write_text(threads)
+
+
 if __name__ == "__main__":
     task, out, *arguments = sys.argv[1:]
     if task == "steps":
@@ -146,4 +153,5 @@ if __name__ == "__main__":
     else:
         with watched(Path(out)):
             status = main([*arguments, "--out", out])
+        note_threads(Path(out))
         sys.exit(status)

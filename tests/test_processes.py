@@ -145,6 +145,18 @@ def test_one_process_writes(whole):
     assert json.loads((whole / "results.json").read_text())["elbo"]["mean"] < 0
 
 
+def threads_of(run):
+    return [(run.parent / f"threads-{rank}.txt").read_text() for rank in range(2)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads have no names here")
+def test_the_threads_of_the_group_end_with_the_training(whole):
+    """One that lives on may meet the end of the interpreter, and abort a process that is done."""
+    for threads in threads_of(whole):
+        assert "python" in threads
+        assert "gloo" not in threads
+
+
 def test_accelerate_launch_gives_the_bits_of_torchrun(whole, tmp_path):
     launcher = [*ACCELERATE, "--num_processes", "2", "--main_process_port", "0"]
     status, errors = launch(launcher, "limner", tmp_path / "run", *TRAIN)
@@ -186,8 +198,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(killed, whole, tmp_path):
     )
     launcher = [*TORCHRUN, *hosts.split(), "--rdzv-endpoint", endpoint]
     both = [start(launcher, "limner", run, *RESUME) for _ in range(2)]
-    for status, errors in map(end, both):
-        assert status == 0, errors
+    ends = [end(process) for process in both]
+    assert [status for status, _ in ends] == [0, 0], ends
     assert_same(run, whole)
 
 
@@ -197,6 +209,7 @@ def test_a_signal_to_one_process_stops_all_and_three_go_on(tmp_path):
     status, errors = launch(torchrun(2), "limner", run, *TRAIN, **fate)
     assert status != 0
     assert errors.count("limner: Stopped by SIGTERM; continue with limner train --resume") == 2
+    assert not any("gloo" in threads for threads in threads_of(run))
     status, errors = launch(torchrun(3), "limner", run, *RESUME)
     assert status == 0, errors
     (entry,) = Run.open(run).metrics()

@@ -15,13 +15,16 @@ from accelerate import Accelerator
 from limner.config import RunConfig
 from limner.data import load as load_dataset
 from limner.data import pixel_kind
-from limner.errors import InputError, enough_memory
+from limner.errors import InputError, Stopped, enough_memory
 from limner.models import LatentVariableModel
 from limner.training.display import console, say, training_display
 from limner.training.interrupts import StopSignals
 from limner.training.runs import Run
 from limner.training.start import initial_model
 from limner.training.trainer import Trainer
+
+if dist.is_available():  # before there is a group, which else would be a default argument for ever
+    import torch.distributed.nn.functional
 
 
 def train(
@@ -73,8 +76,13 @@ def train(
             say(_summary(trainer, mode))
             if mode == "compiled":
                 trainer.model.compile_parts()
-            with training_display(title or config.model.kind) as display, StopSignals() as signals:
-                trainer.fit(display, signals)
+            progress = training_display(title or config.model.kind)
+            try:
+                with progress as display, StopSignals() as signals:
+                    trainer.fit(display, signals)
+            except Stopped:  # all processes are
+                accelerator.end_training()
+                raise
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return run
