@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from limner.config import OptimizerConfig
 from limner.data import DataConfig, TrainingBatches, frozen, load
+from limner.heap import kept_memory
 from limner.models import DRAWConfig, build
 from limner.objectives import elbo
 from limner.training.optimizer import GuardedStep, build_optimizer
@@ -60,18 +61,21 @@ def resident(kind):
     return 1024 * int(re.search(rf"{kind}:\\s+(\\d+) kB", status).group(1))
 
 fixed = frozen(dataset, "validation", "bernoulli")[:images]
-model.num_steps = 1
-step(0)
-model.num_steps = num_steps
-before = resident("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-first = bound_of(fixed) if images else None
-steps = [step(index) for index in range(count)]
+with kept_memory():
+    model.num_steps = 1
+    step(0)
+    model.num_steps = num_steps
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    first = bound_of(fixed) if images else None
+    steps = [step(index) for index in range(count)]
+    last = bound_of(fixed) if images else None
+    peak = resident("VmHWM")
 print(json.dumps({
-    "bytes": resident("VmHWM") - before,
+    "bytes": peak - before,
     "seconds": min(seconds for seconds, _ in steps),
     "bounds": [bound for _, bound in steps],
-} | ({"on_validation_images": {"before": first, "after": bound_of(fixed)}} if images else {})))
+} | ({"on_validation_images": {"before": first, "after": last}} if images else {})))
 """
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import floor, memory, speed
+from limner.heap import kept_memory
 from limner.models import DRAW, build
 from limner.training.made import maker
 from limner.training.storage import write_atomically
@@ -39,6 +40,7 @@ print(time.perf_counter() - started)
 """
 
 
+@kept_memory()
 def run(
     out: Path, *, batch: int, rounds: int, depth: bool, compile: bool, device: torch.device
 ) -> dict[str, Any]:

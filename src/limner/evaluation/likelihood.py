@@ -18,6 +18,7 @@ from limner.errors import InputError
 from limner.evaluation.partial import Partial, fingerprint
 from limner.evaluation.progress import Report
 from limner.evaluation.units import count_active, unit_sums
+from limner.heap import kept_memory
 from limner.models import Inference, LatentVariableModel
 from limner.objectives import elbo, importance_weighted_bound
 
@@ -42,6 +43,7 @@ class Evaluation:
     seconds: float
 
 
+@kept_memory()
 @torch.no_grad()
 def evaluate_model(
     model: LatentVariableModel,

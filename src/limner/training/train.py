@@ -16,6 +16,7 @@ from limner.config import RunConfig
 from limner.data import load as load_dataset
 from limner.data import pixel_kind
 from limner.errors import InputError, Stopped, enough_memory
+from limner.heap import kept_memory
 from limner.models import LatentVariableModel
 from limner.training.display import console, say, training_display
 from limner.training.interrupts import StopSignals
@@ -54,7 +55,8 @@ def train(
     )
     if config.device == "cuda" and accelerator.device.type != "cuda":
         raise InputError("There is no CUDA device here; pass --device cpu or auto.")
-    with _together(out), enough_memory(_savings(config)), denormals_as_zero():
+    memory = enough_memory(_savings(config))
+    with _together(out), memory, kept_memory(), denormals_as_zero():
         with accelerator.local_main_process_first():
             dataset = load_dataset(config.data)
         pixel_kind(dataset, config.model.observation)
