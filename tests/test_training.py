@@ -339,7 +339,7 @@ def test_totals_are_sums_over_finite_batches_whenever_they_are_read(read_every):
         for _ in range(50)
     ]
     batches[7][0][1] = torch.nan
-    totals, expected = Totals(torch.zeros(4)), torch.zeros(4)
+    totals, expected = Totals(torch.zeros(4).double()), torch.zeros(4).double()
     for index, (log_likelihood, kl) in enumerate(batches):
         totals.add(log_likelihood, kl)
         if index % read_every == 0:

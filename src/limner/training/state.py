@@ -54,25 +54,26 @@ class Totals:
 
     def __init__(self, sums: Float[Tensor, " groups_and_two"]):
         self._sums = sums
-        self._waiting: list[tuple[Tensor, Tensor, int]] = []
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(
         self, log_likelihood: Float[Tensor, " batch"], kl: Float[Tensor, "batch groups"]
     ) -> None:
-        self._waiting.append((log_likelihood.detach().sum(), kl.detach().sum(0), len(kl)))
+        self._waiting.append((log_likelihood.detach(), kl.detach().sum(0)))
         if len(self._waiting) == MOST_WAITING:
             self.read()
 
     def read(self) -> Float[Tensor, " groups_and_two"]:
         """The sums so far."""
         if self._waiting:
-            log_likelihoods, kls, counts = zip(*self._waiting, strict=True)
+            log_likelihoods, kls = zip(*self._waiting, strict=True)
             self._waiting.clear()
-            columns = torch.stack(log_likelihoods), torch.stack(kls), kls[0].new_tensor(counts)
-            figures = torch.column_stack(columns)
+            sums = torch.stack([each.sum() for each in log_likelihoods])
+            counts = sums.new_tensor([len(each) for each in log_likelihoods])
+            figures = torch.column_stack([sums, torch.stack(kls), counts])
             finite = figures.isfinite().all(1, keepdim=True)
-            for figure in torch.where(finite, figures, 0):
-                self._sums += figure
+            rows = torch.where(finite, figures, 0).to(self._sums)
+            self._sums = torch.cat([self._sums[None], rows]).cumsum(0)[-1]
         return self._sums
 
 

@@ -250,7 +250,8 @@ class Trainer:
         self.totals = self._no_totals()
 
     def _no_totals(self) -> Totals:
-        return Totals(torch.zeros(2 + self.model.num_groups, device=self.device))
+        sums = torch.zeros(2 + self.model.num_groups, dtype=torch.float64, device=self.device)
+        return Totals(sums)
 
     def _log(self, validation: dict) -> None:
         """Append the figures of training since the last entry, and of validation."""
@@ -376,7 +377,7 @@ class Trainer:
         self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
-        totals = tensors.pop("totals").to(self.device)
+        totals = tensors.pop("totals").to(self.device, torch.float64)
         if self.accelerator.is_main_process:
             self.totals = Totals(totals)
         self.step.skipped = tensors.pop("skipped").to(self.device)
