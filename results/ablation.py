@@ -2,78 +2,170 @@
 
     python -m results.ablation --data DIR --minutes 5
 
-trains DRAW without attention (the recipe `draw`) once a variant, each for the same time and on the
-same threads, and writes results/ablation.json and results/ablation.md. It measures on validation
-images: parts are chosen here, so the test images are left alone. Variants whose run is there are
-kept. Run from the root of the checkout. Times are of the clock: leave the machine alone meanwhile.
+trains every variant of every group for the same time on the same threads, and writes
+results/ablation.json and results/ablation.md. It measures on validation images: parts are chosen
+here, so the test images are left alone. Variants whose run is there are kept; `--groups` trains
+those of some groups and keeps what is written of the others. Run from the root of the checkout.
+Times are of the clock: leave the machine alone meanwhile.
 """
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 import tyro
+from torch import nn
 
 from limner.config import ObjectiveConfig, RunConfig
 from limner.data import frozen, load
 from limner.errors import InputError
+from limner.layers.reading import FilterbankWindows
 from limner.objectives import importance_weighted_bound
-from limner.recipes import recipe
+from limner.recipes import STUDY, recipe
 from limner.report.wording import NOTHING
 from limner.settings import Settings
 from limner.training import Run, train
+from limner.training.start import ancestry
 from limner.training.storage import write_atomically
 
 RESULTS = Path(__file__).parent
 IW_SAMPLES, IW_IMAGES = 10, 1000
 PAPER = recipe("draw")
 MODEL, OPTIMIZER = PAPER.model, PAPER.optimizer
-VARIANTS: dict[str, dict[str, Settings | float]] = {
-    "the paper's": {},
-    "learned prior": {"model": MODEL.with_(prior="learned")},
-    "sticking the landing": {"objective": ObjectiveConfig(gradient="stl")},
-    "free bits, 0.5 nats a step": {"objective": ObjectiveConfig(free_bits=0.5)},
-    "KL warm-up of one epoch": {"objective": ObjectiveConfig(kl_warmup_epochs=1)},
-    "importance-weighted, 5 samples": {"objective": ObjectiveConfig(kind="iwae", num_samples=5)},
-    "no averaging of weights": {"ema_decay": 0.0},
-    "constant rate": {"optimizer": OPTIMIZER.with_(schedule="constant")},
-    "twice the batch": {"batch_size": 128},
-    "AdamW, decay 0.1": {"optimizer": OPTIMIZER.with_(name="adamw", weight_decay=0.1)},
+ATTENTIVE = PAPER.with_(model=STUDY["DRAW with attention"].model)
+IMPORTANCE = ObjectiveConfig(kind="iwae", num_samples=5)
+
+Changes = dict[str, Settings | float]
+
+
+class Variant(NamedTuple):
+    """What is changed in the recipe of its group."""
+
+    changes: Changes
+    last: Changes | None = None
+    """What is changed for the last fifth of the time, a training from the weights of the rest."""
+    plain_windows: bool = False
+    """Whether windows start as torch starts any linear layer."""
+
+
+class Group(NamedTuple):
+    """Variants, the first of which is what the others are held against."""
+
+    about: str
+    base: RunConfig
+    variants: dict[str, Variant]
+
+
+GROUPS = {
+    "parts": Group(
+        "The recipe `draw`, T = 10 without attention, with one thing changed at a time",
+        PAPER,
+        {
+            "the paper's": Variant({}),
+            "learned prior": Variant({"model": MODEL.with_(prior="learned")}),
+            "sticking the landing": Variant({"objective": ObjectiveConfig(gradient="stl")}),
+            "free bits, 0.5 nats a step": Variant({"objective": ObjectiveConfig(free_bits=0.5)}),
+            "KL warm-up of one epoch": Variant({"objective": ObjectiveConfig(kl_warmup_epochs=1)}),
+            "importance-weighted, 5 samples": Variant({"objective": IMPORTANCE}),
+            "no averaging of weights": Variant({"ema_decay": 0.0}),
+            "constant rate": Variant({"optimizer": OPTIMIZER.with_(schedule="constant")}),
+            "twice the batch": Variant({"batch_size": 128}),
+            "AdamW, decay 0.1": Variant(
+                {"optimizer": OPTIMIZER.with_(name="adamw", weight_decay=0.1)}
+            ),
+        },
+    ),
+    "fine-tuning": Group(
+        "The recipe `draw`, its last fifth with the importance-weighted bound of 5 samples",
+        PAPER,
+        {
+            "the paper's": Variant({}),
+            "importance-weighted at the end": Variant(
+                {}, {"objective": IMPORTANCE, "optimizer": OPTIMIZER.with_(learning_rate=3e-4)}
+            ),
+        },
+    ),
+    "windows": Group(
+        "The study's DRAW with attention, T = 16, batch 64, and where its windows start",
+        ATTENTIVE,
+        {
+            "over the whole image": Variant({}),
+            "as torch starts any layer": Variant({}, plain_windows=True),
+        },
+    ),
 }
-"""What each variant changes in the paper's recipe."""
 
 
-def ablate(*, data: Path, minutes: float, out: Path = Path("runs/ablation")) -> None:
-    """Train all variants, and write the table.
+def ablate(
+    *,
+    data: Path,
+    minutes: float,
+    groups: tuple[str, ...] = tuple(GROUPS),
+    out: Path = Path("runs/ablation"),
+) -> None:
+    """Train all variants, and write the tables.
 
     Args:
         data: folder of the images
         minutes: training time of each
+        groups: those that are trained
         out: folder of the runs
     """
-    paper = PAPER.with_(epochs=None, minutes=minutes, data=PAPER.data.with_(root=data))
-    rows = []
-    for name, changes in VARIANTS.items():
-        rows.append({"variant": name} | _figures(paper.with_(**changes), out / _slug(name)))
-    facts = {"minutes": minutes, "threads": torch.get_num_threads(), "variants": rows}
-    write_atomically(RESULTS / "ablation.json", json.dumps(facts, indent=2) + "\n")
+    document = RESULTS / "ablation.json"
+    written = json.loads(document.read_text())["groups"] if document.is_file() else {}
+    for key in groups:
+        _, base, variants = GROUPS[key]
+        base = base.with_(epochs=None, minutes=minutes, data=base.data.with_(root=data))
+        rows = [
+            {"variant": name} | _figures(_trained(base, variant, out / key / _slug(name)))
+            for name, variant in variants.items()
+        ]
+        written[key] = {"minutes": minutes, "threads": torch.get_num_threads(), "variants": rows}
+    facts = {"groups": {key: written[key] for key in GROUPS if key in written}}
+    write_atomically(document, json.dumps(facts, indent=2) + "\n")
     write_atomically(RESULTS / "ablation.md", page(facts))
 
 
-def _figures(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """A finished variant's last validation, its last whole epoch, bound, and what made it."""
+def _trained(base: RunConfig, variant: Variant, folder: Path) -> Run:
+    """The finished run of a variant; of two that follow each other, the last."""
+    config = base.with_(**variant.changes)
+    if variant.last is None or config.minutes is None:
+        return _finished(config, folder, variant)
+    first = _finished(config.with_(minutes=0.8 * config.minutes), folder, variant)
+    config = config.with_(minutes=0.2 * config.minutes, start_from=str(first.path), **variant.last)
+    return _finished(config, folder.with_name(f"{folder.name}-last"), variant)
+
+
+def _finished(config: RunConfig, folder: Path, variant: Variant) -> Run:
     run = Run(folder, config)
-    if not run.exported.is_file() or Run.at(folder).config != config:
-        run = train(config, folder, overwrite=True)
+    if run.exported.is_file() and Run.at(folder).config == config:
+        return run
+    with _plain_windows() if variant.plain_windows else nullcontext():
+        return train(config, folder, overwrite=True)
+
+
+def _plain_windows() -> AbstractContextManager[object]:
+    """A context in which windows start as torch starts any linear layer."""
+
+    def init_heads(reader: FilterbankWindows, heads: nn.Linear, write_scale: float) -> None:
+        heads.weight.data[: reader.patch_dim].mul_(write_scale)
+
+    return patch.object(FilterbankWindows, "init_heads", init_heads)
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    """A finished run's last validation, its last whole epoch, bound, and what made it."""
     metrics = run.metrics()
     whole = [entry["train"]["elbo"] for entry in metrics if entry["epoch"] == int(entry["epoch"])]
     return {
         "elbo": metrics[-1]["validation"]["elbo"],
         "training_elbo": whole[-1] if whole else None,
         "iw_bound": _iw_bound(run),
-        "epochs": metrics[-1]["epoch"],
+        "epochs": sum(each.metrics()[-1]["epoch"] for each in ancestry(run)),
         "made": run.made()[-1].model_dump(),
     }
 
@@ -91,7 +183,18 @@ def _slug(name: str) -> str:
 
 def page(facts: dict[str, Any]) -> str:
     """results/ablation.md."""
-    rows = facts["variants"]
+    tables = [_table(GROUPS[key], found) for key, found in facts["groups"].items()]
+    return (
+        "# What each part buys\n\n"
+        "Written by `python -m results.ablation`; not edited by hand. -ELBO in nats on the 10,000 "
+        "validation images; gain is over the first of a table, higher is better; "
+        f"-L_{IW_SAMPLES} is of the first {IW_IMAGES:,} of them. One seed each: a few tenths of a "
+        "nat are chance, and what pays in minutes need not pay in hours.\n\n" + "\n".join(tables)
+    )
+
+
+def _table(group: Group, found: dict[str, Any]) -> str:
+    rows = found["variants"]
     base = rows[0]["elbo"]
     makers = {
         f"{made['threads']} thread(s) of {made['hardware']}, torch {made['torch']}, commit "
@@ -103,15 +206,14 @@ def page(facts: dict[str, Any]) -> str:
         f"{_gain(row['elbo'], base)} | {_nats(row['iw_bound'])} | {row['epochs']:.1f} |"
         for row in rows
     ]
-    table = "\n".join([_HEAD, *lines])
-    return (
-        "# What each part buys\n\n"
-        "Written by `python -m results.ablation`; not edited by hand. The recipe `draw` with one "
-        f"thing changed at a time, {facts['minutes']:g} minutes of training each on "
-        f"{'; '.join(makers)}, seed 0. -ELBO in nats on the 10,000 validation images; gain is over "
-        f"the paper's, higher is better; -L_{IW_SAMPLES} is of the first {IW_IMAGES:,} of them. "
-        "One seed each: a few tenths of a nat are chance, and what pays in "
-        f"{facts['minutes']:g} minutes need not pay in hours.\n\n{table}\n"
+    return "\n".join(
+        [
+            f"{group.about}. {found['minutes']:g} minutes of training each on "
+            f"{'; '.join(makers)}, seed 0.\n",
+            _HEAD,
+            *lines,
+            "",
+        ]
     )
 
 

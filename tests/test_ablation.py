@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from limner.models import DRAWConfig, build
 from limner.training.runs import Run
 from test_named import script, tiny
 
@@ -13,21 +15,27 @@ MINUTES = 0.002
 @pytest.fixture
 def ablation(tmp_path, monkeypatch):
     module = script("ablation")
-    variants = {"the paper's": {}, "another seed": {"seed": 4}}
-    for name, value in {"RESULTS": tmp_path, "PAPER": tiny(), "VARIANTS": variants}.items():
+    variant = module.Variant
+    variants = {"the paper's": variant({}), "another seed": variant({"seed": 4})}
+    in_two = {"whole": variant({}), "in two": variant({}, {"seed": 5})}
+    groups = {
+        "seeds": module.Group("Two seeds", tiny(), variants),
+        "ends": module.Group("Two ends", tiny(), in_two),
+    }
+    for name, value in {"RESULTS": tmp_path, "GROUPS": groups}.items():
         monkeypatch.setattr(module, name, value)
     return module
 
 
 def test_the_table_tells_what_each_variant_reached(ablation, tmp_path):
-    ablation.ablate(data=tmp_path, minutes=MINUTES, out=tmp_path / "runs")
+    ablation.ablate(data=tmp_path, minutes=MINUTES, groups=("seeds",), out=tmp_path / "runs")
     facts = json.loads((tmp_path / "ablation.json").read_text())
     reached = [
-        Run.at(tmp_path / "runs" / folder).metrics()[-1]["validation"]["elbo"]
+        Run.at(tmp_path / "runs" / "seeds" / folder).metrics()[-1]["validation"]["elbo"]
         for folder in ("the-paper-s", "another-seed")
     ]
-    assert [row["elbo"] for row in facts["variants"]] == reached
-    assert all(row["iw_bound"] > row["elbo"] for row in facts["variants"])
+    assert [row["elbo"] for row in facts["groups"]["seeds"]["variants"]] == reached
+    assert all(row["iw_bound"] > row["elbo"] for row in facts["groups"]["seeds"]["variants"])
     page = (tmp_path / "ablation.md").read_text()
     assert f"| the paper's | {-reached[0]:.2f} |" in page
     assert f"| {reached[1] - reached[0]:+.2f} |" in page
@@ -44,5 +52,30 @@ def test_finished_variants_are_kept_and_changed_ones_trained_anew(ablation, tmp_
     genuine = ablation.train
     monkeypatch.setattr(ablation, "train", train)
     for minutes in (MINUTES, MINUTES, 2 * MINUTES):
-        ablation.ablate(data=tmp_path, minutes=minutes, out=tmp_path / "runs")
+        ablation.ablate(data=tmp_path, minutes=minutes, groups=("seeds",), out=tmp_path / "runs")
     assert trained == ["the-paper-s", "another-seed"] * 2
+
+
+def test_an_end_of_its_own_follows_the_rest_and_other_groups_stay_as_written(ablation, tmp_path):
+    for groups in (("ends",), ("seeds",)):
+        ablation.ablate(data=tmp_path, minutes=MINUTES, groups=groups, out=tmp_path / "runs")
+    first, last = (Run.at(tmp_path / "runs" / "ends" / name) for name in ("in-two", "in-two-last"))
+    assert last.config.start_from == str(first.path)
+    assert last.config.seed == 5
+    assert (first.config.minutes, last.config.minutes) == (0.8 * MINUTES, 0.2 * MINUTES)
+    epochs = [run.metrics()[-1]["epoch"] for run in (first, last)]
+    facts = json.loads((tmp_path / "ablation.json").read_text())["groups"]
+    assert facts["ends"]["variants"][1]["epochs"] == sum(epochs)
+    page = (tmp_path / "ablation.md").read_text()
+    assert page.index("Two seeds") < page.index("Two ends")
+
+
+def test_plain_windows_do_not_start_over_the_whole_image(ablation):
+    config = DRAWConfig(num_steps=1, hidden_dim=4, latent_dim=2, attention="filterbank")
+    covering = build(config, (1, 8, 8)).heads.bias.detach()
+    with ablation._plain_windows():
+        torch.manual_seed(0)
+        plain = build(config, (1, 8, 8)).heads.bias.detach()
+    assert (covering[:-10] == 0).all()
+    assert (plain != covering).all()
+    assert torch.equal(build(config, (1, 8, 8)).heads.bias.detach(), covering)
