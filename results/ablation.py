@@ -115,8 +115,7 @@ def ablate(
         groups: those that are trained
         out: folder of the runs
     """
-    document = RESULTS / "ablation.json"
-    written = json.loads(document.read_text())["groups"] if document.is_file() else {}
+    trained = {}
     for key in groups:
         _, base, variants = GROUPS[key]
         base = base.with_(epochs=None, minutes=minutes, data=base.data.with_(root=data))
@@ -124,7 +123,10 @@ def ablate(
             {"variant": name} | _figures(_trained(base, variant, out / key / _slug(name)))
             for name, variant in variants.items()
         ]
-        written[key] = {"minutes": minutes, "threads": torch.get_num_threads(), "variants": rows}
+        trained[key] = {"minutes": minutes, "threads": torch.get_num_threads(), "variants": rows}
+    document = RESULTS / "ablation.json"
+    written = json.loads(document.read_text())["groups"] if document.is_file() else {}
+    written |= trained
     facts = {"groups": {key: written[key] for key in GROUPS if key in written}}
     write_atomically(document, json.dumps(facts, indent=2) + "\n")
     write_atomically(RESULTS / "ablation.md", page(facts))
