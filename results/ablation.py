@@ -6,7 +6,7 @@ trains every variant of every group for the same time on the same threads, and w
 results/ablation.json and results/ablation.md. It measures on validation images: parts are chosen
 here, so the test images are left alone. Variants whose run is there are kept; `--groups` trains
 those of some groups and keeps what is written of the others. Run from the root of the checkout.
-Times are of the clock: leave the machine alone meanwhile.
+Times are of the clock: what else runs must leave it its cores.
 """
 
 import json
@@ -115,6 +115,8 @@ def ablate(
         groups: those that are trained
         out: folder of the runs
     """
+    if unknown := set(groups) - set(GROUPS):
+        raise InputError(f"There is no group {unknown.pop()}; choose from {', '.join(GROUPS)}.")
     trained = {}
     for key in groups:
         _, base, variants = GROUPS[key]
@@ -139,13 +141,16 @@ def _trained(base: RunConfig, variant: Variant, folder: Path) -> Run:
         return _finished(config, folder, variant)
     first = _finished(config.with_(minutes=0.8 * config.minutes), folder, variant)
     config = config.with_(minutes=0.2 * config.minutes, start_from=str(first.path), **variant.last)
-    return _finished(config, folder.with_name(f"{folder.name}-last"), variant)
+    return _finished(config, folder.with_name(f"{folder.name}-last"), variant, first)
 
 
-def _finished(config: RunConfig, folder: Path, variant: Variant) -> Run:
+def _finished(config: RunConfig, folder: Path, variant: Variant, after: Run | None = None) -> Run:
+    """The run of `config`, trained unless it is there, and later than the one that it follows."""
     run = Run(folder, config)
     if run.exported.is_file() and Run.at(folder).config == config:
-        return run
+        finished = run.exported.stat().st_mtime
+        if after is None or after.exported.stat().st_mtime < finished:
+            return run
     with _plain_windows() if variant.plain_windows else nullcontext():
         return train(config, folder, overwrite=True)
 

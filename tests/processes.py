@@ -7,7 +7,7 @@ processes.py limner OUT ARGS...   the command line, watched
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -141,8 +141,10 @@ def watched(out):
 
 def note_threads(out):
     """The names of this process's threads, which must not outlive the interpreter."""
-    names = (task / "comm" for task in Path("/proc/self/task").glob("*"))
-    threads = "".join(name.read_text() for name in names)
+    threads = ""
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that ends meanwhile
+            threads += (task / "comm").read_text()
     (out.parent / f"threads-{os.environ['RANK']}.txt").write_text(threads)
 
 
@@ -153,5 +155,6 @@ if __name__ == "__main__":
     else:
         with watched(Path(out)):
             status = main([*arguments, "--out", out])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, once another has ended
         note_threads(Path(out))
         sys.exit(status)

@@ -72,8 +72,8 @@ class Totals:
             counts = sums.new_tensor([len(each) for each in log_likelihoods])
             figures = torch.column_stack([sums, torch.stack(kls), counts])
             finite = figures.isfinite().all(1, keepdim=True)
-            rows = torch.where(finite, figures, 0).to(self._sums)
-            self._sums = torch.cat([self._sums[None], rows]).cumsum(0)[-1]
+            for row in torch.where(finite, figures, 0).to(self._sums):
+                self._sums += row
         return self._sums
 
 

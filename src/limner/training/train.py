@@ -24,7 +24,7 @@ from limner.training.runs import Run
 from limner.training.start import initial_model
 from limner.training.trainer import Trainer
 
-if dist.is_available():  # before there is a group, which else would be a default argument for ever
+if dist.is_available():  # early: its default arguments are the group that there is at import
     import torch.distributed.nn.functional
 
 
@@ -56,7 +56,7 @@ def train(
     if config.device == "cuda" and accelerator.device.type != "cuda":
         raise InputError("There is no CUDA device here; pass --device cpu or auto.")
     memory = enough_memory(_savings(config))
-    with _together(out), memory, kept_memory(), denormals_as_zero():
+    with _together(accelerator, out), memory, kept_memory(), denormals_as_zero():
         with accelerator.local_main_process_first():
             dataset = load_dataset(config.data)
         pixel_kind(dataset, config.model.observation)
@@ -79,12 +79,12 @@ def train(
             if mode == "compiled":
                 trainer.model.compile_parts()
             progress = training_display(title or config.model.kind)
-            try:
-                with progress as display, StopSignals() as signals:
+            with progress as display, StopSignals() as signals:
+                try:
                     trainer.fit(display, signals)
-            except Stopped:  # all processes are
-                accelerator.end_training()
-                raise
+                except Stopped:  # all processes are, and a launcher's signal to end may follow
+                    accelerator.end_training()
+                    raise
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return run
@@ -106,10 +106,13 @@ def denormals_as_zero() -> Iterator[None]:
 
 
 @contextmanager
-def _together(out: Path) -> Iterator[None]:
+def _together(accelerator: Accelerator, out: Path) -> Iterator[None]:
     """A context in which the loss of another process, met in a message, is told in a sentence."""
     try:
         yield
+    except InputError:
+        accelerator.end_training()
+        raise
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, dist.DistError):
             raise
