@@ -377,7 +377,7 @@ class Trainer:
         self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
-        totals = tensors.pop("totals").to(self.device, torch.float64)
+        totals = tensors.pop("totals").to(self.device)
         if self.accelerator.is_main_process:
             self.totals = Totals(totals)
         self.step.skipped = tensors.pop("skipped").to(self.device)
