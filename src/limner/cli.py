@@ -69,7 +69,10 @@ def _interruptible() -> Iterator[None]:
     def again(ignored: "sys.UnraisableHookArgs") -> None:
         if issubclass(ignored.exc_type, KeyboardInterrupt):
             main = threading.main_thread().ident  # at once it would be ignored as well
-            threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
+            try:
+                threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+            except KeyboardInterrupt:  # here already, on a busy machine
+                again(ignored)
         else:
             hook(ignored)
 
