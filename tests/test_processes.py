@@ -209,7 +209,9 @@ def test_a_signal_to_one_process_stops_all_and_three_go_on(tmp_path):
     status, errors = launch(torchrun(2), "limner", run, *TRAIN, **fate)
     assert status != 0
     assert errors.count("limner: Stopped by SIGTERM; continue with limner train --resume") == 2
-    assert not any("gloo" in threads for threads in threads_of(run))
+    noted = threads_of(run)
+    assert noted
+    assert not any("gloo" in threads for threads in noted)
     status, errors = launch(torchrun(3), "limner", run, *RESUME)
     assert status == 0, errors
     (entry,) = Run.open(run).metrics()

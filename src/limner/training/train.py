@@ -107,7 +107,10 @@ def denormals_as_zero() -> Iterator[None]:
 
 @contextmanager
 def _together(accelerator: Accelerator, out: Path) -> Iterator[None]:
-    """A context in which the loss of another process, met in a message, is told in a sentence."""
+    """A context in which the loss of another process, met in a message, is told in a sentence.
+
+    An error that the user can mend ends the group of processes.
+    """
     try:
         yield
     except InputError:
