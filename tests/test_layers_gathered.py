@@ -2,12 +2,15 @@
 
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from limner.layers import gathered as gathered_module
+from limner.layers import products
+from limner.layers.compiling import compiled
 from limner.layers.gathered import Gathered
 from limner.models import DRAWConfig, Inference, build
 from limner.models import draw as draw_module
@@ -29,7 +32,7 @@ def tiny(**settings: object) -> LatentVariableModel:
 
 
 def gradients(model: LatentVariableModel, objective: str, times: int = 1) -> list[torch.Tensor]:
-    x = (torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)) < 0.4).double()
+    x = (torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)) < 0.4).to(next(model.parameters()))
     inference: Inference = model.infer(x, torch.Generator().manual_seed(2))
     model.zero_grad()
     for n in range(times):
@@ -53,12 +56,38 @@ def test_gradients_are_those_of_autograd(
     assert any(gradient.abs().max() > 0 for gradient in gathered)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore")  # of torch.compile itself
+@pytest.mark.parametrize("attention", ["none", "filterbank"])
+def test_compiled_gradients_are_those_of_eager_mode(
+    attention: str, monkeypatch: pytest.MonkeyPatch
+):
+    """In float32, whose products are oneDNN's, with sums added to in compiled code."""
+    monkeypatch.setattr(gathered_module, "ROWS", 8)
+    monkeypatch.setattr(products, "ONEDNN_IS_FASTER", True)
+    torch._dynamo.reset()
+    calls = []
+
+    def counting(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+        calls.append(function)
+        return compiled(function, device)
+
+    monkeypatch.setattr(gathered_module, "compiled", counting)
+    model = tiny(attention=attention, num_steps=7).float()
+    eager = gradients(model, "elbo")
+    model.compile_parts()
+    torch.testing.assert_close(gradients(model, "elbo"), eager, rtol=1e-4, atol=1e-5)
+    assert len(calls) == 2  # steps 5 and 4, 3 and 2
+
+
 def test_the_graph_is_freed_with_its_last_tensor(monkeypatch: pytest.MonkeyPatch):
     kept: list[weakref.ref[torch.Tensor]] = []
 
-    def keep(self: Gathered, inputs: Sequence[torch.Tensor]) -> None:
-        kept.extend(map(weakref.ref, inputs))
-        plain(self, inputs)
+    def keep(self: Gathered, *inputs: torch.Tensor) -> None:
+        node = self.node
+        plain(self, *inputs)
+        kept.extend(map(weakref.ref, node.inputs))
 
     plain = Gathered.keep
     monkeypatch.setattr(Gathered, "keep", keep)

@@ -32,11 +32,11 @@ def test_products_and_their_gradients(rows, columns, inner, generator):
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(("out", "width", "rows"), SHAPES)
 def test_sums_of_outer_products(out, width, rows, generator):
-    terms = [[torch.randn(rows, n, generator=generator) for n in (out, width)] for _ in range(3)]
-    total = None
-    for d, x in terms:
-        total = products.add_outer(total, d, x)
-    assert_close(total, torch.stack([d.T @ x for d, x in terms]).sum(0))
+    ds, xs = ([torch.randn(rows, n, generator=generator) for _ in range(5)] for n in (out, width))
+    total = products.add_outer(None, ds[:1], xs[:1])
+    total = products.add_outer(total, ds[1:], xs[1:])
+    expected = torch.stack([d.T @ x for d, x in zip(ds, xs, strict=True)]).sum(0)
+    assert_close(total, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("library")

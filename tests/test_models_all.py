@@ -226,6 +226,8 @@ with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         model.compile_parts()
         model.train().infer(torch.zeros(4, 1, 2, 2))
         assert torch._dynamo.utils.counters["frames"]["ok"] >= 1, config
+        versions = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert versions == 1, f"{{config}}: {{versions}} versions, one serves all steps"
         for n in (4, 3):
             with torch.no_grad():
                 model.eval().infer(torch.zeros(n, 1, 2, 2))
@@ -239,8 +241,9 @@ with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         "[VAEConfig(hidden_dims=(2,), latent_dim=2)]",
         "[LadderVAEConfig(hidden_dims=(2, 2), latent_dims=(2, 2))]",
         "[DRAWConfig(num_steps=2, hidden_dim=w, latent_dim=2) for w in (2, 3, 4)]",
+        "[DRAWConfig(num_steps=3, attention='filterbank', hidden_dim=2, latent_dim=2)]",
     ],
-    ids=["vae", "ladder", "three draws"],
+    ids=["vae", "ladder", "three draws", "attention"],
 )
 def test_training_and_evaluation_stay_compiled(configs):
     """Torch gives up, and says so only in a log, after eight versions of one function."""

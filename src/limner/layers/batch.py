@@ -2,14 +2,17 @@
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_shared = ContextVar("shared", default=False)
+
+class _Process:
+    """This one. What it shares is not a matter of threads, and compiled code can look it up."""
+
+    shares_batch = False
 
 
 @contextlib.contextmanager
@@ -18,17 +21,18 @@ def shared_batch() -> Iterator[None]:
 
     They must then do the same in the same order. Changes nothing where there is one process.
     """
-    token = _shared.set(dist.is_available() and dist.is_initialized())
+    before = _Process.shares_batch
+    _Process.shares_batch = dist.is_available() and dist.is_initialized()
     try:
         yield
     finally:
-        _shared.reset(token)
+        _Process.shares_batch = before
 
 
 def batch_mean(x: Tensor) -> Tensor:
     """Mean over the first dimension, of all processes together where they share the batch."""
     mean = x.mean(0)
-    return _over_processes(mean) if _shared.get() else mean
+    return _over_processes(mean) if _Process.shares_batch else mean
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -38,7 +42,7 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and _shared.get()):
+        if not (self.training and _Process.shares_batch):
             return super().forward(input)
         x = input.to(self.weight)
         centred = x - batch_mean(x)
@@ -60,5 +64,6 @@ class _MeanOverProcesses(torch.autograd.Function):
         return _over_processes(gradient)
 
 
+@torch.compiler.disable
 def _over_processes(x: Tensor) -> Tensor:
     return _MeanOverProcesses.apply(x)

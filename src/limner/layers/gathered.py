@@ -10,11 +10,11 @@ seen but the time.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from limner.layers.compiling import compiled
 from limner.layers.precision import full
 from limner.layers.products import add_outer, product
 
@@ -36,15 +36,16 @@ class Gathered:
     """`layers` for a stretch of steps, one after the other.
 
         layers = gathered.step(batch)
-        ... a step with them, which also tells the inputs [batch, in] of each ...
-        gathered.keep(inputs)
+        ... a step with them, which also tells the input [batch, in] of each ...
+        gathered.keep(*inputs)
 
-    The gradient of its weights is there once the backward pass has met the first step.
+    The gradient of its weights is there once the backward pass has met the first step. With
+    `compiling` what happens again and again in that pass is compiled.
     """
 
-    def __init__(self, layers: Sequence[Linear]):
+    def __init__(self, layers: Sequence[Linear], compiling: bool = False):
         self.layers = [Linear(weight.detach(), bias.detach()) for weight, bias in layers]
-        self.sums = _Sums([len(bias.shape) == 2 for _, bias in layers])
+        self.sums = _Sums([len(bias.shape) == 2 for _, bias in layers], compiling)
         self.start = _Start.apply(self.sums, *(tensor for layer in layers for tensor in layer))
         self.node: Any = None
 
@@ -53,9 +54,9 @@ class Gathered:
         biases = _Biases.apply(self.start, self, batch)
         return [Linear(weight, bias) for (weight, _), bias in zip(self.layers, biases, strict=True)]
 
-    def keep(self, inputs: Sequence[Tensor]) -> None:
-        """What went into each layer at this step, without a graph, for its backward pass."""
-        self.node.inputs = inputs
+    def keep(self, *inputs: Tensor) -> None:
+        """What went into each layer at this step, for its backward pass."""
+        self.node.inputs = [each.detach() for each in inputs]
         self.node = None  # no cycle: the graph is freed with its last tensor
 
 
@@ -65,16 +66,17 @@ class _Sums:
     Several steps make one product, for a product reads and writes all of sum_t d_t^T x_t.
     """
 
-    def __init__(self, per_image: Sequence[bool]):
+    def __init__(self, per_image: Sequence[bool], compiling: bool):
         self.per_image = per_image
         """Whether a layer's bias has a row for each image."""
+        self.compiling = compiling
         self.sums: list[Linear] = []
         self.held: list[tuple[Sequence[Tensor], Sequence[Tensor]]] = []
 
     def add(self, gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
         """A step: d_t [batch, out] and x_t [batch or 1, in] of each layer."""
         self.held.append((gradients, inputs))
-        if len(self.held) * len(gradients[0]) >= ROWS:
+        if self._enough():
             self._add_held()
 
     def take(self) -> list[Tensor]:
@@ -85,26 +87,34 @@ class _Sums:
         self.sums = []
         return taken
 
+    def _enough(self) -> bool:
+        """Whether the steps held make one product."""
+        return len(self.held) * len(self.held[0][0][0]) >= ROWS
+
     def _add_held(self) -> None:
         gradients, inputs = zip(*self.held, strict=True)
+        usual = self.sums and self._enough() and all(len(x) > 1 for xs in inputs for x in xs)
         self.held.clear()
-        layers = zip(zip(*gradients, strict=True), zip(*inputs, strict=True), strict=True)
-        before: Sequence[Linear | None] = self.sums or [None] * len(self.per_image)
-        self.sums = [
-            _added(sums, ds, xs, per_image)
-            for sums, (ds, xs), per_image in zip(before, layers, self.per_image, strict=True)
-        ]
+        add = compiled(_added, "cpu") if self.compiling and usual else _added
+        self.sums = add(self.sums, gradients, inputs, self.per_image)
 
 
 def _added(
-    sums: Linear | None, ds: Sequence[Tensor], xs: Sequence[Tensor], per_image: bool
-) -> Linear:
-    """The sums of one layer and those of several steps; the weight's are changed in place."""
-    rows = [d if len(x) == len(d) else d.sum(0, keepdim=True) for d, x in zip(ds, xs, strict=True)]
-    d, x = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in (rows, list(xs)))
-    weight = add_outer(sums.weight if sums is not None else None, d, x)
-    bias = torch.stack(list(ds)).sum(0) if per_image else d.sum(0)
-    return Linear(weight, bias if sums is None else sums.bias + bias)
+    sums: Sequence[Linear],
+    gradients: Sequence[Sequence[Tensor]],
+    inputs: Sequence[Sequence[Tensor]],
+    per_image: Sequence[bool],
+) -> list[Linear]:
+    """The sums, if there are any, and the terms of several steps; weights are changed in place."""
+    added = []
+    for layer, has_rows in enumerate(per_image):
+        ds, xs = ([step[layer] for step in steps] for steps in (gradients, inputs))
+        weight, bias = sums[layer] if sums else (None, None)
+        rows = [d if len(x) > 1 else d.sum(0, keepdim=True) for d, x in zip(ds, xs, strict=True)]
+        term = sum(ds[1:], ds[0])
+        term = term if has_rows else term.sum(0)
+        added.append(Linear(add_outer(weight, rows, xs), term if bias is None else bias + term))
+    return added
 
 
 class _Start(Function):

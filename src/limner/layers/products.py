@@ -4,6 +4,8 @@ torch's own products are MKL's, which keeps its kernels of 512-bit vectors for I
 oneDNN, which torch brings too, makes them for any: on a recent AMD it takes half the time.
 """
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +50,28 @@ def product(
 
 
 def add_outer(
-    sum: Float[Tensor, "out in"] | None, d: Float[Tensor, "rows out"], x: Float[Tensor, "rows in"]
+    sum: Float[Tensor, "out in"] | None,
+    ds: Sequence[Float[Tensor, "_rows out"]],
+    xs: Sequence[Float[Tensor, "_rows in"]],
 ) -> Float[Tensor, "out in"]:
-    """sum + d^T x, in place where there is a sum."""
-    if not by_onednn(d):
+    """sum + d^T x over all pairs of d and x, by one product; in place where there is a sum."""
+    if not by_onednn(ds[0]):
+        d, x = _stacked(ds), _stacked(xs)
         return d.T @ x if sum is None else sum.addmm_(d.T, x)
-    narrower_first = x.shape[1] < d.shape[1]  # the first is copied, since it lies by columns
-    term = _onednn(x.T, d.T).T if narrower_first else _onednn(d.T, x.T)
+    multiply = torch.ops.limner.product.default
+    if xs[0].shape[1] < ds[0].shape[1]:  # the first is turned as it is copied
+        term = multiply(_side_by_side(xs), _stacked(ds).T).T
+    else:
+        term = multiply(_side_by_side(ds), _stacked(xs).T)
     return term if sum is None else sum.add_(term)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Float[Tensor, "rows columns"]:
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Float[Tensor, "columns rows"]:
+    return torch.cat([part.T for part in parts], dim=1)
 
 
 class Linear(nn.Linear):
@@ -78,6 +94,24 @@ _OPERATORS.impl("product", _onednn, "CPU")
 torch.library.register_fake(
     "limner::product", lambda a, b: a.new_empty(len(a), len(b)), lib=_OPERATORS
 )
+
+
+@cache
+def lower_to_onednn() -> None:
+    """Let compiled regions call oneDNN itself: the operator above goes by way of Python."""
+    from torch._inductor.ir import FixedLayout, TensorBox
+    from torch._inductor.lowering import register_lowering
+    from torch._inductor.mkldnn_ir import LinearUnary
+
+    @register_lowering(torch.ops.limner.product.default, type_promotion_kind=None)
+    def lowered(a: Any, b: Any) -> Any:
+        a = LinearUnary.require_contiguous(LinearUnary.realize_input(a))
+        b = LinearUnary.realize_input(b)
+        by_columns = list(b.get_stride()) == [1, b.get_size()[0]]
+        b = b if by_columns else LinearUnary.require_contiguous(b)
+        size = [a.get_size()[0], b.get_size()[0]]
+        layout = FixedLayout(device=a.get_device(), dtype=a.get_dtype(), size=size)
+        return TensorBox.create(LinearUnary(layout, [a, b], [None, "none", [-1], ""]))
 
 
 class _Product(Function):

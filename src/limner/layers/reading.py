@@ -137,7 +137,7 @@ class _Folded(Function):
         x, both = ctx.saved_tensors
         pixels, width = x.shape[1], x.shape[1] + d_rest.shape[1]
         gradient = d.new_empty(d.shape[1], width)
-        gradient[:, :pixels] = add_outer(None, d, x.to(d))
+        gradient[:, :pixels] = add_outer(None, [d], [x.to(d)])
         gradient[:, pixels:] = d_rest
         gradient[:, pixels : 2 * pixels] += gradient[:, :pixels]
         return gradient, d.sum(0), None if both is None else product(d, both.T)

@@ -9,8 +9,7 @@ The objective, training, evaluation and figures are written against this page al
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import psutil
 import torch
@@ -151,20 +150,6 @@ class _DrawnAhead(Draws):
 
     def noise(self, group: int, like: Tensor) -> Tensor:
         return self.drawn[group]
-
-
-@cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled for the shapes that it is called with, once for all models.
-
-    On a CPU tanh is taken by way of exp, and the shapes of intermediate tensors are not checked.
-    """
-    torch._dynamo.config.recompile_limit = 64  # every model, mode and shape is a version; 8 is few
-    return torch.compile(
-        function,
-        dynamic=False,
-        options={"cpp.use_decompose_tanh": True, "size_asserts": False, "alignment_asserts": False},
-    )
 
 
 def divergence_of(q: Normal, p: Normal | None, z: Tensor, divergence: Divergence) -> Tensor:

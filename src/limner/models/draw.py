@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from limner.layers.attention import Windows
+from limner.layers.compiling import compiled
 from limner.layers.gathered import Gathered, Linear
 from limner.layers.gaussian import GaussianHead, normal, standard_normal
 from limner.layers.precision import full
@@ -39,7 +40,6 @@ from limner.models.base import (
     LatentVariableModel,
     ModelConfig,
     Width,
-    compiled,
     device_memory,
     divergence_of,
 )
@@ -203,17 +203,18 @@ class DRAW(LatentVariableModel):
         draws, kl = replay(), []
         like = x.new_empty(x.shape[0], self.config.latent_dim)
         compiling = self.compiled and record is None
-        gathered = Gathered(layers) if record is None and _gathering_pays(x) else None
+        gathering = record is None and _gathering_pays(x)
+        gathered = Gathered(layers, compiling) if gathering else None
         for t in steps:
             all_rows = len(encoder.c) == len(x)  # what happens once is not worth compiling
-            step = compiled(DRAW._step) if compiling and all_rows else DRAW._step
+            step = compiled(DRAW._step, x.device.type) if compiling and all_rows else DRAW._step
             noise, given = draws.noise(t, like), draws.given(t)
             now = Layers(*gathered.step(len(x))) if gathered is not None else layers
-            (encoder, drawing, kl_t), inputs, latent = step(
+            (encoder, drawing, kl_t), (seen, thought), latent = step(
                 self, x, now, encoder, drawing, noise, given, divergence, record is not None
             )
             if gathered is not None:
-                gathered.keep(inputs)
+                gathered.keep(seen, encoder.h, thought, drawing.decoder.h)
             kl.append(kl_t)
             if record is not None and latent is not None:
                 record.append((drawing, latent))
@@ -229,8 +230,8 @@ class DRAW(LatentVariableModel):
         z: Tensor | None,
         divergence: Divergence,
         trace: bool,
-    ) -> tuple[State, list[Tensor], Latent | None]:
-        """One step: z_t is drawn with `noise` unless given. Also what went into each layer."""
+    ) -> tuple[State, tuple[Tensor, Tensor], Latent | None]:
+        """One step: z_t is drawn with `noise` unless given. Also what went into each LSTM."""
         p = self._prior(drawing) if self.prior is not None or trace else None
         encoder, seen = self._encode(x, layers, encoder, drawing)
         q = normal(*layers.posterior(encoder.h).chunk(2, dim=-1))
@@ -238,9 +239,8 @@ class DRAW(LatentVariableModel):
             z = q.loc + q.scale * noise
         kl = divergence_of(q, p if self.prior is not None else None, z, divergence)
         drawing, thought = self._decode(z, drawing, layers)
-        inputs = [tensor.detach() for tensor in (seen, encoder.h, thought, drawing.decoder.h)]
         latent = Latent(q, p.expand(q.batch_shape), z) if p is not None and trace else None
-        return (encoder, drawing, kl), inputs, latent
+        return (encoder, drawing, kl), (seen.detach(), thought.detach()), latent
 
     def _encode(
         self, x: Tensor, layers: Layers, encoder: LSTMState, drawing: Drawing
@@ -307,7 +307,7 @@ class DRAW(LatentVariableModel):
     def _blank(self, batch: int) -> Drawing:
         """c_0 and h_0, before the first step."""
         decoder = self.decoder.initial(batch)
-        windows = full(self.heads(decoder.h))[:, self.reader.patch_dim :]
+        windows = full(self.heads(decoder.h))[:, self.reader.patch_dim :].contiguous()
         return Drawing(decoder, windows, self.c_0.repeat(batch, 1, 1, 1))
 
     def _windows(self, blank: Drawing, drawings: Sequence[Drawing]) -> Windows | None:

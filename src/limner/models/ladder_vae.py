@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from limner.layers.batch import BatchNorm
+from limner.layers.compiling import compiled
 from limner.layers.gaussian import mapped, precision_weighted, standard_normal
 from limner.layers.mlp import ActivationName, mlp
 from limner.layers.precision import full
@@ -33,7 +34,6 @@ from limner.models.base import (
     LatentVariableModel,
     ModelConfig,
     Width,
-    compiled,
     divergence_of,
 )
 from limner.settings import Hidden
@@ -121,7 +121,7 @@ class LadderVAE(LatentVariableModel):
     ) -> Inference:
         draws = Draws(generator, latents).ahead(self.config.latent_dims, x)
         fast = self.compiled and not trace
-        explain = compiled(LadderVAE._explain) if fast else LadderVAE._explain
+        explain = compiled(LadderVAE._explain, x.device.type) if fast else LadderVAE._explain
         return explain(self, x, draws, divergence, trace)
 
     def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:

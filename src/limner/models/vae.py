@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from limner.layers.compiling import compiled
 from limner.layers.gaussian import GaussianHead, mapped, standard_normal, standard_normal_like
 from limner.layers.mlp import ActivationName, mlp
 from limner.layers.products import Linear
@@ -23,7 +24,6 @@ from limner.models.base import (
     LatentVariableModel,
     ModelConfig,
     Width,
-    compiled,
     divergence_of,
 )
 from limner.settings import Hidden
@@ -69,7 +69,9 @@ class VAE(LatentVariableModel):
         latents: Sequence[Tensor] | Literal["mean"] | None = None,
     ) -> Inference:
         draws = Draws(generator, latents).ahead([self.config.latent_dim], x)
-        explain = compiled(VAE._explain) if self.compiled and not trace else VAE._explain
+        explain = (
+            compiled(VAE._explain, x.device.type) if self.compiled and not trace else VAE._explain
+        )
         return explain(self, x, draws, divergence, trace)
 
     def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
