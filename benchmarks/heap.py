@@ -30,7 +30,7 @@ name, batch, way, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.ar
 config, x = speed.RECIPES[name], speed.images(batch)
 with kept_memory() if way == "kept" else nullcontext():
     model = build(config, speed.SHAPE).init_from_images(x).train()
-    if model.compiling_pays:
+    if model.compiling_pays_after < 10**6:
         model.compile_parts()
     step = speed.limner_step(model, x)
     for _ in range(3):

@@ -32,7 +32,9 @@ def tiny(**settings: object) -> LatentVariableModel:
 
 
 def gradients(model: LatentVariableModel, objective: str, times: int = 1) -> list[torch.Tensor]:
-    x = (torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)) < 0.4).to(next(model.parameters()))
+    x = (torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)) < 0.4).to(
+        next(model.parameters())
+    )
     inference: Inference = model.infer(x, torch.Generator().manual_seed(2))
     model.zero_grad()
     for n in range(times):

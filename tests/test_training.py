@@ -1,8 +1,11 @@
 """Training: resumed equals uninterrupted to the bit, schedules, skipped steps, run folders."""
 
+import importlib
 import json
+import math
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +26,7 @@ from limner.training.state import Totals
 from limner.training.storage import load_tensors, save_tensors
 from limner.training.validation import Validator
 
+train_module = importlib.import_module("limner.training.train")
 MODELS = {
     "vae": VAEConfig(hidden_dims=(16,), latent_dim=4),
     "ladder-vae": LadderVAEConfig(hidden_dims=(16, 8), latent_dims=(4, 2)),
@@ -91,6 +95,28 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(model, tmp_pat
         assert {k: v for k, v in entry.items() if k not in timing} == {
             k: v for k, v in other.items() if k not in timing
         }
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_auto_compiles_where_the_budget_makes_up_for_the_compiler(kind, monkeypatch):
+    monkeypatch.setattr(train_module, "has_compiler", lambda: True)
+    model = build(MODELS[kind], (1, 4, 4))
+
+    def mode(**budget):
+        return train_module._mode(
+            SimpleNamespace(
+                config=config(kind, compile="auto", **budget),
+                batches=SimpleNamespace(steps_per_epoch=100),
+                model=model,
+                device=torch.device("cpu"),
+            )
+        )
+
+    enough = model.compiling_pays_after
+    pays = "compiled" if enough < math.inf else "eager"
+    assert mode(epochs=1000) == pays
+    assert mode(epochs=None, minutes=5.0) == pays
+    assert mode(epochs=1) == ("compiled" if enough < 100 else "eager")
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ class RunConfig(Settings):
         default=50, description="importance samples in the evaluation after training"
     )
     compile: Literal["auto", "always", "never"] = Field(
-        default="auto", description="torch.compile the hot parts; auto: where it soon pays (DRAW)"
+        default="auto", description="torch.compile the hot parts; auto: where it pays"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16 autocasts; canvas, KL and likelihood stay float32"

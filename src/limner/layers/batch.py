@@ -64,6 +64,5 @@ class _MeanOverProcesses(torch.autograd.Function):
         return _over_processes(gradient)
 
 
-@torch.compiler.disable
 def _over_processes(x: Tensor) -> Tensor:
     return _MeanOverProcesses.apply(x)

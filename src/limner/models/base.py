@@ -177,8 +177,8 @@ class LatentVariableModel(nn.Module, ABC):
     `generate` over one decoder path.
     """
 
-    compiling_pays: ClassVar[bool] = False
-    """Whether `compile="auto"` compiles: where the time saved soon exceeds the compiler's."""
+    compiling_pays_after: ClassVar[float] = math.inf
+    """Training steps that make up for the compiler's time: `compile="auto"` compiles for more."""
 
     def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
         super().__init__()

@@ -97,7 +97,7 @@ class DRAW(LatentVariableModel):
     shared by all steps.
     """
 
-    compiling_pays = True
+    compiling_pays_after = 0
     config: DRAWConfig
 
     def __init__(self, config: DRAWConfig, image_shape: tuple[int, int, int]):

@@ -1,5 +1,6 @@
 """Train one run from its config, from the start or from where it stopped."""
 
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,6 @@ from limner.data import load as load_dataset
 from limner.data import pixel_kind
 from limner.errors import InputError, Stopped, enough_memory
 from limner.heap import kept_memory
-from limner.models import LatentVariableModel
 from limner.training.display import console, say, training_display
 from limner.training.interrupts import StopSignals
 from limner.training.runs import Run
@@ -74,7 +74,7 @@ def train(
             if resume:
                 trainer.restore()
             _start_trackers(accelerator, config, run)
-            mode = _mode(trainer.model, config, accelerator.device)
+            mode = _mode(trainer)
             say(_summary(trainer, mode))
             if mode == "compiled":
                 trainer.model.compile_parts()
@@ -154,12 +154,15 @@ def _check_shares(batch: int, processes: int) -> None:
         )
 
 
-def _mode(model: LatentVariableModel, config: RunConfig, device: torch.device) -> str:
+def _mode(trainer: Trainer) -> str:
     """Whether to compile: where that is wanted, can be, and has something to compile."""
-    wanted = config.compile == "always" or (config.compile == "auto" and model.compiling_pays)
+    config = trainer.config
+    steps = (config.epochs or math.inf) * trainer.batches.steps_per_epoch
+    pays = steps > trainer.model.compiling_pays_after
+    wanted = config.compile == "always" or (config.compile == "auto" and pays)
     if config.objective.traced or not wanted:
         return "eager"
-    if device.type == "cpu" and not has_compiler():
+    if trainer.device.type == "cpu" and not has_compiler():
         console.print("There is no C++ compiler for torch.compile: training runs eagerly, slower.")
         return "eager"
     return "compiled"
