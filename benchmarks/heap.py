@@ -21,6 +21,7 @@ from limner.training.storage import write_atomically
 CHILD = """
 import resource, sys
 from contextlib import nullcontext
+from math import inf
 from time import perf_counter
 from benchmarks import speed
 from limner.heap import kept_memory
@@ -30,7 +31,7 @@ name, batch, way, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.ar
 config, x = speed.RECIPES[name], speed.images(batch)
 with kept_memory() if way == "kept" else nullcontext():
     model = build(config, speed.SHAPE).init_from_images(x).train()
-    if model.compiling_pays_after < 10**6:
+    if model.compiling_pays_after < inf:
         model.compile_parts()
     step = speed.limner_step(model, x)
     for _ in range(3):

@@ -40,6 +40,8 @@ OBJECTIVES = {
 }
 CASES = {f"{model}-elbo": (model, "elbo") for model in MODELS}
 CASES |= {f"ladder-vae-{name}": ("ladder-vae", name) for name in ("free-bits", "iwae")}
+CASES |= {"ladder-vae-elbo-compiled": ("ladder-vae", "elbo")}
+"""Those that say so are compiled where there are several processes."""
 BATCH = 12
 
 
@@ -108,6 +110,8 @@ def steps(out):
     seen = {"noise": own_noise(trainer_of("vae-elbo", out, accelerator))}
     for case in CASES:
         trainer = trainer_of(case, out / case, accelerator)
+        if case.endswith("compiled"):
+            trainer.model.compile_parts()
         seen |= {f"{case}.{name}": value for name, value in take_step(trainer).items()}
         trainer._save()
     save_file(seen, out / f"process-{accelerator.process_index}.safetensors")

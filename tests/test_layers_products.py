@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from limner.layers import products
+from limner.layers.compiling import compiled
 
 SHAPES = [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1), (33, 17, 65)]
 
@@ -45,6 +46,22 @@ def test_matrices_however_they_lie(generator):
     for a in (whole[:7, :9], whole.T[:7, :9], whole[:1, :9].expand(7, 9), whole[::5, ::4][:7, :9]):
         for b in (whole[20:25, 20:29], whole.T[20:25, 20:29], whole[:5, 3:4].expand(5, 9)):
             assert_close(products.product(a, b), a @ b.T)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore")  # of torch.compile itself
+def test_compiled_products_however_matrices_lie(generator, monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN_IS_FASTER", True)
+    whole = torch.randn(40, 40, generator=generator)
+    a = [whole[:7, :9], whole.T[:7, :9], whole[:1, :9].expand(7, 9), whole[::5, ::4][:7, :9]]
+    b = [whole[20:25, 20:29], whole.T[20:25, 20:29], whole[:5, 3:4].expand(5, 9)]
+    b += [whole[20:25].clone()[:, :9], whole[20:29, :5].clone().T]
+
+    def every() -> list[torch.Tensor]:
+        return [products.product(left, right) for left in a for right in b]
+
+    assert_close(compiled(every, "cpu")(), [left @ right.T for left in a for right in b])
 
 
 def test_only_float32_on_a_cpu_is_onednns(monkeypatch):

@@ -5,8 +5,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import walk_stack
+from types import CodeType
 from typing import NamedTuple
 
 from limner.errors import InputError, Stopped, enough_memory
@@ -68,11 +71,7 @@ def _interruptible() -> Iterator[None]:
 
     def again(ignored: "sys.UnraisableHookArgs") -> None:
         if issubclass(ignored.exc_type, KeyboardInterrupt):
-            main = threading.main_thread().ident  # at once it would be ignored as well
-            try:
-                threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
-            except KeyboardInterrupt:  # here already, on a busy machine
-                again(ignored)
+            threading.Thread(target=_interrupt_after, args=(again.__code__,), daemon=True).start()
         else:
             hook(ignored)
 
@@ -81,6 +80,15 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+
+
+def _interrupt_after(hook: CodeType) -> None:
+    """Interrupt the main thread once it has left the hook, where it would ignore that as well."""
+    main = threading.main_thread().ident
+    assert main is not None
+    while any(frame.f_code is hook for frame, _ in walk_stack(sys._current_frames()[main])):
+        time.sleep(0.01)
+    signal.pthread_kill(main, signal.SIGINT)
 
 
 def _main(arguments: list[str] | None) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class _Process:
-    """This one. What it shares is not a matter of threads, and compiled code can look it up."""
+    """Whether this process shares its batch: an attribute, as torch.compile knows no ContextVar."""
 
     shares_batch = False
 

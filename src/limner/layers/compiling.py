@@ -22,5 +22,7 @@ intermediate tensors are not checked."""
 def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     """`function` compiled for a kind of device and the shapes it is called with, for all models."""
     torch._dynamo.config.recompile_limit = 64  # every model, mode and shape is a version; 8 is few
+    if device != "cpu":
+        return torch.compile(function, dynamic=False)
     lower_to_onednn()
-    return torch.compile(function, dynamic=False, options=ON_A_CPU if device == "cpu" else None)
+    return torch.compile(function, dynamic=False, options=ON_A_CPU)

@@ -93,9 +93,10 @@ class _Sums:
 
     def _add_held(self) -> None:
         gradients, inputs = zip(*self.held, strict=True)
-        usual = self.sums and self._enough() and all(len(x) > 1 for xs in inputs for x in xs)
+        enough, all_rows = self._enough(), all(len(x) > 1 for xs in inputs for x in xs)
+        again = bool(self.sums) and enough and all_rows  # what happens once is not worth compiling
         self.held.clear()
-        add = compiled(_added, "cpu") if self.compiling and usual else _added
+        add = compiled(_added, "cpu") if self.compiling and again else _added
         self.sums = add(self.sums, gradients, inputs, self.per_image)
 
 

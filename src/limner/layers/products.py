@@ -99,9 +99,12 @@ torch.library.register_fake(
 @cache
 def lower_to_onednn() -> None:
     """Let compiled regions call oneDNN itself: the operator above goes by way of Python."""
-    from torch._inductor.ir import FixedLayout, TensorBox
-    from torch._inductor.lowering import register_lowering
-    from torch._inductor.mkldnn_ir import LinearUnary
+    try:
+        from torch._inductor.ir import FixedLayout, TensorBox
+        from torch._inductor.lowering import register_lowering
+        from torch._inductor.mkldnn_ir import LinearUnary
+    except ImportError:  # torch does not promise these names, and the operator does as well
+        return
 
     @register_lowering(torch.ops.limner.product.default, type_promotion_kind=None)
     def lowered(a: Any, b: Any) -> Any:

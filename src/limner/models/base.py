@@ -178,7 +178,10 @@ class LatentVariableModel(nn.Module, ABC):
     """
 
     compiling_pays_after: ClassVar[float] = math.inf
-    """Training steps that make up for the compiler's time: `compile="auto"` compiles for more."""
+    """Training steps, on two cores of a CPU, that make up for the compiler's time.
+
+    `compile="auto"` compiles for more of them.
+    """
 
     def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
         super().__init__()

@@ -231,7 +231,7 @@ class DRAW(LatentVariableModel):
         divergence: Divergence,
         trace: bool,
     ) -> tuple[State, tuple[Tensor, Tensor], Latent | None]:
-        """One step: z_t is drawn with `noise` unless given. Also what went into each LSTM."""
+        """One step: z_t is drawn with `noise` unless given. Also each LSTM's input, detached."""
         p = self._prior(drawing) if self.prior is not None or trace else None
         encoder, seen = self._encode(x, layers, encoder, drawing)
         q = normal(*layers.posterior(encoder.h).chunk(2, dim=-1))
@@ -256,7 +256,7 @@ class DRAW(LatentVariableModel):
         inputs = torch.cat([z, drawing.decoder.h.expand(len(z), -1)], dim=1)
         decoder = lstm(layers.decoder(inputs), drawing.decoder.c)
         heads = layers.heads(decoder.h)
-        windows = heads[:, self.reader.patch_dim :].clone()
+        windows = heads[:, self.reader.patch_dim :].clone(memory_format=torch.contiguous_format)
         return Drawing(decoder, windows, drawing.canvas + self.reader.stroke(heads)), inputs
 
     def _prior(self, drawing: Drawing) -> Normal:
@@ -307,7 +307,8 @@ class DRAW(LatentVariableModel):
     def _blank(self, batch: int) -> Drawing:
         """c_0 and h_0, before the first step."""
         decoder = self.decoder.initial(batch)
-        windows = full(self.heads(decoder.h))[:, self.reader.patch_dim :].contiguous()
+        heads = full(self.heads(decoder.h))
+        windows = heads[:, self.reader.patch_dim :].clone(memory_format=torch.contiguous_format)
         return Drawing(decoder, windows, self.c_0.repeat(batch, 1, 1, 1))
 
     def _windows(self, blank: Drawing, drawings: Sequence[Drawing]) -> Windows | None:

@@ -90,7 +90,7 @@ class LadderVAE(LatentVariableModel):
     recomputes them over the training set for the weights at hand before they are used.
     """
 
-    compiling_pays_after = 4000
+    compiling_pays_after = 6000
     config: LadderVAEConfig
 
     def __init__(self, config: LadderVAEConfig, image_shape: tuple[int, int, int]):

@@ -69,9 +69,8 @@ class VAE(LatentVariableModel):
         latents: Sequence[Tensor] | Literal["mean"] | None = None,
     ) -> Inference:
         draws = Draws(generator, latents).ahead([self.config.latent_dim], x)
-        explain = (
-            compiled(VAE._explain, x.device.type) if self.compiled and not trace else VAE._explain
-        )
+        fast = self.compiled and not trace
+        explain = compiled(VAE._explain, x.device.type) if fast else VAE._explain
         return explain(self, x, draws, divergence, trace)
 
     def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
