@@ -256,8 +256,8 @@ class DRAW(LatentVariableModel):
         inputs = torch.cat([z, drawing.decoder.h.expand(len(z), -1)], dim=1)
         decoder = lstm(layers.decoder(inputs), drawing.decoder.c)
         heads = layers.heads(decoder.h)
-        windows = heads[:, self.reader.patch_dim :].clone(memory_format=torch.contiguous_format)
-        return Drawing(decoder, windows, drawing.canvas + self.reader.stroke(heads)), inputs
+        canvas = drawing.canvas + self.reader.stroke(heads)
+        return Drawing(decoder, self._windows_in(heads), canvas), inputs
 
     def _prior(self, drawing: Drawing) -> Normal:
         if self.prior is not None:
@@ -307,9 +307,12 @@ class DRAW(LatentVariableModel):
     def _blank(self, batch: int) -> Drawing:
         """c_0 and h_0, before the first step."""
         decoder = self.decoder.initial(batch)
-        heads = full(self.heads(decoder.h))
-        windows = heads[:, self.reader.patch_dim :].clone(memory_format=torch.contiguous_format)
+        windows = self._windows_in(full(self.heads(decoder.h)))
         return Drawing(decoder, windows, self.c_0.repeat(batch, 1, 1, 1))
+
+    def _windows_in(self, heads: Tensor) -> Float[Tensor, "batch windows"]:
+        """Dense, so that the first step and all others are one compiled region."""
+        return heads[:, self.reader.patch_dim :].clone(memory_format=torch.contiguous_format)
 
     def _windows(self, blank: Drawing, drawings: Sequence[Drawing]) -> Windows | None:
         """Windows of all steps: reading looks where the step before said."""
