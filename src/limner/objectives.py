@@ -163,7 +163,9 @@ def _scaled_at_z(
         zs = [z.clone() for z in zs]
     for z in zs:
         if z.requires_grad:
-            z.register_hook(lambda gradient: gradient * scale[:, None])
+            z.register_hook(
+                lambda gradient: gradient * scale.reshape(-1, *[1] * (gradient.dim() - 1))
+            )
     return inference if len(zs) == 1 else _scored(model, x, zs, fixed=False)
 
 

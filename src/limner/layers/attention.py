@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from limner.layers.precision import full_precision
+from limner.transforms import transformed
 
 LOG_RANGE = (-20.0, 20.0)
 """log sigma^2, log delta~ and log gamma of every window are held to this range."""
@@ -49,10 +50,13 @@ def window(params: Float[Tensor, "*batch 5"], size: int, shape: tuple[int, int])
     """
     logs = params[..., 2:].clamp(*LOG_RANGE)
     height, width = shape
-    middle = params.new_tensor([width + 1, height + 1]) / 2 if height != width else (width + 1) / 2
+    center = params[..., :2] + 1
+    if height != width:
+        x, y = center.unbind(-1)
+        center = torch.stack([x, (height + 1) / (width + 1) * y], dim=-1)
     step = (max(shape) - 1) / max(size - 1, 1)
     return Window(
-        center=middle * (params[..., :2] + 1),
+        center=(width + 1) / 2 * center,
         stride=step * logs[..., 1].exp(),
         sigma=(0.5 * logs[..., 0]).exp(),
         gamma=logs[..., 2].exp(),
@@ -85,9 +89,11 @@ def filterbank(
     like = {"device": window.stride.device, "dtype": window.stride.dtype}
     offsets = torch.arange(0.5 - size / 2, size / 2, **like)
 
+    gaussians = _gaussians if transformed() else _Gaussians.apply
+
     def filters(center: Tensor, length: int) -> Tensor:
         pixels = torch.arange(1, length + 1, **like)
-        return _Gaussians.apply(center, window.stride, window.sigma, offsets, pixels)
+        return gaussians(center, window.stride, window.sigma, offsets, pixels)
 
     height, width = shape
     if height == width:
@@ -98,33 +104,50 @@ def filterbank(
     return F_y, F_x
 
 
-class _Gaussians(Function):
-    """F[i, a] = exp(p (a - mu_i)^2) / Z_i along each axis, and its gradient, [*batch, axes, N, A].
+def _places(center: Tensor, stride: Tensor, sigma: Tensor, offsets: Tensor) -> tuple[Tensor, ...]:
+    """mu_i = g + o_i delta with offsets o, and p = -1 / (2 sigma^2)."""
+    mu = center[..., None] + (stride[..., None] * offsets)[..., None, :]
+    return mu, -0.5 / sigma.square()
 
-    mu_i = g + o_i delta with offsets o, p = -1 / (2 sigma^2). With e the exponents,
-    de = F (dF - sum_a F dF), dmu = -2 p sum_a (a - mu) de and dp = sum_{i, a} (a - mu)^2 de:
-    sums over pixels, which lie side by side. Then dg = sum_i dmu_i, ddelta = sum_i o_i dmu_i and
-    dsigma = dp / sigma^3.
+
+def _gaussians(
+    center: Tensor, stride: Tensor, sigma: Tensor, offsets: Tensor, pixels: Tensor
+) -> Tensor:
+    """F[i, a] = exp(p (a - mu_i)^2) / Z_i along each axis, [*batch, axes, N, A]."""
+    return _normalised(*_places(center, stride, sigma, offsets), pixels)
+
+
+def _normalised(mu: Tensor, p: Tensor, pixels: Tensor) -> Tensor:
+    distance = pixels - mu[..., None]
+    nearest = mu.round().clamp(1, len(pixels))
+    beyond = distance.square() - (nearest - mu).square()[..., None]
+    exponents = p[..., None, None, None] * beyond
+    terms = (exponents > -40) * exponents.clamp(min=-40).exp()
+    return terms / terms.sum(-1, keepdim=True)
+
+
+class _Gaussians(Function):
+    """`_gaussians` with its gradient.
+
+    With e the exponents, de = F (dF - sum_a F dF), dmu = -2 p sum_a (a - mu) de and
+    dp = sum_{i, a} (a - mu)^2 de: sums over pixels, which are contiguous. Then dg = sum_i dmu_i,
+    ddelta = sum_i o_i dmu_i and dsigma = dp / sigma^3.
     """
 
     @staticmethod
     def forward(
         ctx: Any, center: Tensor, stride: Tensor, sigma: Tensor, offsets: Tensor, pixels: Tensor
     ) -> Tensor:
-        mu = center[..., None] + (stride[..., None] * offsets)[..., None, :]
-        p = -0.5 / sigma.square()
-        distance = pixels - mu[..., None]
-        nearest = mu.round().clamp(1, len(pixels))
-        beyond = distance.square() - (nearest - mu).square()[..., None]
-        exponents = p[..., None, None, None] * beyond
-        terms = (exponents > -40) * exponents.clamp(min=-40).exp()
-        filters = terms / terms.sum(-1, keepdim=True)
-        ctx.save_for_backward(mu, p, sigma, offsets, pixels, filters)
+        mu, p = _places(center, stride, sigma, offsets)
+        filters = _normalised(mu, p, pixels)
+        ctx.save_for_backward(center, stride, sigma, offsets, pixels, mu, p, filters)
         return filters
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        mu, p, sigma, offsets, pixels, filters = ctx.saved_tensors
+        center, stride, sigma, offsets, pixels, mu, p, filters = ctx.saved_tensors
+        if torch.is_grad_enabled():  # as functions of the inputs, to be differentiated
+            mu, p = _places(center, stride, sigma, offsets)
         distance = pixels - mu[..., None]
         weighted = filters * gradient
         of_exponents = weighted - filters * weighted.sum(-1, keepdim=True)
@@ -148,26 +171,38 @@ def read(
     without a copy.
     """
     channels = images.shape[-3]
-    patch: Tensor = _Glimpse.apply(images.movedim(-3, -2).flatten(-2), F_y, F_x)
+    glimpse = _glimpse if transformed() else _Glimpse.apply
+    patch: Tensor = glimpse(images.movedim(-3, -2).flatten(-2), F_y, F_x)
     return gamma[..., None, None, None] * patch.unflatten(-1, (-1, channels)).transpose(-3, -1)
 
 
-class _Glimpse(Function):
-    """(F_y x F_x^T)^T [*batch, N, N C] of x [*batch, H, C W]; gradients of filters as in `_Spread`.
+def _rows(x: Tensor, F_y: Tensor, width: int) -> Tensor:
+    """F_y x, its rows those of the N C small images."""
+    return (F_y @ x).unflatten(-1, (-1, width)).flatten(-3, -2)
 
-    With R = F_y x, its rows those of the N C small images, and P the result, dF_x = dP R,
-    dR = dP^T F_x, dF_y = dR x^T and dx = F_y^T dR.
+
+def _glimpse(x: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
+    """(F_y x F_x^T)^T [*batch, N, N C] of x [*batch, H, C W]."""
+    return _product(F_x, _rows(x, F_y, F_x.shape[-1]).mT)
+
+
+class _Glimpse(Function):
+    """`_glimpse` with its gradient, in which pixels are contiguous as in the filters.
+
+    With R = F_y x and P the result, dF_x = dP R, dR = dP^T F_x, dF_y = dR x^T and dx = F_y^T dR.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
-        rows = (F_y @ x).unflatten(-1, (-1, F_x.shape[-1])).flatten(-3, -2)
+        rows = _rows(x, F_y, F_x.shape[-1])
         ctx.save_for_backward(x, F_y, F_x, rows)
         return _product(F_x, rows.mT)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # type: ignore[override]
         x, F_y, F_x, rows = ctx.saved_tensors
+        if torch.is_grad_enabled():  # as a function of x and F_y, to be differentiated
+            rows = _rows(x, F_y, F_x.shape[-1])
         gradient = gradient.contiguous()
         of_rows = _product(gradient.mT, F_x).unflatten(-2, (F_y.shape[-2], -1)).flatten(-2)
         of_x = F_y.mT @ of_rows if ctx.needs_input_grad[0] else None
@@ -190,11 +225,17 @@ def write(
 ) -> Float[Tensor, "*batch C H W"]:
     """(1 / gamma) F_y^T w F_x of every channel (equation 29)."""
     scaled = patch / gamma[..., None, None, None]
-    return _Spread.apply(scaled, F_y[..., None, :, :], F_x[..., None, :, :])
+    spread = _spread if transformed() else _Spread.apply
+    return spread(scaled, F_y[..., None, :, :], F_x[..., None, :, :])
+
+
+def _spread(w: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
+    """F_y^T w F_x."""
+    return F_y.mT @ _product(w, F_x)
 
 
 class _Spread(Function):
-    """F_y^T w F_x, and gradients of the filters that have pixels side by side, as they have.
+    """`_spread` with its gradient, in which pixels are contiguous as in the filters.
 
     With C the result, dF_y = (w F_x) dC^T and dF_x = w^T (F_y dC).
     """
@@ -208,5 +249,7 @@ class _Spread(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         w, F_y, F_x, rows = ctx.saved_tensors
+        if torch.is_grad_enabled():  # as a function of w and F_x, to be differentiated
+            rows = _product(w, F_x)
         of_rows = F_y @ gradient
         return of_rows @ F_x.mT, rows @ gradient.mT, w.mT @ of_rows

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from limner.layers.products import lower_to_onednn
+from limner.cpu.products import lower_to_onednn
 
 ON_A_CPU: dict[str, Any] = {
     "cpp_wrapper": True,

@@ -1,147 +1,203 @@
-"""Linear layers that every step of a recurrence uses, with weight gradients added up in place.
+"""Weight gradients of the linear layers of a recurrence, summed over its steps in place.
 
 For y_t = x_t W^T + b and d_t the gradient of y_t, the gradient of W is sum_t d_t^T x_t. Autograd
-makes a matrix of each term, then adds them; a matrix product can as well add to what is there. So a
-step sees W as a constant and b as rows of its own, an image each, whose gradient is d_t: as it
-becomes known, last step first, its term is added, several steps at a time. Nothing of this can be
-seen but the time.
+makes one matrix per step and adds them; a matrix product can add to an existing sum instead. So a
+step uses W without a gradient of its own, and b as one row per image, whose gradient is d_t. For
+several steps at a time, last step first, the terms d_t^T x_t are added to the gradient of W.
+Results agree with autograd's to rounding; only speed differs.
+
+Under `create_graph=True` each step forms its own term, and higher derivatives are autograd's.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import Function
 
+from limner.cpu import products
 from limner.layers.compiling import compiled
-from limner.layers.precision import full
-from limner.layers.products import add_outer, product
+from limner.layers.linear import Linear
 
 ROWS = 512
-"""So many images, of one step or several, make one product: more would leave the caches."""
-
-
-class Linear(NamedTuple):
-    """y = x W^T + b; x and b have a row for each image, or one for all."""
-
-    weight: Float[Tensor, "out in"]
-    bias: Float[Tensor, "*batch out"]
-
-    def __call__(self, x: Float[Tensor, "#batch in"]) -> Float[Tensor, "batch out"]:
-        return full(product(x, self.weight) + self.bias)
+"""Images, of one step or several, in one product: more would not fit the caches."""
 
 
 class Gathered:
-    """`layers` for a stretch of steps, one after the other.
+    """The `Linear` layers of `cell`, a copy of its own for `steps` steps on `batch` images.
 
-        layers = gathered.step(batch)
-        ... a step with them, which also tells the input [batch, in] of each ...
-        gathered.keep(*inputs)
+        gathered = Gathered(copy, batch, steps)
+        for t in ...:
+            gathered.begin()
+            ... one step with the copy, which calls each layer once ...
+            gathered.end()
 
-    The gradient of its weights is there once the backward pass has met the first step. With
-    `compiling` what happens again and again in that pass is compiled.
+    Further calls of a layer in one step, and calls with other inputs than [batch or 1, in], keep
+    autograd's own gradients. With `compiling`, the repeated part of the backward pass is compiled.
     """
 
-    def __init__(self, layers: Sequence[Linear], compiling: bool = False):
-        self.layers = [Linear(weight.detach(), bias.detach()) for weight, bias in layers]
-        self.sums = _Sums([len(bias.shape) == 2 for _, bias in layers], compiling)
-        self.start = _Start.apply(self.sums, *(tensor for layer in layers for tensor in layer))
-        self.node: Any = None
+    def __init__(self, cell: nn.Module, batch: int, steps: int, compiling: bool = False):
+        layers = [module for module in cell.modules() if isinstance(module, Linear)]
+        self.batch, self.compiling = batch, compiling
+        self.steps = [_LayerStep(layer) for layer in layers]
+        self.at_once = math.ceil(ROWS / batch)
+        self.left = steps
+        self.tensors = [t for layer in layers for t in (layer.weight, layer.bias) if t is not None]
+        self.rows: list[Sequence[Tensor]] = []
 
-    def step(self, batch: int) -> list[Linear]:
-        """The layers of the next step."""
-        biases = _Biases.apply(self.start, self, batch)
-        return [Linear(weight, bias) for (weight, _), bias in zip(self.layers, biases, strict=True)]
+    def begin(self) -> None:
+        """Before a step."""
+        if not self.rows:
+            self._next_block()
+        for step, rows in zip(self.steps, self.rows.pop(0), strict=True):
+            step.rows, step.seen = rows, None
 
-    def keep(self, *inputs: Tensor) -> None:
-        """What went into each layer at this step, for its backward pass."""
-        self.node.inputs = [each.detach() for each in inputs]
-        self.node = None  # no cycle: the graph is freed with its last tensor
+    def end(self) -> None:
+        """After a step."""
+        self.block.inputs.append([step.seen for step in self.steps])
 
-
-class _Sums:
-    """The gradients of all layers, sum_t d_t^T x_t and sum_t d_t, to which steps are added.
-
-    Several steps make one product, for a product reads and writes all of sum_t d_t^T x_t.
-    """
-
-    def __init__(self, per_image: Sequence[bool], compiling: bool):
-        self.per_image = per_image
-        """Whether a layer's bias has a row for each image."""
-        self.compiling = compiling
-        self.sums: list[Linear] = []
-        self.held: list[tuple[Sequence[Tensor], Sequence[Tensor]]] = []
-
-    def add(self, gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
-        """A step: d_t [batch, out] and x_t [batch or 1, in] of each layer."""
-        self.held.append((gradients, inputs))
-        if self._enough():
-            self._add_held()
-
-    def take(self) -> list[Tensor]:
-        """The sums over all steps, weight and bias of each layer in turn; they begin anew."""
-        if self.held:
-            self._add_held()
-        taken = [tensor for layer in self.sums for tensor in layer]
-        self.sums = []
-        return taken
-
-    def _enough(self) -> bool:
-        """Whether the steps held make one product."""
-        return len(self.held) * len(self.held[0][0][0]) >= ROWS
-
-    def _add_held(self) -> None:
-        gradients, inputs = zip(*self.held, strict=True)
-        enough, all_rows = self._enough(), all(len(x) > 1 for xs in inputs for x in xs)
-        again = bool(self.sums) and enough and all_rows  # what happens once is not worth compiling
-        self.held.clear()
-        add = compiled(_added, "cpu") if self.compiling and again else _added
-        self.sums = add(self.sums, gradients, inputs, self.per_image)
+    def _next_block(self) -> None:
+        """Biases for the next steps. The first block is the one that may be shorter."""
+        count = self.left % self.at_once or self.at_once
+        self.left -= count
+        self.block = _Block(self.steps, self.batch, count, self.compiling)
+        found = _Biases.apply(self.block, *self.tensors)
+        self.tensors, rows = list(found[: len(self.tensors)]), found[len(self.tensors) :]
+        width = len(self.steps)
+        self.rows = [rows[k * width : (k + 1) * width] for k in range(count)]
 
 
-def _added(
-    sums: Sequence[Linear],
-    gradients: Sequence[Sequence[Tensor]],
-    inputs: Sequence[Sequence[Tensor]],
-    per_image: Sequence[bool],
-) -> list[Linear]:
-    """The sums, if there are any, and the terms of several steps; weights are changed in place."""
-    added = []
-    for layer, has_rows in enumerate(per_image):
-        ds, xs = ([step[layer] for step in steps] for steps in (gradients, inputs))
-        weight, bias = sums[layer] if sums else (None, None)
-        rows = [d if len(x) > 1 else d.sum(0, keepdim=True) for d, x in zip(ds, xs, strict=True)]
-        term = sum(ds[1:], ds[0])
-        term = term if has_rows else term.sum(0)
-        added.append(Linear(add_outer(weight, rows, xs), term if bias is None else bias + term))
-    return added
+class _LayerStep:
+    """A layer at the present step: its bias as rows, and what went into it."""
+
+    def __init__(self, layer: Linear):
+        self.weight = layer.weight.detach()
+        self.bias = self.weight.new_zeros(1) if layer.bias is None else layer.bias.detach()
+        self.has_bias = layer.bias is not None
+        self.rows: Tensor = self.bias
+        self.seen: Tensor | None = None
+        layer.step = self
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor | None:
+        if self.seen is not None or x.dim() != 2 or len(x) not in (1, len(self.rows)):
+            return None
+        self.seen = x.detach()
+        if torch.compiler.is_compiling():
+            return products.differentiable_product(x, self.weight) + self.rows
+        return _Affine.apply(x, weight, self.rows)
 
 
-class _Start(Function):
-    """Stands before all steps: its backward pass, the last, hands the sums to autograd."""
+class _Affine(Function):
+    """x W^T + rows. The gradient of W is formed elsewhere, unless it will be differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, sums: _Sums, *parameters: Tensor) -> Tensor:
-        ctx.sums = sums
-        return parameters[0].new_zeros(())
+    def forward(ctx: Any, x: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return products.affine(x, weight, rows)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return (None, *ctx.sums.take())
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        again = torch.is_grad_enabled()
+        product = products.differentiable_product if again else products.product
+        d = gradient if len(x) > 1 else gradient.sum(0, keepdim=True)
+        of_x = product(d, weight.T) if ctx.needs_input_grad[0] else None
+        return of_x, product(d.T, x.T) if again else None, gradient
+
+
+class _Block:
+    """A few consecutive steps: what went into each layer at each of them."""
+
+    def __init__(self, steps: Sequence[_LayerStep], batch: int, count: int, compiling: bool):
+        self.biases = [step.bias.expand(batch, len(step.weight)) for step in steps]
+        self.per_image = [step.bias.dim() == 2 for step in steps]
+        self.has_bias = [step.has_bias for step in steps]
+        self.count, self.compiling = count, compiling
+        self.full = count * batch >= ROWS
+        self.inputs: list[list[Tensor | None]] = []
+
+
+class _Sum(NamedTuple):
+    """Gradients of one layer's weight and bias; None before the first term."""
+
+    weight: Tensor | None
+    bias: Tensor | None
 
 
 class _Biases(Function):
-    """The biases of one step, a row for each image."""
+    """Weights and biases, passed on to the next block, and rows of biases for each step."""
 
     @staticmethod
-    def forward(ctx: Any, start: Tensor, gathered: Gathered, batch: int) -> tuple[Tensor, ...]:
-        ctx.gathered, gathered.node = gathered, ctx
-        return tuple(layer.bias.expand(batch, -1) for layer in gathered.layers)
+    def forward(ctx: Any, block: _Block, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.block, ctx.passed = block, len(tensors)
+        ctx.set_materialize_grads(False)
+        rows = [bias.view_as(bias) for _ in range(block.count) for bias in block.biases]
+        return (*(tensor.view_as(tensor) for tensor in tensors), *rows)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        ctx.gathered.sums.add(gradients, ctx.inputs)
-        return gradients[0].new_zeros(()), None, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        block: _Block = ctx.block
+        passed, width = iter(gradients[: ctx.passed]), len(block.biases)
+        sums = [_Sum(next(passed), next(passed) if has else None) for has in block.has_bias]
+        rows = gradients[ctx.passed :]
+        terms = [_terms(block.inputs, rows[layer::width], layer) for layer in range(width)]
+        if torch.is_grad_enabled():
+            added = [_with_biases(*each) for each in zip(sums, terms, block.per_image, strict=True)]
+        else:
+            complete = all(len(term.ds) == block.count for term in terms if term.ds)
+            again = all(s.weight is not None for s, term in zip(sums, terms, strict=True) if term.ds)
+            all_rows = all(len(x) > 1 for term in terms for x in term.xs)
+            repeated = block.compiling and block.full and complete and again and all_rows
+            add = compiled(_added, "cpu") if repeated else _added
+            added = add(sums, terms, block.per_image)
+        pairs = zip(added, block.has_bias, strict=True)
+        return None, *(each for total, has in pairs for each in (total if has else total[:1]))
+
+
+class _Terms(NamedTuple):
+    """Of one layer at several steps: gradients d_t [batch, out], inputs x_t [batch or 1, in]."""
+
+    ds: list[Tensor]
+    xs: list[Tensor]
+
+
+def _terms(
+    inputs: Sequence[Sequence[Tensor | None]], gradients: Sequence[Tensor | None], layer: int
+) -> _Terms:
+    pairs = [
+        (d, step[layer])
+        for d, step in zip(gradients, inputs, strict=True)
+        if d is not None and step[layer] is not None
+    ]
+    return _Terms([d for d, _ in pairs], [x for _, x in pairs if x is not None])
+
+
+def _with_biases(total: _Sum, terms: _Terms, per_image: bool) -> _Sum:
+    """The sum and the gradients of the biases, differentiable."""
+    if not terms.ds:
+        return total
+    term = _sum_of_biases(terms, per_image)
+    return _Sum(total.weight, term if total.bias is None else total.bias + term)
+
+
+def _added(
+    sums: Sequence[_Sum], terms: Sequence[_Terms], per_image: Sequence[bool]
+) -> list[_Sum]:
+    """The sums and the terms of several steps; sums of weights are changed in place."""
+    added = []
+    for total, (ds, xs), has_rows in zip(sums, terms, per_image, strict=True):
+        if not ds:
+            added.append(total)
+            continue
+        rows = [d if len(x) > 1 else d.sum(0, keepdim=True) for d, x in zip(ds, xs, strict=True)]
+        term = _sum_of_biases(_Terms(ds, xs), has_rows)
+        bias = term if total.bias is None else total.bias + term
+        added.append(_Sum(products.add_outer(total.weight, rows, xs), bias))
+    return added
+
+
+def _sum_of_biases(terms: _Terms, per_image: bool) -> Tensor:
+    term = sum(terms.ds[1:], terms.ds[0])
+    return term if per_image else term.sum(0)

@@ -1,15 +1,15 @@
 """Diagonal Gaussians: heads, closed-form divergence, and the precision-weighted merge."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from limner.layers.linear import Linear
 from limner.layers.precision import full
-from limner.layers.products import Linear
 
 LOG_SIGMA_RANGE = (-10.0, 5.0)
 """log sigma of every latent is held to this range: sigma from 4.5e-5 to 148."""
@@ -20,47 +20,45 @@ def normal(mu: Tensor, log_sigma: Tensor) -> Normal:
     return Normal(mu, log_sigma.clamp(*LOG_SIGMA_RANGE).exp(), validate_args=False)
 
 
-def standard_normal(batch: int, latent_dim: int, like: Tensor) -> Normal:
-    """N(0, I) of shape [batch, latent_dim], with the device and dtype of `like`."""
-    zeros = like.new_zeros(batch, latent_dim)
-    return Normal(zeros, torch.ones_like(zeros), validate_args=False)
+class StandardNormal(Normal):
+    """N(0, I)."""
+
+    def __init__(self, shape: Sequence[int], like: Tensor):
+        zero, one = like.new_zeros(()), like.new_ones(())
+        super().__init__(zero.expand(shape), one.expand(shape), validate_args=False)
 
 
-def standard_normal_like(q: Normal) -> Normal:
-    """N(0, I) in the shape of `q`."""
-    return standard_normal(*q.loc.shape, like=q.loc)
-
-
-def kl_divergence(q: Normal, p: Normal | None = None) -> Float[Tensor, " batch"]:
-    """KL(q || p) in nats of diagonal Gaussians [batch, latent]; `p` is N(0, I) where not given.
+def kl_divergence(q: Normal, p: Normal) -> Float[Tensor, " batch"]:
+    """KL(q || p) in nats of diagonal Gaussians [batch, *shape], summed over `shape`.
 
     sum_d  log sigma_p - log sigma_q + (sigma_q^2 + (mu_q - mu_p)^2) / (2 sigma_p^2) - 1/2,
     which for a standard p is equation 11 of Gregor et al. (2015).
     """
-    if p is None:
+    if isinstance(p, StandardNormal):
         terms = 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()
     else:
         ratio = q.scale / p.scale
         distance = (q.loc - p.loc) / p.scale
         terms = 0.5 * (ratio.square() + distance.square() - 1) - ratio.log()
-    return terms.sum(-1)
+    return terms.flatten(1).sum(1)
 
 
-def log_density(q: Normal, z: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
+def log_density(q: Normal, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
     """log q(z) in nats, summed over the latent dimensions."""
     distance = (z - q.loc) / q.scale
-    return (-0.5 * (distance.square() + math.log(2 * math.pi)) - q.scale.log()).sum(-1)
+    terms = -0.5 * (distance.square() + math.log(2 * math.pi)) - q.scale.log()
+    return terms.flatten(1).sum(1)
 
 
-def log_ratio(q: Normal, p: Normal | None, z: Tensor) -> Float[Tensor, " batch"]:
+def log_ratio(q: Normal, p: Normal, z: Tensor) -> Float[Tensor, " batch"]:
     """log q(z) - log p(z): the one-sample estimate of KL(q || p)."""
-    return log_density(q, z) - log_density(p or standard_normal_like(q), z)
+    return log_density(q, z) - log_density(p, z)
 
 
 def precision_weighted(a: Normal, b: Normal) -> Normal:
     """Product of two Gaussians, normalised (Sonderby et al. 2016, equations 17 to 19).
 
-    Both [batch, latent]; precisions add, means average by precision.
+    Both [batch, *shape]; precisions add, means average by precision.
     """
     precision_a, precision_b = a.scale.square().reciprocal(), b.scale.square().reciprocal()
     var = (precision_a + precision_b).reciprocal()

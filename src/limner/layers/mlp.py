@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from limner.layers.batch import BatchNorm
-from limner.layers.products import Linear
+from limner.layers.linear import Linear
 
 ActivationName = Literal["relu", "leaky_relu", "tanh", "elu", "silu"]
 

@@ -1,11 +1,12 @@
-"""Memory for time: what a stretch of a computation made is computed again for its gradient."""
+"""Memory for time: part of a computation is repeated for its gradient instead of stored."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+from torch.autograd.function import Function
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
-from torch.utils.checkpoint import checkpoint
 
 Outputs = TypeVar("Outputs")
 
@@ -13,18 +14,59 @@ Outputs = TypeVar("Outputs")
 def recomputed(function: Callable[..., Outputs], *arguments: Any) -> Outputs:
     """`function(*arguments)`, of which only arguments and results are kept for the backward pass.
 
-    Arguments and results are tensors in nested tuples. The reentrant kind of checkpoint makes no
-    graph at first: the small lasting objects of one would lie scattered between the large passing
-    tensors, and the heap would grow with every step. Its backward pass is `backward()`, not
-    `torch.autograd.grad`.
+    Arguments and results are tensors in nested tuples and mappings; `function` reaches every tensor
+    that needs a gradient through its arguments. Derivatives of every order are right, which torch's
+    reentrant checkpoint refuses. Its other kind makes a graph in the forward pass: small lasting
+    objects then lie between large passing tensors, and the heap grows with every step.
     """
     flat, nested = tree_flatten(arguments)
     shapes: list[TreeSpec] = []
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
         outputs, shape = tree_flatten(function(*tree_unflatten(tensors, nested)))
-        shapes.append(shape)
+        shapes[:] = [shape]
         return tuple(outputs)
 
-    outputs = checkpoint(run, *flat, use_reentrant=True)
-    return tree_unflatten(outputs, shapes[0])
+    outputs: Any = _Recomputed.apply(run, *flat)
+    return tree_unflatten(list(outputs), shapes[0])
+
+
+class _Recomputed(Function):
+    @staticmethod
+    def forward(ctx: Any, run: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> Any:
+        ctx.run = run
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        device = tensors[0].device.type
+        enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        ctx.autocast = (device, torch.get_autocast_dtype(device)) if enabled else None
+        return run(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        again = torch.is_grad_enabled()
+        if not again:
+            tensors = [t.detach().requires_grad_(n) for t, n in zip(tensors, needs, strict=True)]
+        wanted = [t for t, need in zip(tensors, needs, strict=True) if need]
+        with torch.enable_grad(), _autocast(ctx.autocast):
+            outputs = ctx.run(*tensors)
+        pairs = [
+            (output, gradient)
+            for output, gradient in zip(outputs, gradients, strict=True)
+            if gradient is not None and output.requires_grad
+        ]
+        found = torch.autograd.grad(
+            [output for output, _ in pairs],
+            wanted,
+            [gradient for _, gradient in pairs],
+            create_graph=again,
+            allow_unused=True,
+        )
+        remaining = iter(found)
+        return None, *(next(remaining) if need else None for need in needs)
+
+
+def _autocast(kind: tuple[str, torch.dtype] | None) -> torch.autocast:
+    """The autocast of the forward pass, which a backward pass does not see."""
+    return torch.autocast("cpu", enabled=False) if kind is None else torch.autocast(*kind)

@@ -1,11 +1,15 @@
 """The recurrent cell of DRAW: a long short-term memory with one matrix product a step."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import Function
+
+from limner.layers.linear import Linear
+from limner.transforms import transformed
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.default
 tanh_backward = torch.ops.aten.tanh_backward.default
@@ -19,46 +23,76 @@ class LSTMState(NamedTuple):
 
 
 def lstm(gates: Float[Tensor, "batch four_hidden"], c: Float[Tensor, "#batch hidden"]) -> LSTMState:
-    """One step of an LSTM without peepholes from its summed pre-activations (i, f, g, o)."""
-    h, c = _LSTM.apply(gates, c.expand(len(gates), -1))
-    return LSTMState(h, c)
+    """One step of an LSTM without peepholes from its summed pre-activations (i, f, g, o).
+
+    c' = f c + i g, h = o tanh(c') with i, f, o = sigmoid and g = tanh of the pre-activations.
+    """
+    c = c.expand(len(gates), -1)
+    plain = torch.compiler.is_compiling() or transformed()
+    h, new, *_ = _lstm(gates, c) if plain else _LSTM.apply(gates, c)
+    return LSTMState(h, new)
+
+
+def _lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    """h, c', and what the gradient needs: the sigmoids of all gates, g and tanh(c')."""
+    sigmoids = torch.sigmoid(gates)
+    i, f, _, o = sigmoids.chunk(4, dim=-1)
+    g = _tanh(gates.chunk(4, dim=-1)[2])
+    new = torch.addcmul(f * c, i, g)
+    bounded = _tanh(new)
+    return o * bounded, new, sigmoids, g, bounded
 
 
 class _LSTM(Function):
-    """c' = f c + i g, h = o tanh(c') of gates i, f, o = sigmoid, g = tanh, and its gradient.
+    """`_lstm` as one node of the graph, whose parts would be eleven.
 
     With k = dc' + dh o (1 - tanh^2 c'): dc = k f, and the gates get k g, k c, k i and dh tanh c',
-    each times the slope of its function. One node of the graph, where its parts would be eleven.
+    each times the slope of its function. What this needs is returned too: when the gradient is
+    differentiated, its own gradients arrive there.
     """
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, _, o = torch.sigmoid(gates).chunk(4, dim=-1)
-        g = _tanh(gates.chunk(4, dim=-1)[2])
-        new = torch.addcmul(f * c, i, g)
-        bounded = _tanh(new)
-        ctx.save_for_backward(i, f, g, o, c, bounded)
-        return o * bounded, new
+    def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        h, new, sigmoids, g, bounded = _lstm(gates, c)
+        ctx.save_for_backward(c, sigmoids, g, bounded)
+        return h, new, sigmoids, g, bounded
 
     @staticmethod
-    def backward(ctx: Any, of_h: Tensor, of_c: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        i, f, g, o, c, bounded = ctx.saved_tensors
-        k = of_c + tanh_backward(of_h * o, bounded)
-        of_gates = [
-            sigmoid_backward(k * g, i),
-            sigmoid_backward(k * c, f),
-            tanh_backward(k * i, g),
-            sigmoid_backward(of_h * bounded, o),
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+        c, sigmoids, g, bounded = ctx.saved_tensors
+        of_h, of_new, of_sigmoids, of_g, of_bounded = gradients
+        i, f, _, o = sigmoids.chunk(4, dim=-1)
+        of_i, of_f, _, of_o = (None,) * 4 if of_sigmoids is None else of_sigmoids.chunk(4, dim=-1)
+        through = _sum(_times(of_h, o), of_bounded)
+        k = _sum(of_new, None if through is None else tanh_backward(through, bounded))
+        parts = [
+            (sigmoid_backward, _sum(_times(k, g), of_i), i),
+            (sigmoid_backward, _sum(_times(k, c), of_f), f),
+            (tanh_backward, _sum(_times(k, i), of_g), g),
+            (sigmoid_backward, _sum(_times(of_h, bounded), of_o), o),
         ]
-        return torch.cat(of_gates, dim=-1), k * f
+        of_gates = [
+            torch.zeros_like(y) if d is None else slope(d, y) for slope, d, y in parts
+        ]
+        return torch.cat(of_gates, dim=-1), _times(k, f)
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """a + b, None being zero."""
+    return b if a is None else a if b is None else a + b
+
+
+def _times(a: Tensor | None, b: Tensor) -> Tensor | None:
+    return None if a is None else a * b
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """By way of a sigmoid, which a CPU takes several times faster, to a rounding of one."""
+    """By a sigmoid, which a CPU computes several times faster; within a rounding of 1."""
     return 2 * torch.sigmoid(2 * x) - 1
 
 
-class LSTMCell(nn.Linear):
+class LSTMCell(Linear):
     """LSTM (Hochreiter and Schmidhuber 1997, with forget gates) with a learned initial state.
 
     The product with [inputs, h] is one matrix of [4 hidden, inputs + hidden]; the forget gates'
@@ -76,3 +110,12 @@ class LSTMCell(nn.Linear):
     def initial(self, batch: int) -> LSTMState:
         """The learned first state, for `batch` images."""
         return LSTMState(self.h_0.repeat(batch, 1), self.c_0.repeat(batch, 1))
+
+    def forward(  # type: ignore[override]
+        self, inputs: Sequence[Float[Tensor, "_batch _features"]], state: LSTMState
+    ) -> LSTMState:
+        """The next state. Inputs and state of one row are the same for all images."""
+        parts = [*inputs, state.h]
+        rows = max(map(len, parts))
+        joined = torch.cat([part.expand(rows, -1) for part in parts], dim=1)
+        return lstm(super().forward(joined), state.c)

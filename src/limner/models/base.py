@@ -8,10 +8,9 @@ The objective, training, evaluation and figures are written against this page al
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-import psutil
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -22,12 +21,17 @@ from limner.errors import InputError
 from limner.layers.attention import Windows
 from limner.layers.gaussian import kl_divergence, log_ratio
 from limner.layers.observation import OBSERVATIONS, Observation, ObservationName
+from limner.models.checks import check_groups, check_images
+from limner.models.memory import saved_floats
 from limner.settings import Settings
 
 ImageShape = tuple[int, int, int]
 Generator = torch.Generator | Sequence[torch.Generator] | None
 """A source of noise: None is the global seed; several draw once each for every image."""
 Divergence = Literal["closed_form", "sampled"]
+Latents = Sequence[Tensor | Literal["mean"] | None] | Literal["mean"] | None
+Noise = Sequence[Tensor | None] | None
+Memory = Literal["auto", "store", "recompute"]
 Width = Annotated[int, Field(gt=0, le=2**16)]
 """Of a layer or a latent group: far above what trains, and below what overflows."""
 MAX_LAYERS = 64
@@ -40,7 +44,7 @@ class Latent(NamedTuple):
 
     q: Normal
     p: Normal
-    z: Float[Tensor, "batch latent"]
+    z: Float[Tensor, "batch *shape"]
 
 
 class Inference(NamedTuple):
@@ -69,33 +73,47 @@ class Generation(NamedTuple):
     """p(x | z)."""
     canvases: Float[Tensor, "steps batch maps height width"] | None = None
     windows: Windows | None = None
+    latents: list[Tensor] | None = None
+    """z of each group [batch, *shape], with `trace`."""
 
 
 class Draws:
-    """Where the z of an inference come from: the posterior, its mean, or latents that are given."""
+    """Where the z of each group come from: fresh or given noise, the mean, or given latents.
+
+    Args:
+        generator: source of fresh noise; the global random state if None.
+        latents: z of each group, `"mean"`, or None for a draw; one `"mean"` for all groups.
+        noise: e of each group, for z = mu + sigma e; None for fresh noise.
+    """
 
     def __init__(
         self,
         generator: Generator = None,
-        latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
+        latents: Latents = None,
+        noise: Noise = None,
     ):
         self.generators = [generator] if isinstance(generator, torch.Generator) else generator
         self.copies = len(self.generators) if self.generators else 1
-        self.mean = latents == "mean"
-        self.latents = None if isinstance(latents, str) else latents
+        self.latents, self.given_noise = latents, noise
 
     def spread(self, tensor: Float[Tensor, "batch *rest"]) -> Float[Tensor, "copies_batch *rest"]:
         """`tensor` once for every source of noise: as many rows as there are draws."""
         return tensor.repeat(self.copies, *[1] * (tensor.dim() - 1)) if self.copies > 1 else tensor
 
     def given(self, group: int) -> Tensor | None:
-        """The z to use for `group`, where there is one."""
-        return self.latents[group] if self.latents is not None else None
+        """The z to use for `group`, if there is one."""
+        latents = self.latents
+        given = None if latents is None or isinstance(latents, str) else latents[group]
+        return None if isinstance(given, str) else given
 
     def noise(self, group: int, like: Tensor) -> Tensor:
-        """Fresh standard normal noise for `group`; zero where the mean is wanted."""
-        if self.mean or self.given(group) is not None:
+        """Standard normal noise for `group`; zero if its mean is wanted, or its z is given."""
+        latents = self.latents
+        wanted = latents if latents is None or isinstance(latents, str) else latents[group]
+        if wanted is not None:
             return torch.zeros_like(like)
+        if self.given_noise is not None and (given := self.given_noise[group]) is not None:
+            return given
         noise = torch.empty_like(like)
         if self.generators is None:
             return noise.normal_()
@@ -105,33 +123,36 @@ class Draws:
             share.normal_(generator=generator)
         return noise
 
-    def ahead(self, dims: Sequence[int], like: Tensor) -> "Draws":
-        """The same draws with all noise taken now: [copies of `like`'s batch, dim] of each group.
+    def ahead(self, shapes: Sequence[Sequence[int]], like: Tensor) -> "Draws":
+        """The same draws with all noise taken now: [copies of `like`'s batch, *shape] per group.
 
         The last group, the top of a ladder, comes first. What follows is then a pure function of
         tensors, which can be compiled.
         """
-        groups = reversed(list(enumerate(dims)))
         rows = self.copies * like.shape[0]
-        noise = {g: self.noise(g, like.new_empty(rows, dim)) for g, dim in groups}
-        return _DrawnAhead(self, noise)
+        noise: list[Tensor | None] = [None] * len(shapes)
+        for group in reversed(range(len(shapes))):
+            noise[group] = self.noise(group, like.new_empty(rows, *shapes[group]))
+        drawn = Draws(None, self.latents, noise)
+        drawn.copies = self.copies
+        return drawn
 
-    def replayable(self) -> Callable[[], "Draws"]:
+    def replayable(self, device: torch.device) -> Callable[[], "Draws"]:
         """A source of these draws that starts over, with the same noise, each time it is called.
 
-        The first call gives `self`; later ones, made when a checkpointed region is recomputed, a
-        copy whose generator stands where it stood then. (The global seed is restored by
-        `torch.utils.checkpoint`.)
+        The first call gives `self`. Later ones, made when a region is recomputed, give a copy whose
+        generators are in the state of that first call.
         """
-        if self.generators is None:
-            return lambda: self
-        first, starts = [self], [(g.device, g.get_state()) for g in self.generators]
+        sources = self.generators
+        if sources is None:
+            sources = [_global_generator(device)]
+        first, starts = [self], [(source.device, source.get_state()) for source in sources]
 
         def replay() -> Draws:
             if first:
                 return first.pop()
             generators = [torch.Generator(device).set_state(state) for device, state in starts]
-            return Draws(generators, "mean" if self.mean else self.latents)
+            return Draws(generators, self.latents, self.given_noise)
 
         return replay
 
@@ -143,25 +164,17 @@ class Draws:
         return distribution.loc + distribution.scale * self.noise(group, distribution.loc)
 
 
-class _DrawnAhead(Draws):
-    def __init__(self, draws: Draws, noise: dict[int, Tensor]):
-        super().__init__(None, draws.latents)
-        self.drawn, self.copies = noise, draws.copies
-
-    def noise(self, group: int, like: Tensor) -> Tensor:
-        return self.drawn[group]
-
-
-def divergence_of(q: Normal, p: Normal | None, z: Tensor, divergence: Divergence) -> Tensor:
-    """KL(q || p) in closed form or log q(z) - log p(z), [batch] nats; p is N(0, I) if None."""
-    return kl_divergence(q, p) if divergence == "closed_form" else log_ratio(q, p, z)
-
-
-def device_memory(device: torch.device) -> int:
-    """Bytes of memory that `device` has in all."""
+def _global_generator(device: torch.device) -> torch.Generator:
+    """The generator that `normal_()` uses on `device`."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[1]
-    return psutil.virtual_memory().total
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator
+
+
+def divergence_of(q: Normal, p: Normal, z: Tensor, divergence: Divergence) -> Tensor:
+    """KL(q || p) in closed form or log q(z) - log p(z), [batch] nats."""
+    return kl_divergence(q, p) if divergence == "closed_form" else log_ratio(q, p, z)
 
 
 class ModelConfig(Settings):
@@ -173,8 +186,8 @@ class ModelConfig(Settings):
 class LatentVariableModel(nn.Module, ABC):
     """A deep latent-variable model of images [batch, channels, height, width] in [0, 1].
 
-    A subclass names its groups and the parameter that drawing starts from, and writes `infer` and
-    `generate` over one decoder path.
+    A subclass gives the shapes of its latent groups and the parameter that drawing starts from, and
+    writes `forward` (an inference) and `generate` over one decoder path.
     """
 
     compiling_pays_after: ClassVar[float] = math.inf
@@ -183,10 +196,14 @@ class LatentVariableModel(nn.Module, ABC):
     `compile="auto"` compiles for more of them.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Beginnings of names in weights of earlier versions, and what they are now."""
+
     def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
         super().__init__()
         self.config = config
         self.compiled = False
+        self.register_load_state_dict_pre_hook(_rename)
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise InputError(
                 f"image_shape is (channels, height, width), all at least 1; got {image_shape}."
@@ -202,31 +219,52 @@ class LatentVariableModel(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each latent group of one image."""
+
+    @property
     def group_names(self) -> list[str]:
         """A name for each column of `Inference.kl`."""
+        return [f"z_{group}" for group in range(1, self.num_groups + 1)]
+
+    def infer(
+        self,
+        x: Tensor,
+        generator: Generator = None,
+        trace: bool = False,
+        *,
+        divergence: Divergence = "closed_form",
+        latents: Latents = None,
+    ) -> Inference:
+        """Explain `x`: z from the posterior, KL of each group, log p(x | z).
+
+        Args:
+            x: images [batch, channels, height, width] in [0, 1], in the dtype of the parameters.
+            generator: source of the noise; the global random state if None. Several explain `x`
+                once each: the result has [sources * batch] rows, the first source's first.
+            trace: also return q, p, z of every group, canvases and windows.
+            divergence: `closed_form` KL, or `sampled` log q(z) - log p(z) at the z drawn, whose sum
+                with log p(x | z) is an importance weight.
+            latents: `"mean"` carries posterior means through the groups. Or one entry per group:
+                z [batch, *shape] to be scored, `"mean"`, or None for a draw.
+
+        Raises:
+            InputError: images or latents of another type, shape or range.
+        """
+        check_images(x, self)
+        return self(x, generator, trace, divergence=divergence, latents=latents)
 
     @abstractmethod
-    def infer(
+    def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
         generator: Generator = None,
         trace: bool = False,
         *,
         divergence: Divergence = "closed_form",
-        latents: Sequence[Tensor] | Literal["mean"] | None = None,
+        latents: Latents = None,
     ) -> Inference:
-        """Explain `x`: z from the posterior, KL of each group, log p(x | z).
-
-        Args:
-            x: images in [0, 1].
-            generator: source of the noise; the global seed where None. Several explain `x` once
-                each: what is returned then has [sources * batch] rows, the first source's first.
-            trace: also return q, p, z of every group, canvases and windows.
-            divergence: `closed_form` KL, or `sampled` log q(z) - log p(z) at the z drawn, whose sum
-                with log p(x | z) is an importance weight.
-            latents: `"mean"` carries posterior means through the groups; a tensor [batch, latent]
-                for each group scores those z in place of a draw.
-        """
+        """`infer` without a look at the values of `x`, for training."""
 
     @abstractmethod
     def generate(
@@ -235,14 +273,20 @@ class LatentVariableModel(nn.Module, ABC):
         generator: Generator = None,
         trace: bool = True,
         *,
-        latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
+        latents: Latents = None,
+        noise: Noise = None,
     ) -> Generation:
         """Generate `n` images, z from the prior.
 
         Args:
-            trace: keep canvases and windows of every step.
-            latents: z of each group [n, latent], None where it is to be drawn from the prior;
-                `"mean"` takes the prior's mean in every group.
+            trace: also return z of every group, canvases and windows.
+            latents: one entry per group: z [n, *shape], `"mean"` for the prior's mean given the
+                groups before, or None for a draw; or `"mean"` for all groups.
+            noise: one entry per group: e [n, *shape] for z = mu_p + sigma_p e, or None for fresh
+                noise. A z in `latents` wins.
+
+        Raises:
+            InputError: latents or noise of a wrong number or shape.
         """
 
     @property
@@ -250,11 +294,26 @@ class LatentVariableModel(nn.Module, ABC):
     def _output_bias(self) -> nn.Parameter:
         """The parameter, as large as a canvas, that the drawing starts from."""
 
-    def forward(self, x: Tensor, generator: Generator = None, **options: object) -> Inference:
-        return self.infer(x, generator, **options)  # type: ignore[arg-type]
+    def draws(
+        self,
+        batch: int,
+        generator: Generator = None,
+        latents: Latents = None,
+        noise: Noise = None,
+    ) -> Draws:
+        """Where the z of this model's groups come from, for `batch` images.
+
+        Raises:
+            InputError: latents or noise of a wrong number or shape.
+        """
+        draws = Draws(generator, latents, noise)
+        for given, name in ((latents, "latents"), (noise, "noise")):
+            if given is not None and not isinstance(given, str):
+                check_groups(given, self, draws.copies * batch, name)
+        return draws
 
     def compile_parts(self) -> None:
-        """Compile the hot part of `infer`. Results agree with eager mode to rounding."""
+        """Compile the hot part of inference. Results agree with eager mode to rounding."""
         self.compiled = True
 
     def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
@@ -262,23 +321,8 @@ class LatentVariableModel(nn.Module, ABC):
         return "store"
 
     def stored_bytes(self, batch: int) -> int:
-        """Bytes that training on `batch` images keeps for the backward pass, by a try with two."""
-        seen: dict[int, int] = {}
-
-        def count(tensor: Tensor) -> Tensor:
-            seen[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-            return tensor
-
-        training = self.training
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-        ):
-            self.eval().infer(self._output_bias.new_zeros(2, *self.image_shape))
-        self.train(training)
-        parameters = {parameter.data_ptr() for parameter in self.parameters()}
-        return sum(n for pointer, n in seen.items() if pointer not in parameters) * batch // 2
+        """Estimate of the bytes that training on `batch` images keeps for the backward pass."""
+        return self._output_bias.element_size() * batch * sum(saved_floats(self))
 
     def sample(
         self, n: int, generator: torch.Generator | None = None, draw: bool = False
@@ -299,8 +343,26 @@ class LatentVariableModel(nn.Module, ABC):
 
     @property
     def num_groups(self) -> int:
-        return len(self.group_names)
+        return len(self.latent_shapes)
 
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+    @classmethod
+    def current_names(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of this or an earlier version under the names of this one."""
+        return {cls._current_name(name): tensor for name, tensor in state.items()}
+
+    @classmethod
+    def _current_name(cls, name: str) -> str:
+        for old, new in cls.renamed.items():
+            if name.startswith(old):
+                return new + name.removeprefix(old)
+        return name
+
+
+def _rename(model: LatentVariableModel, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Before weights are loaded: change names of earlier versions in place."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[prefix + model._current_name(name.removeprefix(prefix))] = state.pop(name)

@@ -8,7 +8,6 @@ Image:                      p(x | z_1) = observation(MLP(z_1))
 Group i of `kl` and `latents` is z_{i+1}: the bottom first, as in the config.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -19,10 +18,10 @@ from torch.distributions import Normal
 
 from limner.layers.batch import BatchNorm
 from limner.layers.compiling import compiled
-from limner.layers.gaussian import mapped, precision_weighted, standard_normal
+from limner.layers.gaussian import StandardNormal, mapped, precision_weighted
+from limner.layers.linear import Linear
 from limner.layers.mlp import ActivationName, mlp
 from limner.layers.precision import full
-from limner.layers.products import Linear
 from limner.models.base import (
     MAX_LAYERS,
     Divergence,
@@ -31,8 +30,10 @@ from limner.models.base import (
     Generator,
     Inference,
     Latent,
+    Latents,
     LatentVariableModel,
     ModelConfig,
+    Noise,
     Width,
     divergence_of,
 )
@@ -108,19 +109,19 @@ class LadderVAE(LatentVariableModel):
         self.output = Linear(widths[0], pixels * self.observe.canvases)
 
     @property
-    def group_names(self) -> list[str]:
-        return [f"z_{i + 1}" for i in range(len(self.config.latent_dims))]
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        return [(dim,) for dim in self.config.latent_dims]
 
-    def infer(
+    def forward(
         self,
         x: Tensor,
         generator: Generator = None,
         trace: bool = False,
         *,
         divergence: Divergence = "closed_form",
-        latents: Sequence[Tensor] | Literal["mean"] | None = None,
+        latents: Latents = None,
     ) -> Inference:
-        draws = Draws(generator, latents).ahead(self.config.latent_dims, x)
+        draws = self.draws(len(x), generator, latents).ahead(self.latent_shapes, x)
         fast = self.compiled and not trace
         explain = compiled(LadderVAE._explain, x.device.type) if fast else LadderVAE._explain
         return explain(self, x, draws, divergence, trace)
@@ -148,14 +149,15 @@ class LadderVAE(LatentVariableModel):
         generator: Generator = None,
         trace: bool = True,
         *,
-        latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
+        latents: Latents = None,
+        noise: Noise = None,
     ) -> Generation:
-        draws, features = Draws(generator, latents), None
+        draws, features, zs = self.draws(n, generator, latents, noise), None, []
         for layer in reversed(range(self.num_groups)):
-            p = self._prior(layer, features, n)
-            features = self.down[layer](draws(layer, p))
+            zs.append(draws(layer, self._prior(layer, features, n)))
+            features = self.down[layer](zs[-1])
         observation = self.observe(self.output(features).unflatten(1, self.canvas_shape))
-        return Generation(observation.mean, observation)
+        return Generation(observation.mean, observation, latents=zs[::-1] if trace else None)
 
     def _bottom_up(self, x: Tensor) -> list[Normal]:
         """q^_i of every layer, bottom first."""
@@ -168,7 +170,7 @@ class LadderVAE(LatentVariableModel):
     def _prior(self, layer: int, features: Tensor | None, n: int) -> Normal:
         """p(z) of a layer, given the features of the layer above; N(0, I) at the top."""
         if features is None:
-            return standard_normal(n, self.config.latent_dims[-1], like=self.output.weight)
+            return StandardNormal((n, self.config.latent_dims[-1]), like=self.output.weight)
         return self.down_heads[layer](features)
 
     @property

@@ -3,16 +3,15 @@
 q(z | x) = N(mu(x), sigma^2(x)),  p(z) = N(0, I),  p(x | z) = observation(decoder(z))
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from limner.layers.compiling import compiled
-from limner.layers.gaussian import GaussianHead, mapped, standard_normal, standard_normal_like
+from limner.layers.gaussian import GaussianHead, StandardNormal, mapped
 from limner.layers.mlp import ActivationName, mlp
-from limner.layers.products import Linear
+from limner.layers.linear import Linear
 from limner.models.base import (
     MAX_LAYERS,
     Divergence,
@@ -21,8 +20,10 @@ from limner.models.base import (
     Generator,
     Inference,
     Latent,
+    Latents,
     LatentVariableModel,
     ModelConfig,
+    Noise,
     Width,
     divergence_of,
 )
@@ -56,34 +57,37 @@ class VAE(LatentVariableModel):
         self.output = Linear(decoder_dims[-1], pixels * self.observe.canvases)
 
     @property
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        return [(self.config.latent_dim,)]
+
+    @property
     def group_names(self) -> list[str]:
         return ["z"]
 
-    def infer(
+    def forward(
         self,
         x: Tensor,
         generator: Generator = None,
         trace: bool = False,
         *,
         divergence: Divergence = "closed_form",
-        latents: Sequence[Tensor] | Literal["mean"] | None = None,
+        latents: Latents = None,
     ) -> Inference:
-        draws = Draws(generator, latents).ahead([self.config.latent_dim], x)
+        draws = self.draws(len(x), generator, latents).ahead(self.latent_shapes, x)
         fast = self.compiled and not trace
         explain = compiled(VAE._explain, x.device.type) if fast else VAE._explain
         return explain(self, x, draws, divergence, trace)
 
     def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         q = mapped(draws.spread, self.posterior(self.encoder(x.flatten(1))))
-        z = draws(0, q)
+        p, z = StandardNormal(q.loc.shape, like=q.loc), draws(0, q)
         canvas, features = self._decode(z)
         observation = self.observe(canvas)
-        kl = divergence_of(q, None, z, divergence)[:, None]
+        kl = divergence_of(q, p, z, divergence)[:, None]
         log_likelihood = observation.log_prob(draws.spread(x))
         if not trace:
             return Inference(kl, log_likelihood)
-        latent = Latent(q, standard_normal_like(q), z)
-        return Inference(kl, log_likelihood, [latent], observation, features=features)
+        return Inference(kl, log_likelihood, [Latent(q, p, z)], observation, features=features)
 
     def generate(
         self,
@@ -91,12 +95,13 @@ class VAE(LatentVariableModel):
         generator: Generator = None,
         trace: bool = True,
         *,
-        latents: Sequence[Tensor | None] | Literal["mean"] | None = None,
+        latents: Latents = None,
+        noise: Noise = None,
     ) -> Generation:
-        p = standard_normal(n, self.config.latent_dim, like=self.output.weight)
-        canvas, _ = self._decode(Draws(generator, latents)(0, p))
-        observation = self.observe(canvas)
-        return Generation(observation.mean, observation)
+        p = StandardNormal((n, self.config.latent_dim), like=self.output.weight)
+        z = self.draws(n, generator, latents, noise)(0, p)
+        observation = self.observe(self._decode(z)[0])
+        return Generation(observation.mean, observation, latents=[z] if trace else None)
 
     def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         features = self.decoder(z)

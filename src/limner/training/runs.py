@@ -213,7 +213,8 @@ class Run:
             for name, tensor in tensors.items()
             if name.startswith(f"{chosen}.")
         }
-        if _form(outline(self.config.model, shape).state_dict()) != _form(state):
+        known = outline(self.config.model, shape)
+        if _form(known.state_dict()) != _form(known.current_names(state)):
             raise InputError(
                 f"The weights in {self.path} do not fit its config.json; restore the folder."
             )

@@ -1,0 +1,89 @@
+"""How much memory there is, and how much of it an inference takes."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+import torch
+from torch import Tensor
+
+from limner.layers.copies import with_tensors
+
+if TYPE_CHECKING:
+    from limner.models.base import LatentVariableModel
+
+CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Files in which Linux states the memory of a container, version 2 and version 1."""
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory that `device` has in all; on a CPU at most those of the container."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return host_memory()
+
+
+@cache
+def host_memory(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:
+    """Bytes of memory that this process may use, by the machine and by the files of `limits`."""
+    found = [psutil.virtual_memory().total]
+    for path in limits:
+        try:
+            found.append(int(path.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such file, or no limit: "max"
+            continue
+    return min(found)
+
+
+class SavedFloats(NamedTuple):
+    """Numbers that autograd saves for one image: once, and once more with each step."""
+
+    once: int
+    per_step: int
+
+
+def saved_floats(model: "LatentVariableModel") -> SavedFloats:
+    """Of a training pass of `model`, whatever its modules are; measured once, by trial."""
+    found = model.__dict__.get("_saved_floats")
+    if found is None:
+        found = model.__dict__["_saved_floats"] = _measured(model)
+    return found
+
+
+def _measured(model: "LatentVariableModel") -> SavedFloats:
+    trial = with_tensors(model, {}).eval()
+    trial.__dict__["_saved_floats"] = SavedFloats(0, 0)
+    trial.compiled = False
+    if not hasattr(trial, "num_steps"):
+        return SavedFloats(_saved(trial, 3) - _saved(trial, 2), 0)
+    counts = []
+    for steps in (2, 3):
+        trial.num_steps = steps  # type: ignore[assignment]
+        counts.append(_saved(trial, 3) - _saved(trial, 2))
+    per_step = counts[1] - counts[0]
+    return SavedFloats(max(0, counts[0] - 2 * per_step), per_step)
+
+
+def _saved(model: "LatentVariableModel", images: int) -> int:
+    """Numbers saved for `images` images."""
+    saved: dict[int, Tensor] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    x = next(model.parameters()).new_zeros(images, *model.image_shape)
+    noise = torch.Generator(x.device).manual_seed(0)
+    with (
+        torch.enable_grad(),
+        torch.autocast(x.device.type, enabled=False),
+        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+    ):
+        inference = model(x, noise)
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    del inference
+    return sum(tensor.numel() for key, tensor in saved.items() if key not in own)

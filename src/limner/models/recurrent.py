@@ -1,0 +1,304 @@
+"""A recurrent model is a cell, unrolled: one latent group per step, all steps share parameters.
+
+For t = 1..T, with the state s_0 learned:
+
+    p_t = prior(s_{t-1});   q_t, s_t = posterior(x, s_{t-1});   z_t ~ q_t   (p_t if x is absent)
+    s_t = update(z_t, s_t);   c_t = canvas(s_t);   p(x | z) = observation(c_T)
+
+A model says what a cell is. This class does the rest for every cell: it infers and generates, traces,
+stores the steps or recomputes them, compiles them, and sums weight gradients over them.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.utils._pytree import tree_leaves
+
+from limner.layers.attention import Window, Windows
+from limner.layers.compiling import compiled
+from limner.layers.copies import with_tensors
+from limner.layers.gathered import Gathered
+from limner.layers.recomputed import recomputed
+from limner.models.base import (
+    Divergence,
+    Draws,
+    Generation,
+    Generator,
+    Inference,
+    Latent,
+    LatentVariableModel,
+    Latents,
+    Memory,
+    ModelConfig,
+    Noise,
+    divergence_of,
+)
+from limner.models.memory import device_memory, saved_floats
+from limner.transforms import transformed
+
+State = Any
+"""A NamedTuple of tensors [batch, ...], possibly nested."""
+
+
+class RecurrentModel(LatentVariableModel):
+    """A cell and its unrolling. A subclass writes `initial`, `posterior`, `update` and `canvas`.
+
+    `num_steps` starts at the config's and may be changed at any time.
+    """
+
+    compiling_pays_after = 0
+    starts_alike: bool = False
+    """Whether before the first step all but x is the same for all images, so that one row does."""
+
+    def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
+        super().__init__(config, image_shape)
+        self.num_steps: int = config.num_steps  # type: ignore[attr-defined]
+        self.c_0 = nn.Parameter(torch.zeros(self.canvas_shape))
+
+    # The cell
+
+    @abstractmethod
+    def initial(self, batch: int) -> State:
+        """s_0 for `batch` images; its canvas is c_0."""
+
+    @abstractmethod
+    def prior(self, state: State) -> Normal:
+        """p(z_t | z_1..z_{t-1}) [batch, *latent_shape]."""
+
+    @abstractmethod
+    def posterior(self, x: Tensor, state: State) -> tuple[Normal, State]:
+        """q(z_t | z_1..z_{t-1}, x) [batch, *latent_shape], and the state of the encoder with it."""
+
+    @abstractmethod
+    def update(self, z: Tensor, state: State) -> State:
+        """The decoder moves and writes."""
+
+    @abstractmethod
+    def canvas(self, state: State) -> Float[Tensor, "batch maps height width"]:
+        """What has been drawn so far, of `canvas_shape`."""
+
+    def windows(self, state: State) -> Windows | None:
+        """Where the last step wrote and the next one reads, in models that have windows."""
+
+    def features(self, state: State) -> Float[Tensor, "batch features"]:
+        """The decoder's state as a vector: the last deterministic features before the image."""
+        return self.canvas(state).flatten(1)
+
+    def at(self, x: Tensor) -> Self:
+        """This cell for inference on `x`, with all that is the same at every step computed once."""
+        return self
+
+    # The unrolling
+
+    @cached_property
+    def latent_shape(self) -> tuple[int, ...]:
+        with torch.no_grad():
+            return tuple(self.prior(self.initial(1)).loc.shape[1:])
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        return [self.latent_shape] * self.num_steps
+
+    @property
+    def group_names(self) -> list[str]:
+        return [f"step {t}" for t in range(1, self.num_steps + 1)]
+
+    @property
+    def _output_bias(self) -> nn.Parameter:
+        return self.c_0
+
+    def forward(
+        self,
+        x: Tensor,
+        generator: Generator = None,
+        trace: bool = False,
+        *,
+        divergence: Divergence = "closed_form",
+        latents: Latents = None,
+    ) -> Inference:
+        draws = self.draws(len(x), generator, latents)
+        x = draws.spread(x)
+        cell = self.at(x)
+        state = cell.initial(1 if cell.starts_alike and not trace else len(x))
+        record = _Record(cell, state, len(x)) if trace else None
+        parameters = dict(cell.named_parameters())
+        recompute = self._recomputes(len(x)) and record is None
+        kl = []
+        for steps in self._chunks(recompute):
+            replay = draws.replayable(x.device) if recompute else lambda: draws
+            run = partial(_explain, cell, steps, replay, divergence, record)
+            run = partial(recomputed, run) if recompute else run
+            state, kl_steps = run(parameters, x, state)
+            kl.append(kl_steps)
+        observation = self.observe(cell.canvas(state))
+        kl, log_likelihood = torch.cat(kl, dim=1), observation.log_prob(x)
+        if record is None:
+            return Inference(kl, log_likelihood)
+        return Inference(
+            kl,
+            log_likelihood,
+            record.latents,
+            observation,
+            record.canvases(),
+            record.windows(),
+            cell.features(state),
+        )
+
+    def generate(
+        self,
+        n: int,
+        generator: Generator = None,
+        trace: bool = True,
+        *,
+        latents: Latents = None,
+        noise: Noise = None,
+    ) -> Generation:
+        draws, state = self.draws(n, generator, latents, noise), self.initial(n)
+        record = _Record(self, state, n) if trace else None
+        for t in range(self.num_steps):
+            p = self.prior(state)
+            z = draws(t, p)
+            state = self.update(z, state)
+            if record is not None:
+                record.add(state, Latent(p, p, z))
+        observation = self.observe(self.canvas(state))
+        if record is None:
+            return Generation(observation.mean, observation)
+        windows = record.windows()
+        return Generation(
+            observation.mean,
+            observation,
+            record.canvases(),
+            windows and windows._replace(read=None),
+            [latent.z for latent in record.latents],
+        )
+
+    # Memory
+
+    def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
+        """What `memory="auto"` means for training on `batch` images on this device.
+
+        `recompute` if storing all steps would take more than a quarter of the device's memory.
+        """
+        memory: Memory = getattr(self.config, "memory", "store")
+        if memory != "auto":
+            return memory
+        stored = self._bytes_of_steps(batch, self.num_steps)
+        return "store" if stored < device_memory(self.c_0.device) / 4 else "recompute"
+
+    def stored_bytes(self, batch: int) -> int:
+        """Estimate of what training keeps for the backward pass."""
+        if self.memory_mode(batch) == "store":
+            return self._bytes_of_steps(batch, self.num_steps)
+        chunk = math.ceil(math.sqrt(self.num_steps))
+        between = sum(leaf.numel() for leaf in tree_leaves(self.initial(1)))
+        return self._bytes_of_steps(batch, chunk) + 4 * batch * chunk * between
+
+    def _bytes_of_steps(self, batch: int, steps: int) -> int:
+        once, per_step = saved_floats(self)
+        return self.c_0.element_size() * batch * (once + steps * per_step)
+
+    def _recomputes(self, batch: int) -> bool:
+        plain = torch.is_grad_enabled() and not transformed()
+        return plain and self.memory_mode(batch) == "recompute"
+
+    def _chunks(self, recompute: bool) -> list[range]:
+        """Steps in one chunk, or in chunks of about sqrt(T) whose boundaries alone are stored."""
+        size = math.ceil(math.sqrt(self.num_steps)) if recompute else self.num_steps
+        return [
+            range(first, min(first + size, self.num_steps))
+            for first in range(0, self.num_steps, size)
+        ]
+
+
+class _Record:
+    """A traced unrolling: every state, and the latents of every step."""
+
+    def __init__(self, cell: RecurrentModel, state: State, batch: int):
+        self.cell, self.batch = cell, batch
+        self.states, self.latents = [state], list[Latent]()
+
+    def add(self, state: State, latent: Latent) -> None:
+        self.states.append(state)
+        self.latents.append(latent)
+
+    def canvases(self) -> Float[Tensor, "steps batch maps height width"]:
+        return torch.stack([self.cell.canvas(state) for state in self.states[1:]])
+
+    def windows(self) -> Windows | None:
+        """Of all steps: reading looks where the step before said."""
+        found = [windows for state in self.states if (windows := self.cell.windows(state))]
+        if not found:
+            return None
+        read = [windows.read for windows in found[:-1] if windows.read is not None]
+        return Windows(_stacked(read), _stacked([windows.write for windows in found[1:]]))
+
+
+def _stacked(windows: Sequence[Window]) -> Window:
+    return Window(*(torch.stack(fields) for fields in zip(*windows, strict=True)))
+
+
+def _explain(
+    cell: RecurrentModel,
+    steps: range,
+    replay: Callable[[], Draws],
+    divergence: Divergence,
+    record: _Record | None,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+) -> tuple[State, Float[Tensor, "batch steps"]]:
+    """Several steps of an inference with these parameters, and the KL of each."""
+    draws, batch, kl = replay(), len(x), []
+    compiling = cell.compiled and record is None
+    gathered = None
+    if record is None and _gathering_pays(x):
+        cell = with_tensors(cell, parameters)
+        gathered = Gathered(cell, batch, len(steps), compiling)
+    elif torch.is_grad_enabled():
+        cell = with_tensors(cell, parameters)
+    like = x.new_empty(batch, *cell.latent_shape)
+    for t in steps:
+        repeated = all(len(leaf) == batch for leaf in tree_leaves(state))
+        # A first step with one row happens once, and compiling it would not pay.
+        step = compiled(_step, x.device.type) if compiling and repeated else _step
+        if gathered is not None:
+            gathered.begin()
+        noise, given = draws.noise(t, like), draws.given(t)
+        state, kl_t, latent = step(cell, x, state, noise, given, divergence, record is not None)
+        if gathered is not None:
+            gathered.end()
+        kl.append(kl_t)
+        if record is not None and latent is not None:
+            record.add(state, latent)
+    return state, torch.stack(kl, dim=1)
+
+
+def _step(
+    cell: RecurrentModel,
+    x: Tensor,
+    state: State,
+    noise: Tensor,
+    z: Tensor | None,
+    divergence: Divergence,
+    trace: bool,
+) -> tuple[State, Float[Tensor, " batch"], Latent | None]:
+    """One step: z_t is drawn with `noise` unless given."""
+    p = cell.prior(state)
+    q, state = cell.posterior(x, state)
+    z = q.loc + q.scale * noise if z is None else z
+    kl = divergence_of(q, p, z, divergence)
+    return cell.update(z, state), kl, Latent(q, p, z) if trace else None
+
+
+def _gathering_pays(x: Tensor) -> bool:
+    """Whether weight gradients are summed in place: in plain training on a CPU."""
+    plain = torch.is_grad_enabled() and not transformed()
+    return plain and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
