@@ -24,7 +24,7 @@ from limner.cli import COMMANDS, main
 from limner.commands import compare as compare_command
 from limner.commands import train as train_command
 from limner.config import RunConfig
-from limner.models import MODELS
+from limner.models import kinds as model_kinds
 from limner.recipes import RECIPES
 from limner.training import train
 
@@ -164,9 +164,9 @@ def help_for(words):
     """The help that lists the flags of a command, for the model that it is about."""
     name, *rest = words
     if name == "train":
-        kinds = [word for word in rest if word in MODELS]
+        kinds = [word for word in rest if word in model_kinds()]
         kinds += [RECIPES[word].config.model.kind for word in rest if word in RECIPES]
-        return help_of("train", *(kinds or ["draw"])[:1])
+        return help_of("train") + help_of("train", *(kinds or ["draw"])[:1])
     return help_of(name, *[word for word in rest[:1] if name == "data" and word in ("list", "get")])
 
 
@@ -213,7 +213,7 @@ def test_commands_in_the_text_exist_and_have_their_flags(page):
             for flag in re.findall(r"--[a-z][\w.-]*", code):
                 assert flag == "--help" or flag in help_for(words[1:]), code
         elif words[0].startswith("--"):
-            known = [help_of("train", kind) for kind in MODELS]
+            known = [help_of("train"), *(help_of("train", kind) for kind in model_kinds())]
             known += [help_of(name) for name in COMMANDS if name not in ("train", "data")]
             for flag in re.findall(r"--[a-z][\w.-]*", code):
                 assert any(re.search(rf"{re.escape(flag)}(?![\w-])", text) for text in known), flag

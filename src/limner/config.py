@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializeAsAny,
     model_validator,
 )
 
 from limner.data import DataConfig
 from limner.errors import InputError
-from limner.models import AnyModelConfig
+from limner.models import ModelConfig, config_from
 from limner.objectives import check_objective
 from limner.settings import Hidden, Settings, read_json
 
@@ -23,6 +25,10 @@ SCHEMA_VERSION = 1
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=2**20)]
+
+
+AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_from)]
+"""The config of a registered model, or plain data with its `kind`."""
 
 
 class OptimizerConfig(Settings):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
 from limner.data import DataConfig
-from limner.errors import InputError
-from limner.models import AnyModelConfig, DRAWConfig, LadderVAEConfig, VAEConfig
+from limner.errors import unknown
+from limner.models import DRAWConfig, LadderVAEConfig, ModelConfig, VAEConfig
 
 MNIST = DataConfig(name="mnist")
 
@@ -55,7 +55,7 @@ def _further(
     )
 
 
-def _compared(about: str, expected: str, model: AnyModelConfig, epochs: int) -> Recipe:
+def _compared(about: str, expected: str, model: ModelConfig, epochs: int) -> Recipe:
     """One of four models with the same batches and about the same training time."""
     config = RunConfig(
         model=model,
@@ -245,5 +245,5 @@ def recipe(name: str) -> RunConfig:
         InputError: there is none of that name.
     """
     if name not in RECIPES:
-        raise InputError(f"There is no recipe {name!r}; choose one of {', '.join(RECIPES)}.")
+        raise unknown("recipe", name, RECIPES)
     return RECIPES[name].config

@@ -78,6 +78,9 @@ class Settings(BaseModel):
 
 def _sentence(name: str, error: ValidationError) -> str:
     first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):  # from a config inside this one, already a sentence
+        return str(cause)
     where = ".".join(str(part) for part in first["loc"]) or name
     if first["type"] == "extra_forbidden":
         return f"{name} has no setting {where!r}; remove it or correct its name."
