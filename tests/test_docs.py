@@ -305,17 +305,10 @@ def test_the_code_on_the_example_trains_bounds_and_samples(example):
 
 
 REGISTERED = """
-import sys
-from typing import Annotated
-
-from pydantic import Field
-
-import limner.models as models
+import limner
 from new_model import TwoLayerVAE, TwoLayerVAEConfig
 
-models.MODELS["two-layer-vae"] = TwoLayerVAE
-known = models.AnyModelConfig.__origin__
-models.AnyModelConfig = Annotated[known | TwoLayerVAEConfig, Field(discriminator="kind")]
+limner.register(TwoLayerVAE, TwoLayerVAEConfig)
 
 from limner.cli import main
 
@@ -327,7 +320,7 @@ assert main(["encode", "run"]) == 0
 
 
 @pytest.mark.slow
-def test_two_lines_register_the_example_and_every_command_knows_it(tmp_path):
+def test_one_line_registers_the_example_and_every_command_knows_it(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", REGISTERED],
         cwd=tmp_path,
