@@ -324,7 +324,7 @@ def test_one_line_registers_the_example_and_every_command_knows_it(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", REGISTERED],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLE.parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(EXAMPLE.parent), *sys.path])},
         capture_output=True,
         text=True,
         check=False,

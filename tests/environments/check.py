@@ -4,7 +4,8 @@
 
 The wheel is built, and installed with constraints.txt into a new environment outside the source
 tree. There every command runs in a folder with a hard name, with no HOME, no terminal, LANG=C and
-no compiler. Then a package that adds a model is installed and used. With --extras, each extra is then installed and used. Needs the standard library alone.
+no compiler. Then a package with a model of its own is installed and used. With --extras, each extra
+is then installed and used. Needs the standard library alone.
 """
 
 import argparse
