@@ -24,7 +24,7 @@ from limner.cli import COMMANDS, main
 from limner.commands import compare as compare_command
 from limner.commands import train as train_command
 from limner.config import RunConfig
-from limner.models import MODELS
+from limner.models import kinds as model_kinds
 from limner.recipes import RECIPES
 from limner.training import train
 
@@ -164,9 +164,9 @@ def help_for(words):
     """The help that lists the flags of a command, for the model that it is about."""
     name, *rest = words
     if name == "train":
-        kinds = [word for word in rest if word in MODELS]
+        kinds = [word for word in rest if word in model_kinds()]
         kinds += [RECIPES[word].config.model.kind for word in rest if word in RECIPES]
-        return help_of("train", *(kinds or ["draw"])[:1])
+        return help_of("train") + help_of("train", *(kinds or ["draw"])[:1])
     return help_of(name, *[word for word in rest[:1] if name == "data" and word in ("list", "get")])
 
 
@@ -213,7 +213,7 @@ def test_commands_in_the_text_exist_and_have_their_flags(page):
             for flag in re.findall(r"--[a-z][\w.-]*", code):
                 assert flag == "--help" or flag in help_for(words[1:]), code
         elif words[0].startswith("--"):
-            known = [help_of("train", kind) for kind in MODELS]
+            known = [help_of("train"), *(help_of("train", kind) for kind in model_kinds())]
             known += [help_of(name) for name in COMMANDS if name not in ("train", "data")]
             for flag in re.findall(r"--[a-z][\w.-]*", code):
                 assert any(re.search(rf"{re.escape(flag)}(?![\w-])", text) for text in known), flag
@@ -305,17 +305,10 @@ def test_the_code_on_the_example_trains_bounds_and_samples(example):
 
 
 REGISTERED = """
-import sys
-from typing import Annotated
-
-from pydantic import Field
-
-import limner.models as models
+import limner
 from new_model import TwoLayerVAE, TwoLayerVAEConfig
 
-models.MODELS["two-layer-vae"] = TwoLayerVAE
-known = models.AnyModelConfig.__origin__
-models.AnyModelConfig = Annotated[known | TwoLayerVAEConfig, Field(discriminator="kind")]
+limner.register(TwoLayerVAE, TwoLayerVAEConfig)
 
 from limner.cli import main
 
@@ -327,11 +320,11 @@ assert main(["encode", "run"]) == 0
 
 
 @pytest.mark.slow
-def test_two_lines_register_the_example_and_every_command_knows_it(tmp_path):
+def test_one_line_registers_the_example_and_every_command_knows_it(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", REGISTERED],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLE.parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(EXAMPLE.parent), *sys.path])},
         capture_output=True,
         text=True,
         check=False,

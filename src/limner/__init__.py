@@ -18,11 +18,13 @@ _HOMES = {
     "LadderVAE": "models",
     "LadderVAEConfig": "models",
     "LatentVariableModel": "models",
+    "ModelConfig": "models",
     "VAEConfig": "models",
     "InputError": "errors",
     "elbo": "objectives",
     "importance_weighted_bound": "objectives",
     "load": "training.runs",
+    "register": "models",
 }
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from limner.models import LadderVAE as LadderVAE
     from limner.models import LadderVAEConfig as LadderVAEConfig
     from limner.models import LatentVariableModel as LatentVariableModel
+    from limner.models import ModelConfig as ModelConfig
     from limner.models import VAEConfig as VAEConfig
+    from limner.models import register as register
     from limner.objectives import elbo as elbo
     from limner.objectives import importance_weighted_bound as importance_weighted_bound
     from limner.training.runs import load as load
@@ -50,11 +54,13 @@ __all__ = [
     "LadderVAE",
     "LadderVAEConfig",
     "LatentVariableModel",
+    "ModelConfig",
     "VAEConfig",
     "__version__",
     "elbo",
     "importance_weighted_bound",
     "load",
+    "register",
 ]
 
 

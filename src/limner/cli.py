@@ -12,7 +12,7 @@ from traceback import walk_stack
 from types import CodeType
 from typing import NamedTuple
 
-from limner.errors import InputError, Stopped, enough_memory
+from limner.errors import InputError, Stopped, enough_memory, unknown
 
 
 class Command(NamedTuple):
@@ -103,7 +103,7 @@ def _main(arguments: list[str] | None) -> int:
         return 0
     try:
         if name not in COMMANDS:
-            raise InputError(f"There is no command {name!r}; limner --help lists them.")
+            raise unknown("command", name, COMMANDS)
         with enough_memory("ask for fewer images or samples"):
             _run(name, COMMANDS[name], rest)
     except InputError as error:

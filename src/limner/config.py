@@ -1,21 +1,23 @@
-"""The config of a run: one file that alone reproduces it."""
+"""The config of a run. Its file is all that is needed to reproduce the run."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializeAsAny,
     model_validator,
 )
 
 from limner.data import DataConfig
 from limner.errors import InputError
-from limner.models import AnyModelConfig
+from limner.models import ModelConfig, config_from
 from limner.objectives import check_objective
 from limner.settings import Hidden, Settings, read_json
 
@@ -25,8 +27,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=2**20)]
 
 
+AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_from)]
+"""The config of a registered model, or plain data with its `kind`."""
+
+
 class OptimizerConfig(Settings):
-    """How parameters move."""
+    """The optimizer and its schedule."""
 
     name: Literal["adam", "adamw"] = Field(default="adam", description="Adam, or AdamW")
     learning_rate: PositiveFloat = Field(default=2e-3, description="peak learning rate")
@@ -48,7 +54,7 @@ class OptimizerConfig(Settings):
 
 
 class ObjectiveConfig(Settings):
-    """What is maximised."""
+    """The objective that training maximises."""
 
     kind: Literal["elbo", "iwae"] = Field(
         default="elbo", description="ELBO, or importance-weighted bound"
@@ -61,21 +67,21 @@ class ObjectiveConfig(Settings):
         description="estimator: plain, sticking the landing, doubly reparameterised",
     )
     kl_warmup_epochs: NonNegativeFloat = Field(
-        default=0.0, description="epochs over which the weight of the KL rises from 0 to beta"
+        default=0.0, description="epochs in which the weight of the KL rises from 0 to beta"
     )
     beta: PositiveFloat = Field(default=1.0, description="weight of the KL after warm-up")
     free_bits: NonNegativeFloat = Field(
-        default=0.0, description="nats of each group that cost nothing"
+        default=0.0, description="nats of KL per group that are not penalised"
     )
 
     @property
     def traced(self) -> bool:
-        """Whether its gradient needs every step kept, in eager mode."""
+        """Whether the gradient needs every step in memory, in eager mode."""
         return self.gradient != "plain"
 
 
 class RunConfig(Settings):
-    """Everything that decides the result of a training, and how it is carried out."""
+    """All settings of a training: those that decide its result, and how it is carried out."""
 
     schema_version: Annotated[Literal[1], Hidden] = SCHEMA_VERSION
     model: AnyModelConfig
@@ -87,12 +93,12 @@ class RunConfig(Settings):
     )
     epochs: PositiveInt | None = Field(default=None, description="passes over the training images")
     minutes: PositiveFloat | None = Field(
-        default=None, description="training time, in place of or besides epochs"
+        default=None, description="training time, instead of epochs or as well"
     )
-    batch_size: PositiveInt = Field(default=128, description="images a step, over all processes")
-    seed: Seed = Field(default=0, description="of initialisation, order of images and noise")
+    batch_size: PositiveInt = Field(default=128, description="images per step, over all processes")
+    seed: Seed = Field(default=0, description="seed of initialisation, order of images and noise")
     ema_decay: Decay = Field(
-        default=0.999, description="decay a step of the averaged weights; 0: no averaging"
+        default=0.999, description="decay per step of the averaged weights; 0: no averaging"
     )
     validate_every: PositiveInt = Field(default=1, description="epochs between validations")
     checkpoint_minutes: PositiveFloat = Field(
@@ -102,14 +108,14 @@ class RunConfig(Settings):
         default=50, description="importance samples in the evaluation after training"
     )
     compile: Literal["auto", "always", "never"] = Field(
-        default="auto", description="torch.compile the hot parts; auto: where it pays"
+        default="auto", description="use torch.compile; auto: if it saves time"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16 autocasts; canvas, KL and likelihood stay float32"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="device to train on")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
-        default=(), max_length=2, description="also log there (extra [trackers])"
+        default=(), max_length=2, description="loggers to use (extra [trackers])"
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """The two ways in which a command ends early without being at fault."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 LONGEST = 1200
 """Characters of a message; what a file says of itself could be endless."""
@@ -18,6 +19,15 @@ class InputError(ValueError):
         shown = "".join(map(_printable, sentence))
         half = LONGEST // 2
         super().__init__(shown if len(shown) <= LONGEST else f"{shown[:half]} … {shown[-half:]}")
+
+
+def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> InputError:
+    """There is no `what` of that name: the nearest known name, all of them, then the advice."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    guess = f"did you mean {near[0]}? There are" if near else "there are"
+    end = f"; {advice}." if advice else "."
+    return InputError(f"There is no {what} {name!r}; {guess} {', '.join(known)}{end}")
 
 
 def _printable(character: str) -> str:

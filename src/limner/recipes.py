@@ -1,15 +1,15 @@
-"""Named presets: the papers' recipes, a well-known comparison's and the study's, a command each.
+"""Named presets for `limner train --recipe NAME --data.root DIR`; flags change single settings.
 
-`limner train --recipe NAME --data.root DIR`; flags change what a recipe says. They train on MNIST,
-50,000 / 10,000 / 10,000, redrawn every epoch; for the static kind add `--data.binarization static`.
+They train on MNIST, 50,000 / 10,000 / 10,000 images, binarized anew in every epoch; for a fixed
+binarization add `--data.binarization static`.
 """
 
 from typing import NamedTuple
 
 from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
 from limner.data import DataConfig
-from limner.errors import InputError
-from limner.models import AnyModelConfig, DRAWConfig, LadderVAEConfig, VAEConfig
+from limner.errors import unknown
+from limner.models import DRAWConfig, LadderVAEConfig, ModelConfig, VAEConfig
 
 MNIST = DataConfig(name="mnist")
 
@@ -25,23 +25,23 @@ STUDY: dict[str, RunConfig] = {
         "DRAW with attention": ATTENTIVE,
     }.items()
 }
-"""What `limner compare` trains when it is given no runs: one recipe and one budget for all four."""
+"""The models that `limner compare` trains, all with the same settings and the same budget."""
 
 
 class Recipe(NamedTuple):
-    """A preset, and what to expect of it."""
+    """A preset and its measured result."""
 
     about: str
-    """What it is, and what is published of it."""
+    """The model, and the published figure if there is one."""
     expected: str
-    """Test figure in nats and training time, as measured."""
+    """Measured test figure in nats, and training time."""
     config: RunConfig
 
 
 def _further(
     start: str, model: DRAWConfig, learning_rate: float, weight_decay: float, epochs: int
 ) -> RunConfig:
-    """A trained model goes on, in more steps if so wished: all steps share their weights."""
+    """Continue from a trained model; its weights also fit more steps, as all steps share them."""
     return RunConfig(
         model=model,
         data=MNIST,
@@ -55,8 +55,8 @@ def _further(
     )
 
 
-def _compared(about: str, expected: str, model: AnyModelConfig, epochs: int) -> Recipe:
-    """One of four models with the same batches and about the same training time."""
+def _compared(about: str, expected: str, model: ModelConfig, epochs: int) -> Recipe:
+    """One of four models that share batch size and about the same training time."""
     config = RunConfig(
         model=model,
         data=MNIST,
@@ -105,7 +105,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-learned-prior": Recipe(
-        "The same with a learned prior for z_t and decay of weights",
+        "DRAW without attention, T = 10, with a learned prior for z_t and weight decay",
         "Reaches -ELBO 86.38, -L_10 84.04 in 1.2 hours on one core; static, -ELBO 87.29, "
         "-L_10 84.74 in 1.1",
         RunConfig(
@@ -118,8 +118,8 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-20-steps": Recipe(
-        "The same in twice the steps, T = 20, from the weights that the recipe above has reached; "
-        "the lowest bound found without attention",
+        "DRAW without attention, T = 20, starting from the weights of mnist-draw "
+        "(draw-learned-prior); the lowest bound found without attention",
         "Reaches -ELBO 84.95, -L_100 82.20 in 1.5 hours more on one core",
         _further(
             "mnist-draw",
@@ -130,8 +130,8 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-importance-weighted": Recipe(
-        "draw-learned-prior, from the weights that it has reached, with the importance-weighted "
-        "bound of 5 samples as its objective",
+        "DRAW without attention, T = 10, starting from the weights of mnist-draw "
+        "(draw-learned-prior), trained on the importance-weighted bound of 5 samples",
         "Reaches -L_50 83.20 in 19 minutes more on one core, from 83.39; -ELBO 87.09, from 86.38",
         _further(
             "mnist-draw",
@@ -169,7 +169,8 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-attention-32-steps": Recipe(
-        "The same in twice the steps, T = 32, from the weights that the recipe above has reached",
+        "DRAW with attention, T = 32, starting from the weights of mnist-draw-attention "
+        "(draw-attention-learned-prior)",
         "Reaches -ELBO 82.13, -L_10 80.63 in 1.75 hours more on one core; static, from "
         "such a static run, with decay 0.1 and --epochs 28, -ELBO 82.87, -L_10 81.21 in "
         "an hour",
@@ -182,8 +183,9 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     "draw-attention-32-steps-longer": Recipe(
-        "The same once more, from the weights that the recipe above has reached, at a lower rate "
-        "and with hardly any decay of weights; the lowest bound found",
+        "DRAW with attention, T = 32, starting from the weights of mnist-draw-attention-32-steps "
+        "(draw-attention-32-steps), at a lower rate and with little weight decay; the lowest bound "
+        "found",
         "Reaches -ELBO 81.97, -L_100 80.05 in 1.1 hours more on one core; decay chosen "
         "after a look at 1,000 test images too",
         _further(
@@ -239,11 +241,11 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe(name: str) -> RunConfig:
-    """The config of a preset by its name.
+    """The config of a preset.
 
     Raises:
         InputError: there is none of that name.
     """
     if name not in RECIPES:
-        raise InputError(f"There is no recipe {name!r}; choose one of {', '.join(RECIPES)}.")
+        raise unknown("recipe", name, RECIPES)
     return RECIPES[name].config

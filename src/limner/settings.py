@@ -1,4 +1,4 @@
-"""The base of every config: frozen, refusing unknown keys, errors told in a sentence."""
+"""The base of every config: frozen, with unknown keys and bad values refused in one sentence."""
 
 import json
 from pathlib import Path
@@ -10,34 +10,34 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from limner.errors import InputError
 
 Hidden = tyro.conf.Suppress
-"""Marks a field that is no flag: `Annotated[type, Hidden]`."""
+"""`Annotated[type, Hidden]` makes a field that has no flag."""
 MAX_JSON = 2**22
-"""Bytes of JSON that are parsed: parsed, they may take a hundred times as many."""
+"""Bytes of JSON that are parsed at most; the parsed values can take a hundred times as much."""
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says.
+    """The content of a JSON file.
 
     Raises:
-        InputError: it cannot be read, is not JSON, or is longer than any that Limner writes.
+        InputError: it cannot be read, is not JSON, or is longer than `MAX_JSON`.
     """
     return parse_json(read_bytes(path, MAX_JSON), path)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes, whatever the file says of its size."""
+    """The content of a file of at most `limit` bytes; reading stops there."""
     try:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     if len(content) > limit:
-        raise InputError(f"{path} is longer than any that Limner writes; restore it.")
+        raise InputError(f"{path} is longer than any file that Limner writes; restore it.")
     return content
 
 
 def parse_json(content: bytes | str, path: Path) -> Any:
-    """What JSON in `path` says; `InputError` if it is not JSON, or very long."""
+    """The values in JSON read from `path`; `InputError` if it is not JSON, or very long."""
     try:
         if len(content) > MAX_JSON:
             raise ValueError
@@ -78,6 +78,9 @@ class Settings(BaseModel):
 
 def _sentence(name: str, error: ValidationError) -> str:
     first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):  # from a config inside this one, already a sentence
+        return str(cause)
     where = ".".join(str(part) for part in first["loc"]) or name
     if first["type"] == "extra_forbidden":
         return f"{name} has no setting {where!r}; remove it or correct its name."

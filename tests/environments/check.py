@@ -4,12 +4,14 @@
 
 The wheel is built, and installed with constraints.txt into a new environment outside the source
 tree. There every command runs in a folder with a hard name, with no HOME, no terminal, LANG=C and
-no compiler. With --extras, each extra is then installed and used. Needs the standard library alone.
+no compiler. Then a package with a model of its own is installed and used. With --extras, each extra
+is then installed and used. Needs the standard library alone.
 """
 
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "tests" / "plugin"
 PLACE = "Bilder für Zoë 图"
 SMALL = "--epochs 1 --batch-size 100 --evaluate-samples 2 --data.name digits --seed 3"
 TRAIN = f"train vae {SMALL} --model.hidden-dims 8 --model.latent-dim 2"
@@ -53,6 +56,13 @@ COMMANDS = [
 """Each must succeed; 1, 2 and draw are runs."""
 SAME = ["model.safetensors", "figures/samples-seed-0.png", "figures/samples-seed-0.npz"]
 """Files of 1 and of 2, which have one seed."""
+PLUGIN_COMMANDS = [
+    f"train tiny-vae {SMALL} --model.output-scale 0.5 --out tiny",
+    "evaluate tiny --num-samples 2",
+    "figures tiny --max-images 20 --projection pca --formats png",
+    "report tiny",
+]
+"""Each must succeed once the package in tests/plugin is installed."""
 MISSING = {
     "play 1": "app",
     "train vae --epochs 1 --data.name hub:mnist --out hub": "hub",
@@ -70,7 +80,7 @@ class Environment:
         self.place.mkdir()
         subprocess.run([python, "-m", "venv", self.folder], check=True)
 
-    def install(self, what: str) -> float:
+    def install(self, what: str | Path) -> float:
         """Seconds that it took."""
         start = time.monotonic()
         pip = [self.folder / "bin" / "python", "-m", "pip", "install", "--quiet", what]
@@ -119,6 +129,19 @@ def check(here: Environment) -> None:
     print(f"  torch {torch}; {len(COMMANDS) + 1} commands; {len(MISSING)} missing extras named")
 
 
+def check_plugin(here: Environment) -> None:
+    """A model of another package, installed beside Limner and removed again."""
+    here.install(shutil.copytree(PLUGIN, here.folder.parent / "plugin"))  # pip builds in the folder
+    for command in PLUGIN_COMMANDS:
+        here.run("limner", *command.split())
+    load = "import limner; print(type(limner.load('tiny')).__name__)"
+    assert here.run("python", "-c", load)[0] == "TinyVAE\n"
+    here.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "tiny-vae")
+    _, errors = here.run("limner", "evaluate", "tiny", status=2)
+    assert re.fullmatch(r"limner: There is no model 'tiny-vae'.*install its package\.\n", errors)
+    print("  a package's model used")
+
+
 def check_extras(here: Environment) -> None:
     """The extras, installed."""
     here.run("limner", *TRAIN.split(), "--out", "board", "--trackers", "tensorboard")
@@ -149,6 +172,7 @@ def main() -> None:
             (wheel,) = map(str, Path(name).glob("limner-*.whl"))
             print(f"{python}: installed in {here.install(wheel):.0f} s", flush=True)
             check(here)
+            check_plugin(here)
             if options.extras:
                 here.install(f"{wheel}[app,hub,trackers]")
                 check_extras(here)

@@ -1,50 +1,32 @@
 """`limner train`: one model, from flags, a recipe or a run's own config."""
 
 import argparse
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
-from typing import Annotated
+from textwrap import fill, indent
+from typing import Annotated, NamedTuple
 
 import tyro
 from accelerate import PartialState
 
 from limner.commands.evaluate import evaluate
-from limner.config import RunConfig
+from limner.config import AnyModelConfig, RunConfig
 from limner.errors import InputError
-from limner.models import MODELS
-from limner.recipes import RECIPES, Recipe, recipe
+from limner.models import VAEConfig, kinds, model_class
+from limner.recipes import RECIPES, recipe
+from limner.settings import Hidden
 from limner.training import Run
 from limner.training import train as train_run
 
 EPOCHS = 20
-"""Passes over the images where neither epochs nor minutes are given."""
-
-
-def _listed(name: str, preset: Recipe) -> str:
-    """A recipe with what it is and what to expect, in lines of 80 characters."""
-    told = f"{preset.about}. {preset.expected}."
-    return "\n".join(
-        [f"  {name}", *wrap(told, 80, initial_indent=8 * " ", subsequent_indent=8 * " ")]
-    )
-
-
-DESCRIPTION = f"""Train a model, then evaluate it on the test images.
-
-  limner train MODEL             MODEL is one of {", ".join(MODELS)}
-  limner train --recipe NAME     NAME is one of those below
-  limner train --config FILE     repeat a run from its config.json
-  limner train --resume --out DIR
-
-Every setting is a flag: a flag changes what MODEL, NAME or FILE says. Recipes:
-
-{chr(10).join(_listed(name, preset) for name, preset in RECIPES.items())}
-"""
+"""Passes over the training images if neither epochs nor minutes are given."""
 
 
 @dataclass
 class TrainOptions:
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    """The flags of the model are those of the default's own class."""
     out: Path = Path("runs/latest")
     """the run folder"""
     resume: bool = False
@@ -53,48 +35,96 @@ class TrainOptions:
     """replace the run in the folder"""
 
 
+class Chosen(NamedTuple):
+    """What the command line names: a config, and the flags that change it."""
+
+    config: RunConfig
+    flags: list[str]
+    words: str
+    """The part of the command that names the config."""
+    about: str
+
+
+class _AnyModel(RunConfig):
+    """A run without a model: its flags are the ones that all models share."""
+
+    model: Annotated[AnyModelConfig, Hidden] = VAEConfig()
+
+
 def train(arguments: list[str]) -> None:
     """Train a model, then evaluate it on the test images."""
-    preset, flags = _preset(arguments)
-    options = tyro.cli(
-        TrainOptions,
-        prog="limner train",
-        description=DESCRIPTION,
-        args=flags,
-        default=TrainOptions(preset),
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
-    )
+    chosen = _choose(arguments)
+    try:
+        options = tyro.cli(
+            TrainOptions,
+            prog=f"limner train {chosen.words}".strip(),
+            description=chosen.about,
+            args=chosen.flags,
+            default=TrainOptions(chosen.config),
+            config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+        )
+    except InputError as error:
+        raise InputError(_with_flag(str(error))) from None
     run = train_run(options.config, options.out, options.resume, options.overwrite)
     if PartialState().is_main_process:
         evaluate(str(run.path), num_samples=run.config.evaluate_samples, device=run.config.device)
 
 
-def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:
-    """The config that flags change, and the flags without what chose it."""
+def _choose(arguments: list[str]) -> Chosen:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
     parser.add_argument("--config", type=Path)
-    chosen, flags = parser.parse_known_args(arguments)
-    model = flags.pop(0) if flags and not flags[0].startswith("-") else None
-    sources = [s for s in (model, chosen.recipe, chosen.config) if s is not None]
-    if len(sources) > 1:
+    named, flags = parser.parse_known_args(arguments)
+    kind = flags.pop(0) if flags and not flags[0].startswith("-") else None
+    if sum(source is not None for source in (kind, named.recipe, named.config)) > 1:
         raise InputError("Give one of a model, --recipe and --config; flags change the rest.")
-    if chosen.recipe is not None:
-        return recipe(chosen.recipe), flags
-    if chosen.config is not None:
-        return RunConfig.read(chosen.config), flags
-    if model is None and "--resume" in flags:
-        return Run.at(_out(flags)).config, flags
-    if model is None and not {"-h", "--help"} & set(flags):
-        raise InputError(f"Say what to train: {', '.join(MODELS)}, --recipe NAME or --config FILE.")
-    if model is not None and model not in MODELS:
-        raise InputError(f"There is no model {model!r}; choose one of {', '.join(MODELS)}.")
-    named = {flag.partition("=")[0] for flag in flags}
-    budget = {"minutes": 1.0} if "--minutes" in named else {"epochs": EPOCHS}
-    return RunConfig.parse({"model": {"kind": model or "draw"}, **budget}), flags
+    if named.recipe is not None:
+        config, preset = recipe(named.recipe), RECIPES[named.recipe]
+        about = f"{preset.about}. {preset.expected}."
+        return Chosen(config, flags, f"--recipe {named.recipe}", about)
+    if named.config is not None:
+        config = RunConfig.read(named.config)
+        return Chosen(config, flags, f"--config {named.config}", "Repeat a run.")
+    if kind is not None:
+        about = (model_class(kind).__doc__ or "").strip().partition("\n")[0]
+        config = RunConfig.parse({"model": {"kind": kind}, **_budget(flags)})
+        return Chosen(config, flags, kind, about)
+    if {"-h", "--help"} & set(flags):
+        return Chosen(_AnyModel(epochs=EPOCHS), flags, "", _overview())
+    if "--resume" in flags:
+        return Chosen(Run.at(_out(flags)).config, flags, "", "Continue a run.")
+    raise InputError(f"Say what to train: {', '.join(kinds())}, --recipe NAME or --config FILE.")
+
+
+def _budget(flags: list[str]) -> dict[str, float]:
+    """One minute as the default if the flags give minutes, and so no epochs."""
+    minutes = any(flag.partition("=")[0] == "--minutes" for flag in flags)
+    return {"minutes": 1.0} if minutes else {"epochs": EPOCHS}
 
 
 def _out(flags: list[str]) -> Path:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=TrainOptions.out)
     return parser.parse_known_args(flags)[0].out
+
+
+def _overview() -> str:
+    names = indent(fill(", ".join(RECIPES), 78, break_on_hyphens=False), "  ")
+    return f"""Train a model, then evaluate it on the test images.
+
+  limner train MODEL             MODEL is one of {", ".join(kinds())}
+  limner train --recipe NAME     NAME is one of the recipes below
+  limner train --config FILE     repeat a run from its config.json
+  limner train --resume --out DIR
+
+Every setting is a flag, and changes what MODEL, NAME or FILE says. The flags below are those that
+all models share; limner train MODEL --help lists the model's own as well, and
+limner train --recipe NAME --help says what the recipe reaches. Recipes:
+
+{names}
+"""
+
+
+def _with_flag(sentence: str) -> str:
+    """The sentence of an error with a setting of the run named by its flag."""
+    return re.sub(r"^RunConfig\.(\w+)", lambda found: f"--{found[1].replace('_', '-')}", sentence)

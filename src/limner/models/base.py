@@ -9,7 +9,7 @@ The objective, training, evaluation and figures are written against this page al
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -181,6 +181,8 @@ class ModelConfig(Settings):
     """What the configs of all models share."""
 
     observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
+    kind: Any
+    """The model's name. Each subclass declares its own: `kind: Literal["vae"] = "vae"`."""
 
 
 class LatentVariableModel(nn.Module, ABC):

@@ -1,0 +1,186 @@
+"""Models by their kind: the name that configs and the command line use.
+
+`register(Model, Config)` adds a model. Limner's own are registered when `limner.models` is
+imported, others by a script, a notebook or an installed package. A package names the module that
+registers its model as an entry point; the module is imported when that kind is first used:
+
+    [project.entry-points."limner.models"]
+    my-model = "my_package"
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Literal, NamedTuple, TypeVar, get_args, get_origin
+
+import torch
+
+from limner.errors import InputError, unknown
+from limner.models.base import LatentVariableModel, ModelConfig
+
+ENTRY_POINTS = "limner.models"
+MAX_PARAMETERS = 2**30
+Model = TypeVar("Model", bound=LatentVariableModel)
+
+
+class Registered(NamedTuple):
+    model: type[LatentVariableModel]
+    config: type[ModelConfig]
+
+
+_registered: dict[str, Registered] = {}
+
+
+def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
+    """Make a model known by the `kind` of its config, and return the model's class.
+
+    `limner train KIND`, evaluation, figures, reports and `limner.load` then work for it. A class
+    may be registered again; a new definition in the same place, such as a notebook cell that is
+    run again, replaces the earlier one.
+
+    Args:
+        model: a subclass of `LatentVariableModel`, called with a config and an image shape.
+        config: a subclass of `ModelConfig` with a field such as
+            `kind: Literal["my-model"] = "my-model"` and a default for every field.
+
+    Raises:
+        InputError: one of the two is not as described, or another model has this kind.
+    """
+    _check_model(model)
+    kind = _kind_of(config)
+    earlier = _registered.get(kind)
+    if earlier is not None and _full_name(earlier.model) != _full_name(model):
+        raise InputError(
+            f"The kind {kind!r} is taken by {_full_name(earlier.model)}; choose another one."
+        )
+    _registered[kind] = Registered(model, config)
+    return model
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds of all models: registered ones, then those of packages not yet imported."""
+    offered = sorted(entry_points(group=ENTRY_POINTS).names)
+    return tuple(dict.fromkeys([*_registered, *offered]))
+
+
+def model_class(kind: str) -> type[LatentVariableModel]:
+    """The model of a kind; `InputError` if there is none or its package cannot be imported."""
+    return _find(kind).model
+
+
+def config_class(kind: str) -> type[ModelConfig]:
+    """The config of a kind; `InputError` if there is none or its package cannot be imported."""
+    return _find(kind).config
+
+
+def config_from(value: object) -> ModelConfig:
+    """A registered model's config: `value` itself, or made from a mapping with a `kind`.
+
+    Raises:
+        InputError: no such kind, an invalid setting, or a config whose class is not registered.
+    """
+    if isinstance(value, ModelConfig):
+        if config_class(value.kind) is not type(value):
+            name = type(value).__name__
+            raise InputError(f"Call limner.register with {name} and its model before using it.")
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise InputError(
+            f"A model is given by its config, or by a mapping with its kind; got {value!r:.80}."
+        )
+    return config_class(value["kind"]).parse(dict(value))
+
+
+def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVariableModel:
+    """The model of a config.
+
+    Raises:
+        InputError: it would have more than `MAX_PARAMETERS`. This is checked before memory is used.
+    """
+    count = outline(config, image_shape).num_parameters
+    if count > MAX_PARAMETERS:
+        raise InputError(
+            f"This model would have {count:,} parameters, more than the {MAX_PARAMETERS:,} that "
+            "Limner trains; make its widths smaller."
+        )
+    return model_class(config.kind)(config, image_shape)
+
+
+def outline(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVariableModel:
+    """The model of a config with the shapes of its parameters and no memory for them."""
+    with torch.device("meta"):
+        return model_class(config.kind)(config, image_shape)
+
+
+def _find(kind: str) -> Registered:
+    if kind not in _registered:
+        _import_package_of(kind)
+    return _registered[kind]
+
+
+def _import_package_of(kind: str) -> None:
+    """Import the installed module that registers `kind`."""
+    points = sorted(entry_points(group=ENTRY_POINTS, name=kind), key=lambda point: point.value)
+    if not points:
+        advice = "for another one, import the module that registers it or install its package"
+        raise unknown("model", kind, kinds(), advice)
+    packages = [point.dist.name if point.dist else point.value for point in points]
+    if len(points) > 1:
+        raise InputError(
+            f"Several packages provide a model {kind!r}: {', '.join(packages)}; uninstall all but "
+            "one."
+        )
+    try:
+        points[0].load()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".rstrip(".")
+        raise InputError(
+            f"The model {kind!r} of the package {packages[0]} cannot be imported; {reason}."
+        ) from error
+    if kind not in _registered:
+        raise InputError(
+            f"The package {packages[0]} names {points[0].value} as the module of the model "
+            f"{kind!r}, but importing it does not register that kind; call limner.register there."
+        )
+
+
+def _check_model(model: object) -> None:
+    if not (isinstance(model, type) and issubclass(model, LatentVariableModel)):
+        raise InputError(f"{_name(model)} is not a subclass of limner.LatentVariableModel.")
+    if inspect.isabstract(model):
+        missing = ", ".join(sorted(model.__abstractmethods__))
+        raise InputError(f"{model.__name__} is not complete; it needs {missing}.")
+
+
+def _kind_of(config: object) -> str:
+    """The kind of a config class that can be registered."""
+    if not (isinstance(config, type) and issubclass(config, ModelConfig)):
+        raise InputError(f"{_name(config)} is not a subclass of limner.ModelConfig.")
+    annotation = config.model_fields["kind"].annotation
+    values = get_args(annotation) if get_origin(annotation) is Literal else ()
+    if len(values) != 1 or not isinstance(values[0], str):
+        raise InputError(
+            f'{config.__name__} needs a field kind: Literal["my-model"] = "my-model", with the '
+            "name of your model."
+        )
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", values[0]):
+        raise InputError(
+            f"The kind {values[0]!r} is not a plain name; use lowercase letters, digits and "
+            "hyphens between them."
+        )
+    required = [name for name, field in config.model_fields.items() if field.is_required()]
+    if required:
+        raise InputError(
+            f"{config.__name__} needs a default for {', '.join(required)}; limner train starts "
+            "from the defaults."
+        )
+    return values[0]
+
+
+def _name(value: object) -> str:
+    return value.__name__ if isinstance(value, type) else f"{value!r:.80}"
+
+
+def _full_name(model: type) -> str:
+    return f"{model.__module__}.{model.__qualname__}"
