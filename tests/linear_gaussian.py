@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from limner.layers.gaussian import precision_weighted, standard_normal
+from limner.layers.gaussian import StandardNormal, precision_weighted
 from limner.models.base import (
     Draws,
     Inference,
@@ -41,7 +41,7 @@ class _Known(LatentVariableModel):
         log_likelihood = Normal(mu, self.sigma, validate_args=False).log_prob(x.flatten(1)).sum(1)
         return Inference(kl, log_likelihood, latents if trace else None)
 
-    def generate(self, n, generator=None, trace=True, *, latents=None):
+    def generate(self, n, generator=None, trace=True, *, latents=None, noise=None):
         raise NotImplementedError
 
     @property
@@ -67,17 +67,17 @@ class LinearGaussian(_Known):
         self.log_sigma = parameter(*(-0.5 * precision.log()).tolist(), rows=rows)
 
     @property
-    def group_names(self):
-        return ["z"]
+    def latent_shapes(self):
+        return [(len(self.scales),)]
 
-    def infer(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
+    def forward(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
         draws = Draws(generator, latents)
         x = draws.spread(x)
         n = len(x)
         mu = self.slope * x.flatten(1) + rows_for(self.shift, n)
         q = Normal(mu, rows_for(self.log_sigma, n).exp(), validate_args=False)
         z = draws(0, q)
-        latent = Latent(q, standard_normal(*mu.shape, like=mu), z)
+        latent = Latent(q, StandardNormal(mu.shape, like=mu), z)
         mean = z * self.scales + rows_for(self.bias, n)
         return self._inference(x, mean, [latent], divergence, trace)
 
@@ -108,15 +108,15 @@ class TwoGroups(_Known):
         return self.w**2 * (a**2 + self.s**2) + self.sigma**2
 
     @property
-    def group_names(self):
-        return ["z_1", "z_2"]
+    def latent_shapes(self):
+        return [(1,), (1,)]
 
-    def infer(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
+    def forward(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
         draws = Draws(generator, latents)
         x = draws.spread(x)
         x_ = x.flatten(1)
         a, (shift_1, shift_2) = rows_for(self.a, len(x)), rows_for(self.shifts, len(x)).split(1, 1)
-        p_2 = standard_normal(len(x), 1, like=x)
+        p_2 = StandardNormal((len(x), 1), like=x)
         q_2 = Normal(
             self.slope * x_ + shift_2, torch.full_like(x_, self.sigma_2), validate_args=False
         )

@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from limner.errors import InputError
 from limner.evaluation.completion import complete
-from limner.layers.gaussian import standard_normal
+from limner.layers.gaussian import StandardNormal
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.models.base import (
     Draws,
@@ -34,21 +34,21 @@ class Pixels(NamedTuple):
 class OneLatent(LatentVariableModel):
     """z ~ N(0, 1), x = w z + b + noise, two pixels; q is the exact posterior."""
 
-    group_names = ("z",)
+    latent_shapes = [(1,)]  # noqa: RUF012
 
     def __init__(self):
         super().__init__(ModelConfig(observation="gaussian"), (1, 1, 2))
         self.w, self.b = (torch.tensor(each, dtype=torch.float64) for each in (WEIGHTS, BIAS))
 
-    def infer(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
+    def forward(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
         precision = 1 + self.w.square().sum() / SIGMA**2
         mu = (x.flatten(1) - self.b) @ self.w / SIGMA**2 / precision
         q = Normal(mu[:, None], precision.rsqrt().expand(len(x), 1), validate_args=False)
         z = Draws(generator, latents)(0, q)
-        latent = Latent(q, standard_normal(*q.loc.shape, like=q.loc), z)
+        latent = Latent(q, StandardNormal(q.loc.shape, like=q.loc), z)
         return Inference(q.loc, q.loc[:, 0], [latent], self.pixels(z))
 
-    def generate(self, n, generator=None, trace=True, *, latents=None):
+    def generate(self, n, generator=None, trace=True, *, latents=None, noise=None):
         z = self.w.new_empty(n, 1).normal_(generator=generator)
         return Generation(self.pixels(z).mean, self.pixels(z))
 

@@ -14,33 +14,39 @@ def random_normal(generator, *shape):
     return Normal(mu, (0.5 * log_sigma).exp())
 
 
-@pytest.fixture
-def q(generator):
-    return random_normal(generator, 4, 3)
+def repeated(d, times):
+    """`d` `times` times, standard if `d` is."""
+    if isinstance(d, gaussian.StandardNormal):
+        return gaussian.StandardNormal((times * len(d.loc), *d.loc.shape[1:]), like=d.loc)
+    repeats = (times, *[1] * (d.loc.dim() - 1))
+    return Normal(d.loc.repeat(repeats), d.scale.repeat(repeats))
+
+
+@pytest.fixture(params=[(3,), (4, 3, 2)], ids=["vectors", "maps"])
+def q(request, generator):
+    return random_normal(generator, 4, *request.param)
 
 
 @pytest.fixture(params=["standard", "given"])
 def p(request, q, generator):
-    """The prior, and how `kl_divergence` is told of it."""
     if request.param == "standard":
-        return gaussian.standard_normal_like(q), None
-    return (random_normal(generator, 4, 3),) * 2
+        return gaussian.StandardNormal(q.loc.shape, like=q.loc)
+    return random_normal(generator, *q.loc.shape)
 
 
 def test_kl_equals_torch(q, p):
-    prior, given = p
-    assert_close(gaussian.kl_divergence(q, given), torch_kl(q, prior).sum(1))
+    """Summed over every dimension but the batch."""
+    assert_close(gaussian.kl_divergence(q, p), torch_kl(q, p).flatten(1).sum(1))
 
 
 def test_kl_equals_monte_carlo(q, p, generator):
-    prior, given = p
-    q_K, p_K = (Normal(d.loc.repeat(50_000, 1), d.scale.repeat(50_000, 1)) for d in (q, prior))
+    q_K, p_K = repeated(q, 20_000), repeated(p, 20_000)
     z = q_K.loc + q_K.scale * torch.empty_like(q_K.loc).normal_(generator=generator)
-    ratios = gaussian.log_ratio(q_K, given and p_K, z)
-    assert_close(ratios, (q_K.log_prob(z) - p_K.log_prob(z)).sum(1))
+    ratios = gaussian.log_ratio(q_K, p_K, z)
+    assert_close(ratios, (q_K.log_prob(z) - p_K.log_prob(z)).flatten(1).sum(1))
     ratios = ratios.unflatten(0, (-1, 4))
     stderr = ratios.std(0) / len(ratios) ** 0.5
-    assert ((ratios.mean(0) - gaussian.kl_divergence(q, given)).abs() < 4 * stderr).all()
+    assert ((ratios.mean(0) - gaussian.kl_divergence(q, p)).abs() < 4 * stderr).all()
 
 
 def test_merge_is_the_normalised_product_of_densities(generator):
@@ -56,7 +62,8 @@ def test_log_sigma_is_held_to_its_range(dtype):
     log_sigma = torch.tensor([[-1e4, -10.5, 0.3, 5.5, 1e4]], dtype=dtype, requires_grad=True)
     q = gaussian.normal(torch.ones_like(log_sigma), log_sigma)
     assert_close(q.scale.log(), torch.tensor([[-10, -10, 0.3, 5, 5]], dtype=dtype))
-    gaussian.kl_divergence(q).sum().backward()
+    p = gaussian.StandardNormal(q.loc.shape, like=q.loc)
+    gaussian.kl_divergence(q, p).sum().backward()
     assert log_sigma.grad.isfinite().all()
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from limner.layers.recurrent import LSTMCell, lstm
+from limner.layers.recurrent import LSTMCell, LSTMState, lstm
 
 
 def test_cell_equals_torchs(generator):
@@ -16,7 +16,9 @@ def test_cell_equals_torchs(generator):
         oracle.bias_hh.zero_()
     x = torch.randn(2, 3, generator=generator, dtype=torch.float64)
     h, c = torch.randn(2, 2, 4, generator=generator, dtype=torch.float64)
-    assert_close(tuple(lstm(cell(torch.cat([x, h], 1)), c)), oracle(x, (h, c)))
+    assert_close(tuple(cell([x], LSTMState(h, c))), oracle(x, (h, c)))
+    alone = cell([x[:1], x[:1, :0]], LSTMState(h[:1], c[:1]))  # one row, and an input of no width
+    assert_close(tuple(alone), oracle(x[:1], (h[:1], c[:1])))
 
 
 def test_gradients_of_a_step(generator):
@@ -24,6 +26,8 @@ def test_gradients_of_a_step(generator):
     c = torch.randn(2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lstm, (gates, c))
     assert torch.autograd.gradcheck(lstm, (gates, c[:1]))  # one state for all images
+    assert torch.autograd.gradgradcheck(lstm, (gates, c))
+    assert torch.autograd.gradgradcheck(lstm, (gates, c[:1]))
 
 
 def test_forget_gates_start_open_from_a_learned_state():

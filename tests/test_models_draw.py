@@ -2,11 +2,13 @@
 
 from itertools import product
 
+import psutil
 import pytest
 import torch
 from torch.testing import assert_close
 
 from limner import DRAW, DRAWConfig, elbo
+from limner.models.memory import device_memory, host_memory
 from test_layers_attention import filters_by_loops, read_by_loops, write_by_loops
 
 SHAPE = (2, 4, 3)
@@ -78,12 +80,12 @@ def infer_literally(weights, x, noise, attention, learned_prior, N_read, N_write
         r = read(x, x_hat, linear(weights, "heads", h_dec), attention, N_read)  # 4
         p_mu, p_sigma = torch.zeros(LATENT), torch.ones(LATENT)
         if learned_prior:
-            p_mu, log_sigma = linear(weights, "prior.linear", h_dec).chunk(2)
+            p_mu, log_sigma = linear(weights, "prior_head.linear", h_dec).chunk(2)
             p_sigma = torch.exp(log_sigma)
         h_enc, c_enc = lstm_gate_by_gate(
             weights, "encoder", torch.cat([r, h_dec]), h_enc, c_enc
         )  # 5
-        mu, log_sigma = linear(weights, "posterior.linear", h_enc).chunk(2)  # 1
+        mu, log_sigma = linear(weights, "posterior_head.linear", h_enc).chunk(2)  # 1
         sigma = torch.exp(log_sigma)  # 2
         z = mu + sigma * noise[t]  # 6
         h_dec, c_dec = lstm_gate_by_gate(weights, "decoder", z, h_dec, c_dec)  # 7
@@ -147,9 +149,8 @@ def test_recomputing_equals_storing(generator, attention, steps):
         assert torch.equal(other[2], found[0][2])
 
 
-def test_recomputing_keeps_only_the_chunks_boundaries(generator, monkeypatch):
+def test_recomputing_keeps_only_the_chunks_boundaries(generator):
     """The steps that autograd holds on to: all of them, or about 2 sqrt(T)."""
-    monkeypatch.setattr("limner.models.draw._gathering_pays", lambda x: False)  # it keeps inputs
     x, held = binary(generator, 2, *SHAPE), {}
     for memory in ("store", "recompute"):
         model = draw(num_steps=49, attention="none", memory=memory)
@@ -168,11 +169,20 @@ def test_recomputing_keeps_only_the_chunks_boundaries(generator, monkeypatch):
     assert max(map(len, chunks)) <= 8
 
 
-def test_auto_memory_stores_until_a_quarter_of_the_memory_is_taken(monkeypatch):
-    needed = draw(memory="store").stored_bytes(8)
-    for memory, mode in ((4 * needed + 8, "store"), (4 * needed - 8, "recompute")):
-        monkeypatch.setattr("limner.models.draw.device_memory", lambda _, memory=memory: memory)
-        assert draw(memory="auto").memory_mode(8) == mode
+def test_auto_memory_stores_until_a_quarter_of_the_memory_is_taken():
+    per_image = draw(memory="store").stored_bytes(1)
+    largest = device_memory(torch.device("cpu")) // 4 // per_image
+    assert draw(memory="auto").memory_mode(largest - 1) == "store"
+    assert draw(memory="auto").memory_mode(largest + 1) == "recompute"
+    assert draw(memory="auto").stored_bytes(largest + 1) < largest * per_image
+
+
+def test_a_container_may_have_less_memory_than_the_machine(tmp_path):
+    limited, unlimited = tmp_path / "memory.max", tmp_path / "unlimited"
+    limited.write_text("1048576\n")
+    unlimited.write_text("max\n")
+    assert host_memory((limited, unlimited)) == 2**20
+    assert host_memory((unlimited, tmp_path / "none")) == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize("attention", ["none", "filterbank"])

@@ -1,86 +1,70 @@
-"""Two latent groups, the lower one's posterior told of the upper one, without the ladder's merge.
+"""DRAW without attention whose encoder and decoder are GRUs (Cho et al. 2014).
 
-p(z_2) = N(0, I),  p(z_1 | z_2) = N(mu(MLP(z_2)), sigma^2(.)),  p(x | z_1) = observation(MLP(z_1))
-q(z_2 | x) = N(mu(d), sigma^2(d)),  q(z_1 | x, z_2) = N(mu([d, z_2]), sigma^2(.)),  d = MLP(x)
+GRU(h, v) = (1 - u) n + u h;   r, u = sigmoid(W [v, h]);   n = tanh(W [v, r h])
+h_enc_t = GRU(h_enc_{t-1}, [x, x - sigmoid(c_{t-1}), h_dec_{t-1}]);   q_t = N(mu, sigma^2)(h_enc_t)
+h_dec_t = GRU(h_dec_{t-1}, z_t);   c_t = c_{t-1} + W(h_dec_t);   p(z_t) = N(0, I)
 """
 
-import math
-from typing import Annotated, Literal
+from math import prod
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from limner.layers.gaussian import GaussianHead, standard_normal, standard_normal_like
-from limner.layers.mlp import mlp
-from limner.layers.observation import Observation
-from limner.models.base import (
-    Draws,
-    Generation,
-    Inference,
-    Latent,
-    LatentVariableModel,
-    ModelConfig,
-    divergence_of,
-)
-from limner.settings import Hidden
+from limner.layers.gaussian import GaussianHead, StandardNormal
+from limner.layers.linear import Linear
+from limner.models import RecurrentConfig, RecurrentModel
 
 
-class TwoLayerVAEConfig(ModelConfig):
-    """Widths of a VAE with two latent groups."""
+class GRUDrawConfig(RecurrentConfig):
+    """Widths of a DRAW with GRUs."""
 
-    kind: Annotated[Literal["two-layer-vae"], Hidden] = "two-layer-vae"
-    hidden_dim: PositiveInt = Field(default=256, description="width of every MLP")
-    latent_dims: tuple[PositiveInt, PositiveInt] = Field(
-        default=(32, 16), description="latent variables of z_1 and z_2"
-    )
+    kind: Literal["gru-draw"] = "gru-draw"
+    hidden_dim: PositiveInt = Field(default=128, description="width of both GRUs")
+    latent_dim: PositiveInt = Field(default=16, description="latent variables of each step")
 
 
-class TwoLayerVAE(LatentVariableModel):
-    """A VAE with two latent groups; `kl` and `latents` begin with the lower one."""
+class GRU(nn.Module):
+    def __init__(self, in_dim: int, hidden_dim: int):
+        super().__init__()
+        self.gates = Linear(in_dim + hidden_dim, 2 * hidden_dim)
+        self.candidate = Linear(in_dim + hidden_dim, hidden_dim)
 
-    config: TwoLayerVAEConfig
+    def forward(self, v: Tensor, h: Tensor) -> Tensor:
+        r, u = self.gates(torch.cat([v, h], dim=1)).sigmoid().chunk(2, dim=1)
+        return (1 - u) * self.candidate(torch.cat([v, r * h], dim=1)).tanh() + u * h
 
-    def __init__(self, config: TwoLayerVAEConfig, image_shape: tuple[int, int, int]):
+
+class State(NamedTuple):
+    encoder: Tensor
+    decoder: Tensor
+    canvas: Tensor
+
+
+class GRUDraw(RecurrentModel):
+    def __init__(self, config: GRUDrawConfig, image_shape: tuple[int, int, int]):
         super().__init__(config, image_shape)
-        hidden, (lower, upper) = config.hidden_dim, config.latent_dims
-        self.encoder = mlp((math.prod(self.image_shape), hidden, hidden))
-        self.q_2 = GaussianHead(hidden, upper)
-        self.q_1 = GaussianHead(hidden + upper, lower)
-        self.p_1 = nn.Sequential(mlp((upper, hidden)), GaussianHead(hidden, lower))
-        self.decoder = mlp((lower, hidden, hidden))
-        self.output = nn.Linear(hidden, math.prod(self.canvas_shape))
+        hidden, latent = config.hidden_dim, config.latent_dim
+        self.encoder = GRU(2 * prod(self.image_shape) + hidden, hidden)
+        self.head = GaussianHead(hidden, latent)
+        self.decoder = GRU(latent, hidden)
+        self.write = Linear(hidden, prod(self.canvas_shape))
+        self.h_0 = nn.Parameter(torch.zeros(2, hidden))
 
-    @property
-    def group_names(self) -> list[str]:
-        return ["z_1", "z_2"]
+    def initial(self, batch):
+        return State(*self.h_0.expand(batch, -1, -1).unbind(1), self.c_0.expand(batch, -1, -1, -1))
 
-    def infer(
-        self, x, generator=None, trace=False, *, divergence="closed_form", latents=None
-    ) -> Inference:
-        draws = Draws(generator, latents)
-        d, x = draws.spread(self.encoder(x.flatten(1))), draws.spread(x)
-        q_2 = self.q_2(d)
-        z_2 = draws(1, q_2)
-        q_1 = self.q_1(torch.cat([d, z_2], dim=1))
-        z_1 = draws(0, q_1)
-        groups = [Latent(q_1, self.p_1(z_2), z_1), Latent(q_2, standard_normal_like(q_2), z_2)]
-        kl = torch.stack([divergence_of(*group, divergence) for group in groups], dim=1)
-        observation, features = self._decode(z_1)
-        if not trace:
-            return Inference(kl, observation.log_prob(x))
-        return Inference(kl, observation.log_prob(x), groups, observation, features=features)
+    def prior(self, state):
+        return StandardNormal((len(state.decoder), self.config.latent_dim), like=state.decoder)
 
-    def generate(self, n, generator=None, trace=True, *, latents=None) -> Generation:
-        draws = Draws(generator, latents)
-        z_2 = draws(1, standard_normal(n, self.config.latent_dims[1], like=self.output.weight))
-        observation, _ = self._decode(draws(0, self.p_1(z_2)))
-        return Generation(observation.mean, observation)
+    def posterior(self, x, state):
+        x_hat = x - state.canvas[:, : x.shape[1]].sigmoid()
+        seen = torch.cat([x.flatten(1), x_hat.flatten(1), state.decoder], dim=1)
+        encoder = self.encoder(seen, state.encoder)
+        return self.head(encoder), state._replace(encoder=encoder)
 
-    def _decode(self, z_1: Tensor) -> tuple[Observation, Tensor]:
-        features = self.decoder(z_1)
-        return self.observe(self.output(features).unflatten(1, self.canvas_shape)), features
-
-    @property
-    def _output_bias(self) -> nn.Parameter:
-        return self.output.bias
+    def update(self, z, state):
+        decoder = self.decoder(z, state.decoder)
+        canvas = state.canvas + self.write(decoder).unflatten(1, self.canvas_shape)
+        return State(state.encoder, decoder, canvas)

@@ -17,7 +17,7 @@ from pydantic import (
 
 from limner.data import DataConfig
 from limner.errors import InputError
-from limner.models import ModelConfig, config_from
+from limner.models import ModelConfig, RecurrentConfig, config_from
 from limner.objectives import check_objective
 from limner.settings import Hidden, Settings, read_json
 
@@ -124,7 +124,8 @@ class RunConfig(Settings):
             raise ValueError("a run needs a budget; give epochs or minutes")
         aim = self.objective
         check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
-        if aim.traced and getattr(self.model, "memory", "auto") == "recompute":
+        recurrent = isinstance(self.model, RecurrentConfig)
+        if aim.traced and recurrent and self.model.memory == "recompute":
             raise ValueError(
                 f"the {aim.gradient} gradient needs every step kept; choose memory store or auto"
             )

@@ -29,6 +29,8 @@ from limner.errors import InputError
 from limner.layers.batch import batch_mean
 from limner.layers.gaussian import log_ratio
 from limner.models.base import Generator, Inference, Latent, LatentVariableModel
+from limner.models.checks import check_images
+from limner.models.memory import saved_floats
 
 ObjectiveKind = Literal["elbo", "iwae"]
 Gradient = Literal["plain", "stl", "dreg"]
@@ -124,7 +126,7 @@ def _floored(kl: Float[Tensor, "batch groups"], free_bits: float) -> Float[Tenso
     """KL whose batch mean is max(free_bits, mean KL) in every group; constant where floored."""
     if not free_bits:
         return kl
-    return torch.where(batch_mean(kl) < free_bits, kl.new_tensor(free_bits), kl)
+    return torch.where(batch_mean(kl) < free_bits, free_bits, kl)
 
 
 def _without_score(
@@ -208,14 +210,14 @@ def importance_weighted_bound(
 
     Args:
         num_samples: K.
-        chunk_size: samples of one image that are taken at once; as many as a quarter of a GiB is
-            sure to hold where None. Memory grows with batch times chunk_size; every sample has
-            noise of its own, so the bound does not depend on it.
-        generator: source of the noise; the global seed where None.
+        chunk_size: samples per image that are taken at once; if None, as many as fit in a quarter
+            of a GiB. Memory grows with batch times chunk_size; every sample has noise of its own,
+            so the bound does not depend on it.
+        generator: source of the noise; the global random state if None.
 
     Raises:
         RuntimeError: the model is in training mode, whose batch norm mixes images.
-        InputError: fewer than one sample, or samples in chunks of less than one.
+        InputError: fewer than one sample, samples in chunks of less than one, or unusable images.
     """
     if model.training:
         raise RuntimeError("importance_weighted_bound evaluates; call model.eval() first.")
@@ -223,10 +225,11 @@ def importance_weighted_bound(
         raise InputError(
             f"num_samples and chunk_size must be at least 1; got {num_samples} and {chunk_size}."
         )
+    check_images(x, model)
     chunk_size = chunk_size or max(1, rows_that_fit(model) // max(1, x.shape[0]))
     total = x.new_full((x.shape[0],), -math.inf)
     for sources in sample_sources(num_samples, chunk_size, x.device, generator):
-        log_weights = elbo(model.infer(x, sources, divergence="sampled"))
+        log_weights = elbo(model(x, sources, divergence="sampled"))
         total = torch.logaddexp(total, log_weights.unflatten(0, (len(sources), -1)).logsumexp(0))
     return total - math.log(num_samples)
 
@@ -245,11 +248,11 @@ def sample_sources(
 def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**28, trace: bool = False) -> int:
     """How many images `infer` takes at once, without gradients, in about `num_bytes`; at least one.
 
-    An estimate from above: every linear layer's output twice, sixteen arrays of a canvas in the
-    observation model, and with `trace` five for every group.
+    An estimate from above: twice what autograd would save of one step, sixteen arrays of a canvas
+    in the observation model, and with `trace` all steps and five arrays for every group.
     """
-    widths = sum(m.out_features for m in model.modules() if isinstance(m, nn.Linear))
-    canvas = math.prod(model.canvas_shape)
+    once, per_step = saved_floats(model)
+    steps = model.num_groups if trace else 1
     arrays = 16 + (5 * model.num_groups if trace else 0)
-    element = next(model.parameters()).element_size()
-    return max(1, num_bytes // (element * (2 * widths + arrays * canvas)))
+    floats = 2 * (once + steps * per_step) + arrays * math.prod(model.canvas_shape)
+    return max(1, num_bytes // (next(model.parameters()).element_size() * floats))

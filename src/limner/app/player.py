@@ -16,7 +16,7 @@ from limner.evaluation.interpolation import decode_noise, noise_of_images, walk
 from limner.figures.films import Film
 from limner.figures.scenes import STEPS_BETWEEN, STOPS, explanation_film, generation_film
 from limner.figures.tiles import RGB, columns_for, magnify, to_rgb
-from limner.models import LatentVariableModel
+from limner.models import LatentVariableModel, RecurrentModel
 from limner.objectives import elbo
 from limner.training.runs import Run
 
@@ -37,8 +37,8 @@ class Player:
 
     @property
     def steps(self) -> int | None:
-        """Steps of a DRAW; None where the model has no number of steps to set."""
-        return getattr(self.model, "num_steps", None)
+        """Steps of a recurrent model; None for a model without steps."""
+        return self.model.num_steps if isinstance(self.model, RecurrentModel) else None
 
     @property
     def max_steps(self) -> int:

@@ -1,11 +1,10 @@
 """Walks through all latent groups at once, between two images or two draws from the prior.
 
 A walk is taken in noise e_t = (z_t - mu_p) / sigma_p, in which the prior of every group is
-N(0, I) even where it is learned and depends on other groups, so that the same steps suit every
-model. Its ends decode to just the two reconstructions, or the two draws.
+N(0, I) even if it is learned and depends on other groups, so that the same steps suit every model.
+Its ends decode to exactly the two reconstructions, or the two draws.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -23,11 +22,11 @@ Noise = Float[Tensor, "n dims"]
 def walk(
     start: Float[Tensor, " dims"], end: Float[Tensor, " dims"], frames: int, kind: Walk
 ) -> Noise:
-    """`frames` points from `start` to `end`, both among them.
+    """`frames` points from `start` to `end`, both included.
 
     line:   (1 - s) a + s b
     sphere: (sin((1 - s) w) a + sin(s w) b) / sin w, w the angle between a and b (Shoemake 1985,
-            White 2016), which keeps a length that both ends share; the line where w is 0 or pi.
+            White 2016), which keeps a length that both ends share; the line if w is 0 or pi.
     """
     s = torch.linspace(0, 1, frames, dtype=start.dtype, device=start.device)[:, None]
     return (1 - s) * start + s * end if kind == "line" else spherical(start, end, s)
@@ -36,7 +35,7 @@ def walk(
 def spherical(
     a: Float[Tensor, "*n dims"], b: Float[Tensor, "*n dims"], share: float | Tensor
 ) -> Float[Tensor, "*n dims"]:
-    """The place at `share` of the way from a to b on the sphere, as `walk`."""
+    """The point at `share` of the way from a to b on the sphere, as in `walk`."""
     angle = torch.arccos(torch.cosine_similarity(a, b, dim=-1).clamp(-1, 1))[..., None]
     straight = angle.sin().abs() < 1e-4
     sine = torch.where(straight, 1.0, angle.sin())
@@ -51,7 +50,7 @@ def noise_of_images(
 ) -> Noise:
     """The noise that draws each image's posterior means."""
     latents = model.infer(x, trace=True, latents="mean").latents or []
-    return torch.cat([(z - p.loc) / p.scale for _, p, z in latents], dim=1)
+    return torch.cat([((z - p.loc) / p.scale).flatten(1) for _, p, z in latents], dim=1)
 
 
 def noise_of_prior(model: LatentVariableModel, n: int, generator: torch.Generator) -> Noise:
@@ -61,28 +60,10 @@ def noise_of_prior(model: LatentVariableModel, n: int, generator: torch.Generato
 
 
 @torch.no_grad()
-def latents_of_noise(model: LatentVariableModel, noise: Noise) -> list[Float[Tensor, "n latent"]]:
-    """z_t = mu_p + sigma_p e_t of every group, mu_p and sigma_p those that earlier z imply.
-
-    Every sweep settles at least one more group, whatever order the model draws them in: first
-    those whose prior depends on none, then those that depend on these alone.
-    """
-    parts = noise.split(group_sizes(model), dim=1)
-    blank = noise.new_zeros(len(noise), *model.image_shape)
-    zs: Sequence[Tensor] = parts
-    for _ in parts:
-        priors = [p for _, p, _ in model.infer(blank, trace=True, latents=zs).latents or []]
-        swept = [p.loc + p.scale * e for p, e in zip(priors, parts, strict=True)]
-        if all(torch.equal(a, b) for a, b in zip(swept, zs, strict=True)):
-            break
-        zs = swept
-    return list(zs)
-
-
-@torch.no_grad()
 def decode_noise(
     model: LatentVariableModel, noise: Noise
 ) -> Float[Tensor, "n channels height width"]:
-    """Mean images of latents that are given as noise."""
-    latents = latents_of_noise(model, noise)
-    return model.generate(len(noise), trace=False, latents=latents).images
+    """Mean images of latents that are given as noise: z_t = mu_p + sigma_p e_t in every group."""
+    parts = zip(noise.split(group_sizes(model), dim=1), model.latent_shapes, strict=True)
+    given = [part.unflatten(1, shape) for part, shape in parts]
+    return model.generate(len(noise), trace=False, noise=given).images

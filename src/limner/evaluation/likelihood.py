@@ -19,7 +19,7 @@ from limner.evaluation.partial import Partial, fingerprint
 from limner.evaluation.progress import Report
 from limner.evaluation.units import count_active, unit_sums
 from limner.heap import kept_memory
-from limner.models import Inference, LatentVariableModel
+from limner.models import Inference, LatentVariableModel, RecurrentModel
 from limner.objectives import elbo, importance_weighted_bound
 
 BLOCK = 50
@@ -77,8 +77,8 @@ def evaluate_model(
         raise InputError(f"An evaluation needs at least two images; got {len(x)}.")
     if num_samples < 1:
         raise InputError(f"The bound needs at least one sample; got num_samples={num_samples}.")
-    if per_step and not hasattr(model, "num_steps"):
-        raise InputError("Only DRAW draws in steps; leave out --per-step for this model.")
+    if per_step and not isinstance(model, RecurrentModel):
+        raise InputError("This model has no steps; leave out --per-step.")
     settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": BLOCK}
     partial = Partial(partial_folder, fingerprint(model, x, settings))
     values, seconds = partial.load()
@@ -101,16 +101,16 @@ def evaluate_model(
 
 
 def set_num_steps(model: LatentVariableModel, num_steps: int) -> LatentVariableModel:
-    """The model, a DRAW, with another number of steps than it was trained with.
+    """The model, a recurrent one, with another number of steps than it was trained with.
 
     Raises:
         InputError: a model without steps, or fewer than one step.
     """
-    if not hasattr(model, "num_steps"):
-        raise InputError("Only DRAW has a number of steps; leave out --num-steps for this model.")
+    if not isinstance(model, RecurrentModel):
+        raise InputError("This model has no number of steps; leave out --num-steps.")
     if num_steps < 1:
-        raise InputError(f"A DRAW needs at least one step; got --num-steps {num_steps}.")
-    model.num_steps = num_steps  # type: ignore[assignment]
+        raise InputError(f"A recurrent model needs at least one step; got --num-steps {num_steps}.")
+    model.num_steps = num_steps
     return model
 
 

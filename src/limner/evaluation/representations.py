@@ -66,4 +66,4 @@ def _vector(
     if features:
         return inference.features
     chosen = [group - 1 for group in groups] or range(len(latents))
-    return torch.cat([latents[group].z for group in chosen], dim=1)
+    return torch.cat([latents[group].z.flatten(1) for group in chosen], dim=1)

@@ -1,9 +1,11 @@
-"""Active units: which latent variables say anything about the image (Burda et al. 2016).
+"""Active units: the latent variables that carry information about the image (Burda et al. 2016).
 
-Unit u is active where Var_x(E_q[u]) > 0.01, the variance over images of its posterior mean. In a
+Unit u is active if Var_x(E_q[u]) > 0.01, the variance over images of its posterior mean. In a
 hierarchy q of a group depends on the draws of groups before it: they are sampled, and the mean is
 averaged over `NUM_DRAWS` draws.
 """
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -21,10 +23,10 @@ def posterior_means(
     model: LatentVariableModel,
     x: Float[Tensor, "batch channels height width"],
     generator: torch.Generator | None = None,
-) -> list[Float[Tensor, "batch latent"]]:
+) -> list[Float[Tensor, "batch *shape"]]:
     """E_q[z | x] of each group, groups before it sampled, averaged over `NUM_DRAWS` draws.
 
-    One draw is exact where there is one group.
+    One draw is exact if there is one group.
     """
     draws = 1 if model.num_groups == 1 else NUM_DRAWS
     chunk_size = max(1, rows_that_fit(model, trace=True) // len(x))
@@ -47,7 +49,8 @@ def unit_sums(
 
     Sums of several batches add up to those of all their images.
     """
-    means = torch.cat(posterior_means(model, x, generator), dim=1).double()
+    groups = posterior_means(model, x, generator)
+    means = torch.cat([group.flatten(1) for group in groups], dim=1).double()
     return torch.stack([means.sum(0), means.square().sum(0)])
 
 
@@ -61,9 +64,6 @@ def count_active(
     return [int((part > THRESHOLD).sum()) for part in variance.split(sizes)], sizes
 
 
-@torch.no_grad()
 def group_sizes(model: LatentVariableModel) -> list[int]:
     """The number of latent variables of each group."""
-    blank = next(model.parameters()).new_zeros(1, *model.image_shape)
-    latents = model.infer(blank, trace=True, latents="mean").latents or []
-    return [latent.z.shape[1] for latent in latents]
+    return [math.prod(shape) for shape in model.latent_shapes]

@@ -165,9 +165,9 @@ def _interpolations(subject: Subject, rows: int = 5, columns: int = 9) -> Pictur
     rows = len(x) // 2
     if not rows:
         return None
-    shares = torch.linspace(0, 1, columns, device=x.device)[:, None, None]
+    shares = torch.linspace(0, 1, columns, device=x.device)
     latents = [
-        torch.lerp(z[None, :rows], z[None, rows : 2 * rows], shares).flatten(0, 1)
+        torch.lerp(z[:rows], z[rows : 2 * rows], shares.reshape(-1, *[1] * z.dim())).flatten(0, 1)
         for z in carried_means(subject.model, x)
     ]
     between = subject.model.generate(columns * rows, trace=False, latents=latents).images

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from limner.evaluation.interpolation import spherical
 from limner.figures.films import Film
-from limner.figures.groups import ancestral, carried_means, completed_by_means
+from limner.figures.groups import completed_by_means
 from limner.figures.style import READ_RGB, WRITE_RGB
 from limner.figures.tiles import RGB, magnify, to_rgb
 from limner.figures.windows import draw_windows
@@ -47,10 +47,11 @@ def generation_film(
             caption="" if generation.windows is None else WINDOWS,
             alt=f"{n} samples being drawn in {len(panel)} steps",
         )
-    like = carried_means(model, generation.images)
+    assert generation.latents is not None
     if model.num_groups > 1:
-        return _layers(model, ancestral(model, like, generator), None, magnification)
-    stops = [ancestral(model, like, generator)[0] for _ in range(STOPS)]
+        return _layers(model, generation.latents, None, magnification)
+    draws = [generation] + [model.generate(n, generator) for _ in range(STOPS - 1)]
+    stops = [draw.latents[0] for draw in draws if draw.latents is not None]
     panel = magnify(to_rgb(_walked(model, stops)), magnification)
     return Film(
         (panel,),
@@ -133,8 +134,7 @@ def _layers(
     names, total = model.group_names, model.num_groups
     images = []
     for keep in range(1, total + 1):
-        completed = completed_by_means(model, latents, keep)
-        images.append(model.generate(len(latents[0]), trace=False, latents=completed).images)
+        images.append(completed_by_means(model, latents, keep))
     panel = magnify(to_rgb(torch.stack(images)), factor)
     captions = tuple(
         names[-1] if keep == 1 else f"{names[-1]}–{names[total - keep]}"
@@ -151,7 +151,7 @@ def _layers(
 
 
 def _walked(model: LatentVariableModel, stops: Sequence[Tensor]) -> Tensor:
-    """Mean images [T, n, C, H, W] on a round trip through latents [n, latent]."""
+    """Mean images [T, n, C, H, W] on a round trip through latents [n, *shape]."""
     places = torch.stack(round_trip(stops, STEPS_BETWEEN))
     z = places.flatten(0, 1)
     images = model.generate(len(z), trace=False, latents=[z]).images
@@ -159,14 +159,15 @@ def _walked(model: LatentVariableModel, stops: Sequence[Tensor]) -> Tensor:
 
 
 def round_trip(stops: Sequence[Tensor], steps: int) -> list[Tensor]:
-    """From each of the stops [n, latent] to the next and back to the first, `steps` to each.
+    """From each of the stops [n, *shape] to the next and back to the first, `steps` to each.
 
     Along great circles, with lengths in proportion: the middle between two Gaussian draws is then
-    as far from zero as they are, where the model knows what to draw.
+    as far from zero as they are, in the region that the model was trained on.
     """
+    flat, shape = [stop.flatten(1) for stop in stops], stops[0].shape[1:]
     places = []
-    for a, b in zip(stops, [*stops[1:], stops[0]], strict=True):
-        places.extend(spherical(a, b, k / steps) for k in range(steps))
+    for a, b in zip(flat, [*flat[1:], flat[0]], strict=True):
+        places.extend(spherical(a, b, k / steps).unflatten(1, shape) for k in range(steps))
     return places
 
 

@@ -46,7 +46,7 @@ class Subject:
         for batch in self.x.split(BATCH):
             traced = self.model.infer(batch, trace=True, latents="mean")
             assert traced.latents is not None
-            means.append(torch.cat([latent.q.loc for latent in traced.latents], dim=1))
+            means.append(torch.cat([each.q.loc.flatten(1) for each in traced.latents], dim=1))
             windows.append(traced.windows)
         return torch.cat(means), _joined(windows)
 

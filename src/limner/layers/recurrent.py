@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function
 
 from limner.layers.linear import Linear
+from limner.layers.precision import full
 from limner.transforms import transformed
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.default
@@ -118,4 +119,4 @@ class LSTMCell(Linear):
         parts = [*inputs, state.h]
         rows = max(map(len, parts))
         joined = torch.cat([part.expand(rows, -1) for part in parts], dim=1)
-        return lstm(super().forward(joined), state.c)
+        return lstm(full(super().forward(joined)), state.c)

@@ -10,6 +10,7 @@ from limner.models.base import (
 )
 from limner.models.draw import DRAW, DRAWConfig
 from limner.models.ladder_vae import LadderVAE, LadderVAEConfig
+from limner.models.recurrent import RecurrentConfig, RecurrentModel
 from limner.models.registry import (
     build,
     config_class,
@@ -36,6 +37,8 @@ __all__ = [
     "Latent",
     "LatentVariableModel",
     "ModelConfig",
+    "RecurrentConfig",
+    "RecurrentModel",
     "VAEConfig",
     "Window",
     "Windows",

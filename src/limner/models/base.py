@@ -180,6 +180,8 @@ def divergence_of(q: Normal, p: Normal, z: Tensor, divergence: Divergence) -> Te
 class ModelConfig(Settings):
     """What the configs of all models share."""
 
+    free: ClassVar[frozenset[str]] = frozenset()
+    """Settings in which a model may differ from the one whose weights it starts from."""
     observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
     kind: Any
     """The model's name. Each subclass declares its own: `kind: Literal["vae"] = "vae"`."""

@@ -26,16 +26,15 @@ from limner.layers.linear import Linear
 from limner.layers.precision import full
 from limner.layers.reading import FilterbankWindows, WholeImage
 from limner.layers.recurrent import LSTMCell, LSTMState
-from limner.models.base import ModelConfig, Width
-from limner.models.recurrent import RecurrentModel
+from limner.models.base import Width
+from limner.models.recurrent import RecurrentConfig, RecurrentModel
 from limner.settings import Hidden
 
 
-class DRAWConfig(ModelConfig):
+class DRAWConfig(RecurrentConfig):
     """Settings of DRAW. The defaults are a short DRAW without attention."""
 
     kind: Annotated[Literal["draw"], Hidden] = "draw"
-    num_steps: Width = Field(default=10, description="steps T, each with its own latent group")
     attention: Literal["none", "filterbank"] = Field(
         default="none", description="how to read and write"
     )
@@ -45,10 +44,6 @@ class DRAWConfig(ModelConfig):
     latent_dim: Width = Field(default=100, description="latent variables of each step")
     prior: Literal["standard", "learned"] = Field(
         default="standard", description="p(z_t): N(0, I) as in the paper, or linear in h_dec_{t-1}"
-    )
-    memory: Literal["auto", "store", "recompute"] = Field(
-        default="auto",
-        description="keep every step for the backward pass, or recompute them in chunks",
     )
 
 
@@ -107,12 +102,9 @@ class DRAW(RecurrentModel):
     def update(self, z: Tensor, state: DRAWState) -> DRAWState:
         """Equations 7 and 8: the decoder writes, and says where the encoder reads next."""
         decoder = self.decoder([z], state.decoder)
-        heads = self.heads(decoder.h)
+        heads = full(self.heads(decoder.h))
         canvas = state.canvas + self.reader.write(heads)
         return DRAWState(state.encoder, decoder, self.reader.window_params(heads), canvas)
-
-    def canvas(self, state: DRAWState) -> Float[Tensor, "batch maps height width"]:
-        return state.canvas
 
     def windows(self, state: DRAWState) -> Windows | None:
         return self.reader.windows(state.windows)

@@ -13,10 +13,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.utils._pytree import tree_leaves
@@ -38,6 +39,7 @@ from limner.models.base import (
     Memory,
     ModelConfig,
     Noise,
+    Width,
     divergence_of,
 )
 from limner.models.memory import device_memory, saved_floats
@@ -47,8 +49,19 @@ State = Any
 """A NamedTuple of tensors [batch, ...], possibly nested."""
 
 
+class RecurrentConfig(ModelConfig):
+    """What the configs of all recurrent models share."""
+
+    free: ClassVar[frozenset[str]] = frozenset({"num_steps", "memory"})
+    num_steps: Width = Field(default=10, description="steps T, each with its own latent group")
+    memory: Memory = Field(
+        default="auto",
+        description="keep every step for the backward pass, or recompute them in chunks",
+    )
+
+
 class RecurrentModel(LatentVariableModel):
-    """A cell and its unrolling. A subclass writes `initial`, `posterior`, `update` and `canvas`.
+    """A cell and its unrolling. A subclass writes `initial`, `prior`, `posterior` and `update`.
 
     `num_steps` starts at the config's and may be changed at any time.
     """
@@ -57,9 +70,11 @@ class RecurrentModel(LatentVariableModel):
     starts_alike: bool = False
     """Whether before the first step all but x is the same for all images, so that one row does."""
 
-    def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
+    config: RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig, image_shape: Sequence[int]):
         super().__init__(config, image_shape)
-        self.num_steps: int = config.num_steps  # type: ignore[attr-defined]
+        self.num_steps = config.num_steps
         self.c_0 = nn.Parameter(torch.zeros(self.canvas_shape))
 
     # The cell
@@ -80,9 +95,9 @@ class RecurrentModel(LatentVariableModel):
     def update(self, z: Tensor, state: State) -> State:
         """The decoder moves and writes."""
 
-    @abstractmethod
     def canvas(self, state: State) -> Float[Tensor, "batch maps height width"]:
-        """What has been drawn so far, of `canvas_shape`."""
+        """What has been drawn so far, of `canvas_shape`: `state.canvas` unless overridden."""
+        return state.canvas
 
     def windows(self, state: State) -> Windows | None:
         """Where the last step wrote and the next one reads, in models that have windows."""
@@ -126,8 +141,8 @@ class RecurrentModel(LatentVariableModel):
         draws = self.draws(len(x), generator, latents)
         x = draws.spread(x)
         cell = self.at(x)
-        state = cell.initial(1 if cell.starts_alike and not trace else len(x))
-        record = _Record(cell, state, len(x)) if trace else None
+        state = cell.initial(1 if cell.starts_alike else len(x))
+        record = _Record(cell, state) if trace else None
         parameters = dict(cell.named_parameters())
         recompute = self._recomputes(len(x)) and record is None
         kl = []
@@ -161,7 +176,7 @@ class RecurrentModel(LatentVariableModel):
         noise: Noise = None,
     ) -> Generation:
         draws, state = self.draws(n, generator, latents, noise), self.initial(n)
-        record = _Record(self, state, n) if trace else None
+        record = _Record(self, state) if trace else None
         for t in range(self.num_steps):
             p = self.prior(state)
             z = draws(t, p)
@@ -187,9 +202,8 @@ class RecurrentModel(LatentVariableModel):
 
         `recompute` if storing all steps would take more than a quarter of the device's memory.
         """
-        memory: Memory = getattr(self.config, "memory", "store")
-        if memory != "auto":
-            return memory
+        if self.config.memory != "auto":
+            return self.config.memory
         stored = self._bytes_of_steps(batch, self.num_steps)
         return "store" if stored < device_memory(self.c_0.device) / 4 else "recompute"
 
@@ -221,8 +235,8 @@ class RecurrentModel(LatentVariableModel):
 class _Record:
     """A traced unrolling: every state, and the latents of every step."""
 
-    def __init__(self, cell: RecurrentModel, state: State, batch: int):
-        self.cell, self.batch = cell, batch
+    def __init__(self, cell: RecurrentModel, state: State):
+        self.cell = cell
         self.states, self.latents = [state], list[Latent]()
 
     def add(self, state: State, latent: Latent) -> None:
@@ -242,7 +256,8 @@ class _Record:
 
 
 def _stacked(windows: Sequence[Window]) -> Window:
-    return Window(*(torch.stack(fields) for fields in zip(*windows, strict=True)))
+    fields = (torch.broadcast_tensors(*field) for field in zip(*windows, strict=True))
+    return Window(*map(torch.stack, fields))
 
 
 def _explain(
@@ -295,7 +310,15 @@ def _step(
     q, state = cell.posterior(x, state)
     z = q.loc + q.scale * noise if z is None else z
     kl = divergence_of(q, p, z, divergence)
-    return cell.update(z, state), kl, Latent(q, p, z) if trace else None
+    latent = Latent(q, _expanded(p, q), z) if trace else None
+    return cell.update(z, state), kl, latent
+
+
+def _expanded(p: Normal, q: Normal) -> Normal:
+    """`p` with as many rows as `q`."""
+    if p.loc.shape == q.loc.shape:
+        return p
+    return Normal(p.loc.expand_as(q.loc), p.scale.expand_as(q.loc), validate_args=False)
 
 
 def _gathering_pays(x: Tensor) -> bool:

@@ -11,10 +11,6 @@ from limner.errors import InputError
 from limner.models import LatentVariableModel, ModelConfig, build
 from limner.training.runs import Run
 
-FREE = {"num_steps", "memory"}
-"""What may differ between a model and the one that it starts from."""
-
-
 def initial_model(
     config: RunConfig, dataset: Dataset, start_from: str | None = None
 ) -> LatentVariableModel:
@@ -45,7 +41,7 @@ def initial_model(
 
 def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
     """The settings of models that differ, the kind of model first."""
-    a, b = one.model_dump(exclude=FREE), other.model_dump(exclude=FREE)
+    a, b = one.model_dump(exclude=set(one.free)), other.model_dump(exclude=set(other.free))
     names = ["kind", *sorted({*a, *b} - {"kind"})]
     return [name for name in names if a.get(name) != b.get(name)]
 
