@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.dataset import Images, Source, check_size, complete
+from limner.data.dataset import (
+    SPLIT_WORDS,
+    SPLITS,
+    Images,
+    Source,
+    Split,
+    check_size,
+    complete,
+)
 from limner.errors import InputError
 
-_SPLIT_WORDS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 _IMAGE_KEYS = ("images", "x", "data", "arr_0")
 _LABEL_KEYS = ("labels", "y", "targets", "arr_1")
 _SPLIT_IMAGE_KEYS = ("x_{}", "images_{}", "{}_images", "{}_x", "{}_data", "{}")
@@ -97,12 +100,12 @@ def levels_of(array: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(levels)
 
 
-def find_split(keys: list[str], split: str, patterns: tuple[str, ...]) -> str | None:
+def find_split(keys: list[str], split: Split, patterns: tuple[str, ...]) -> str | None:
     """The key that names `split` after one of `patterns`, in any case; None if there is none."""
-    return _find(keys, [form.format(word) for word in _SPLIT_WORDS[split] for form in patterns])
+    return _find(keys, [form.format(word) for word in SPLIT_WORDS[split] for form in patterns])
 
 
-def image_key(keys: list[str], split: str) -> str | None:
+def image_key(keys: list[str], split: Split) -> str | None:
     """The key of a split's images, such as x_train, train_images, train_data or train."""
     return find_split(keys, split, _SPLIT_IMAGE_KEYS)
 
@@ -110,7 +113,7 @@ def image_key(keys: list[str], split: str) -> str | None:
 def _read_splits(path: Path) -> tuple[dict[str, Images], tuple[str, ...] | None]:
     keys = npz_keys(path)
     found: dict[str, tuple[str, str | None]] = {}
-    for split in _SPLIT_WORDS:
+    for split in SPLITS:
         key = image_key(keys, split)
         if key is not None:
             found[split] = (key, find_split(keys, split, _SPLIT_LABEL_KEYS))

@@ -1,6 +1,6 @@
 """Images in memory, and how a collection is cut into train, validation and test."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,7 +13,13 @@ from limner.data.config import Binarization
 from limner.errors import InputError
 
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+"""The splits, and the names of files, folders and arrays that mean each of them."""
+SPLITS: tuple[Split, ...] = tuple(SPLIT_WORDS)
 MAX_BYTES = 8 * 2**30
 
 
@@ -70,6 +76,12 @@ class Source:
     validation: Images
     test: Images
     class_names: tuple[str, ...] | None = None
+
+
+def named_splits(names: Container[str]) -> dict[str, str]:
+    """The splits that `names` has, each with its name there, such as valid for validation."""
+    found = {split: [w for w in words if w in names] for split, words in SPLIT_WORDS.items()}
+    return {split: words[0] for split, words in found.items() if words}
 
 
 def stratified_order(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:

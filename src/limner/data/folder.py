@@ -4,16 +4,11 @@ from pathlib import Path
 
 import torch
 
-from limner.data.dataset import Images, Source, complete
+from limner.data.dataset import Images, Source, complete, named_splits
 from limner.data.pictures import read_picture, stack
 from limner.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_SPLIT_FOLDERS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val"),
-    "test": ("test",),
-}
 
 
 def load_folder(root: Path, seed: int) -> Source:
@@ -40,11 +35,8 @@ def load_folder(root: Path, seed: int) -> Source:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    folders: dict[str, Path] = {}
-    for split, names in _SPLIT_FOLDERS.items():
-        present = [root / name for name in names if (root / name).is_dir()]
-        if present:
-            folders[split] = present[0]
+    below = {path.name for path in root.iterdir() if path.is_dir()}
+    folders = {split: root / name for split, name in named_splits(below).items()}
     return folders if "train" in folders else {"train": root}
 
 

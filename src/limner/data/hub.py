@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from limner.data.dataset import Images, Source, complete
+from limner.data.dataset import Images, Source, complete, named_splits
 from limner.data.pictures import levels_of_picture, refusing, stack
 from limner.errors import InputError
 
 # No leading dot or slash: the library would read such a name as a path on this machine.
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
-_HUB_SPLITS: dict[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 
 
 def load_hub(name: str, root: Path | None, seed: int) -> Source:
@@ -58,11 +53,7 @@ def _tables(name: str, root: Path | None) -> dict[str, Any]:
         raise InputError(
             f"hub:{name} could not be loaded ({first}); correct the name, or try again later."
         ) from None
-    tables: dict[str, Any] = {}
-    for split, words in _HUB_SPLITS.items():
-        present = [word for word in words if word in found]
-        if present:
-            tables[split] = found[present[0]]
+    tables = {split: found[word] for split, word in named_splits(found).items()}
     if not tables:
         raise InputError(f"hub:{name} has no split named train; it has {', '.join(found)}.")
     return tables

@@ -1,6 +1,6 @@
 """Put a finished run into the repository: its results, and its weights under a name.
 
-    python -m results.publish RUN --name NAME
+    python -m tools.publish RUN --name NAME
 
 writes results/NAME (config, results, metrics, figures), src/limner/weights/NAME (a run folder with
 the best averaged weights and a model card), and results/README.md anew from all results/*/. What
@@ -32,7 +32,7 @@ from limner.training import named
 from limner.training.runs import Run
 from limner.training.storage import load_tensors, save_tensors, write_atomically
 
-RESULTS = Path(__file__).parent
+RESULTS = Path(__file__).parents[1] / "results"
 MAX_RESULTS, MAX_WEIGHTS = 2**20, 40 * 2**20
 """Bytes in the repository: of one folder of results, and of all weights."""
 LEFT_OUT = ("representation",)
@@ -59,6 +59,8 @@ class Entry(NamedTuple):
     config: RunConfig
     results: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
+    home: Path = RESULTS
+    """The folder that holds the results of all."""
 
 
 def publish(
@@ -70,6 +72,7 @@ def publish(
     hardware: str | None = None,
     target: str | None = None,
     weights: bool = True,
+    home: Path = RESULTS,
 ) -> None:
     """Publish a run.
 
@@ -80,6 +83,7 @@ def publish(
         hardware: that trained and evaluated it, where the run does not know or names it badly
         target: nats that were aimed at, and by which bound
         weights: also the trained model, which limner.load then knows by its name
+        home: folder for the results
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InputError(f"A name is of small letters, digits and hyphens; got {name}.")
@@ -87,13 +91,13 @@ def publish(
     if not weights and name in named.names():
         raise InputError(f"{name} names other weights; publish these with them or as another.")
     results = _results(found, commit, hardware, target)
-    entry = Entry(name, _portable(found.config), results, found.metrics())
+    entry = Entry(name, _portable(found.config, home), results, found.metrics(), home)
     if name in [one.name for one in _trainings(entry)[:-1]]:
         raise InputError(f"{name} is what this run started from; publish it by another name.")
-    for place in (RESULTS, named.FOLDER):
+    for place in (home, named.FOLDER):
         place.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=RESULTS) as one, TemporaryDirectory(dir=named.FOLDER) as other:
-        made = {RESULTS / name: Path(one), named.FOLDER / name: Path(other)}
+    with TemporaryDirectory(dir=home) as one, TemporaryDirectory(dir=named.FOLDER) as other:
+        made = {home / name: Path(one), named.FOLDER / name: Path(other)}
         if not weights:
             made.pop(named.FOLDER / name)
         else:
@@ -105,28 +109,28 @@ def publish(
         for folder, new in made.items():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(new, folder)
-    write_atomically(RESULTS / "README.md", page(entries()))
+    write_atomically(home / "README.md", page(entries(home)))
 
 
-def entries() -> list[Entry]:
+def entries(home: Path = RESULTS) -> list[Entry]:
     """All that is published, by name."""
-    return [_entry(path.parent.name) for path in sorted(RESULTS.glob("*/results.json"))]
+    return [_entry(path.parent.name, home) for path in sorted(home.glob("*/results.json"))]
 
 
-def _entry(name: str) -> Entry:
-    run = Run.at(RESULTS / name)
-    return Entry(name, run.config, read_json(run.path / "results.json"), run.metrics())
+def _entry(name: str, home: Path) -> Entry:
+    run = Run.at(home / name)
+    return Entry(name, run.config, read_json(run.path / "results.json"), run.metrics(), home)
 
 
 def _trainings(entry: Entry) -> list[Entry]:
     """What was trained for it, one after the other: what it started from, then itself."""
     start = entry.config.start_from
-    return [*(_trainings(_entry(Path(start).name)) if start else ()), entry]
+    return [*(_trainings(_entry(Path(start).name, entry.home)) if start else ()), entry]
 
 
-def _portable(config: RunConfig) -> RunConfig:
+def _portable(config: RunConfig, home: Path) -> RunConfig:
     """The config without where the images lie on this disk."""
-    if config.start_from is not None and not _others_have(config.start_from):
+    if config.start_from is not None and not _others_have(config.start_from, home):
         raise InputError(f"Others do not have {config.start_from}; publish it first, by its name.")
     if config.data.name not in datasets():
         raise InputError(
@@ -135,9 +139,9 @@ def _portable(config: RunConfig) -> RunConfig:
     return config.with_(data=config.data.with_(root=None))
 
 
-def _others_have(start: str) -> bool:
+def _others_have(start: str, home: Path) -> bool:
     """Whether it is a trained model's name, or where the commands of results/ put that run."""
-    run, published = Path(start), RESULTS / Path(start).name
+    run, published = Path(start), home / Path(start).name
     if start in named.names() and not run.exists():
         return True
     metrics = [folder / "metrics.jsonl" for folder in (run, published)]
@@ -252,7 +256,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 _HEAD = """# Results
 
-Written by `python -m results.publish`; not edited by hand. Nats an image over test images, lower is
+Written by `python -m tools.publish`; not edited by hand. Nats an image over test images, lower is
 better, with the standard error over images. −L_K is the importance-weighted bound of K samples. A
 figure compares with a published one only where bound, K and binarization are the same: static
 against dynamic MNIST costs about two nats, an ELBO against L_5000 two to four. A training that was
@@ -298,7 +302,7 @@ def _row(entry: Entry) -> list[str]:
 
 
 def _section(entry: Entry) -> str:
-    published, pictures = counterpart(entry), sorted((RESULTS / entry.name).glob("*.png"))
+    published, pictures = counterpart(entry), sorted((entry.home / entry.name).glob("*.png"))
     held = f"- Beside it: {_cited(published)}\n" if published else ""
     shown = ", ".join(f"[{file.stem}]({entry.name}/{file.name})" for file in pictures)
     return (
@@ -412,6 +416,6 @@ def card(entry: Entry) -> str:
 
 if __name__ == "__main__":
     try:
-        tyro.cli(publish, prog="python -m results.publish", config=(tyro.conf.FlagCreatePairsOff,))
+        tyro.cli(publish, prog="python -m tools.publish", config=(tyro.conf.FlagCreatePairsOff,))
     except InputError as error:
         sys.exit(f"publish: {error}")
