@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from limner import data, load
 from limner.cli import main
-from limner.commands.evaluate import evaluate_run
+from limner.commands.evaluate import Options, evaluate_run
 from limner.config import RunConfig
 from limner.evaluation.comparison import compare_runs, comparison_table
 from limner.figures import curves
@@ -50,7 +50,7 @@ once = cache(data.load)
 def sound(tmp_path_factory):
     """A run that was trained and evaluated."""
     run = train(CONFIG, tmp_path_factory.mktemp("sound") / "run")
-    evaluate_run(run, num_samples=2, num_images=None)
+    evaluate_run(run, Options(num_samples=2))
     return run.path
 
 

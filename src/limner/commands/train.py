@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from accelerate import PartialState
 
-from limner.commands.evaluate import evaluate
+from limner.commands.evaluate import Options, evaluate
 from limner.config import RunConfig
 from limner.errors import InputError
 from limner.models import MODELS
@@ -66,7 +66,8 @@ def train(arguments: list[str]) -> None:
     )
     run = train_run(options.config, options.out, options.resume, options.overwrite)
     if PartialState().is_main_process:
-        evaluate(str(run.path), num_samples=run.config.evaluate_samples, device=run.config.device)
+        options = Options(num_samples=run.config.evaluate_samples, device=run.config.device)
+        evaluate(str(run.path), options)
 
 
 def _preset(arguments: list[str]) -> tuple[RunConfig, list[str]]:
