@@ -124,7 +124,12 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
     )
     if command.parses:
         function(arguments)
-        return
+    else:
+        parse(name, function, arguments)
+
+
+def parse(name: str, function: Callable[..., None], arguments: list[str]) -> None:
+    """Call `function` with the values of its flags."""
     import tyro
 
     tyro.cli(

@@ -1,5 +1,6 @@
 """`limner data`: list the datasets, or download one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import tyro
@@ -28,8 +29,11 @@ def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None
         print(path)
 
 
+SUBCOMMANDS: dict[str, Callable[..., None]] = {"list": list_datasets, "get": get}
+
+
 def data(arguments: list[str]) -> None:
     """List the datasets, or download one."""
     tyro.extras.subcommand_cli_from_dict(
-        {"list": list_datasets, "get": get}, prog="limner data", args=arguments or ["--help"]
+        SUBCOMMANDS, prog="limner data", args=arguments or ["--help"]
     )

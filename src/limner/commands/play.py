@@ -24,9 +24,8 @@ def play(
         port: port to listen on; the first free one from 7860 if not given
     """
     from limner.app.player import Player
-    from limner.app.server import require_gradio, serve
+    from limner.app.server import serve
 
-    require_gradio()
     if port is not None and not 1 <= port <= 65535:
         raise InputError(f"--port must be from 1 to 65535; got {port}.")
     opened = subject.data.open(run)
