@@ -76,7 +76,7 @@ def test_folders_that_hold_no_usable_images_are_refused(tmp_path):
         with pytest.raises(InputError, match=message):
             load(tmp_path)
 
-    refused("holds no PNG or JPEG")
+    refused("has no PNG or JPEG")
     (tmp_path / "a.png").write_text("not an image")
     refused(r"a\.png cannot be read")
     picture(tmp_path / "a.png", GREY[0])

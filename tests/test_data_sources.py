@@ -101,7 +101,7 @@ def test_hub_datasets_by_their_first_columns_of_images_and_labels(tmp_path, monk
 
 def test_hub_names_and_the_missing_extra(monkeypatch):
     for name in ("hub:", "hub:../x", "hub:/etc", "hub:a/b/c", "hub:a b", "hub:.hidden"):
-        with pytest.raises(InputError, match="no name of a Hub dataset"):
+        with pytest.raises(InputError, match="not the name of a Hub dataset"):
             load(name)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"pip install 'limner\[hub\]'"):

@@ -96,7 +96,7 @@ class StandIn(Run):
         return {
             "elbo": stat, "reconstruction": stat, "kl": {"mean": 9.0, "stderr": 0.1},
             "iw_bound": {"mean": bound + 2, "stderr": 0.5, "num_samples": 50},
-            "bits_per_dim": dict.fromkeys(("elbo", "iw_bound"), {"mean": 0.25, "stderr": 0.01}),
+            "bits_per_dim": {key: {"mean": 0.25, "stderr": 0.01} for key in ("elbo", "iw_bound")},
             "active_units": [2],
             "dataset": "mnist-5k", "observation": "bernoulli",
             "split": "test", "binarization": "dynamic", "num_images": 14, "seed": 0,

@@ -19,16 +19,18 @@ _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 def load_hub(name: str, root: Path | None, seed: int) -> Source:
     """The images of `NAME` or `OWNER/NAME`, cached by the `datasets` library (in `root` if given).
 
-    The first column of images and the first of class labels are used; splits that the dataset
-    lacks are cut from train with `seed`.
+    The first column of images and the first column of class labels are used. Missing splits are
+    taken from train with `seed`.
     """
     if not _NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name of a Hub dataset; write hub:NAME or hub:OWNER/NAME.")
+        raise InputError(
+            f"{name!r} is not the name of a Hub dataset; write hub:NAME or hub:OWNER/NAME."
+        )
     tables = _tables(name, root)
     some = next(iter(tables.values()))
     image = _column(some.features, "Image")
     if image is None:
-        raise InputError(f"hub:{name} has no column of images; choose a dataset that has one.")
+        raise InputError(f"hub:{name} has no column of images; choose another dataset.")
     label = _column(some.features, "ClassLabel")
     names = None if label is None else tuple(some.features[label].names)
     with refusing(f"hub:{name}"):
@@ -55,7 +57,7 @@ def _tables(name: str, root: Path | None) -> dict[str, Any]:
         ) from None
     tables = {split: found[word] for split, word in named_splits(found).items()}
     if not tables:
-        raise InputError(f"hub:{name} has no split named train; it has {', '.join(found)}.")
+        raise InputError(f"hub:{name} has no split train; it has {', '.join(found)}.")
     return tables
 
 
@@ -67,14 +69,14 @@ def _levels(table: Any, image: str, name: str) -> torch.Tensor:
     def pictures() -> Iterator[tuple[str, np.ndarray]]:
         for place, row in enumerate(table.select_columns([image])):
             if row[image] is None:
-                raise InputError(f"hub:{name} lacks the image of row {place}; choose another.")
+                raise InputError(f"hub:{name} has no image in row {place}; choose another dataset.")
             yield f"row {place}", levels_of_picture(row[image])
 
     return stack(pictures(), f"hub:{name}")
 
 
 def _labels(table: Any, label: str | None, classes: int) -> torch.Tensor | None:
-    """Class numbers; None for a split whose labels are hidden, which the Hub writes as -1."""
+    """Class numbers; None if the labels of a split are hidden, which the Hub writes as -1."""
     if label is None:
         return None
     labels = np.asarray(table[label], dtype=np.int64)
