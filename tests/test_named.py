@@ -177,7 +177,7 @@ def test_the_trainings_behind_a_model_are_told_together(place, tmp_path):
     row = next(line for line in page.splitlines() if line.startswith("| [more]"))
     assert "| 2 + 3 |" in row
     assert f", from the weights of {NAME} (2 epochs, " in page.partition("## more")[2]
-    soon = page.partition("## How soon")[2].partition("##")[0]
+    soon = page.partition("## Minutes to reach a bound")[2].partition("##")[0]
     assert NAME in soon
     assert "more" not in soon
 
@@ -229,7 +229,7 @@ def test_numbers_are_published_with_the_weights_that_they_are_of(place, tmp_path
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     train(tiny(seed=5), tmp_path / "run", overwrite=True)
     (tmp_path / "run" / "results.json").write_text(json.dumps(results))
-    with pytest.raises(InputError, match="was trained on since it was evaluated"):
+    with pytest.raises(InputError, match="was trained further since its evaluation"):
         press(place)(tmp_path / "run", "other")
 
 
