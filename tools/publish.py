@@ -270,9 +270,9 @@ _HOW_SOON = """
 ## Minutes to reach a bound
 
 Minutes of training until the −ELBO of 10,000 validation images, measured at the end of epochs with
-the averaged weights, first reached each value. With a longer budget the learning rate falls more
-slowly, so a run reaches them later. Pauses count. Trainings that started from the weights of
-another are left out.
+the averaged weights, first reached each value. With a longer budget the learning rate falls later,
+so a run reaches them later. Pauses count. Trainings that started from the weights of another are
+left out.
 """
 
 
