@@ -12,23 +12,28 @@ from test_named import script, tiny
 MINUTES = 0.002
 
 
+ablation = script("ablation")
+
+
 @pytest.fixture
-def ablation(tmp_path, monkeypatch):
-    module = script("ablation")
-    variant = module.Variant
+def ablate(tmp_path):
+    """Two small groups, trained and written under `tmp_path`."""
+    variant = ablation.Variant
     variants = {"the paper's": variant({}), "another seed": variant({"seed": 4})}
     in_two = {"whole": variant({}), "in two": variant({}, {"seed": 5})}
     groups = {
-        "seeds": module.Group("Two seeds", tiny(), variants),
-        "ends": module.Group("Two ends", tiny(), in_two),
+        "seeds": ablation.Group("Two seeds", tiny(), variants),
+        "ends": ablation.Group("Two ends", tiny(), in_two),
     }
-    for name, value in {"RESULTS": tmp_path, "GROUPS": groups}.items():
-        monkeypatch.setattr(module, name, value)
-    return module
+
+    def measure(*chosen, minutes=MINUTES):
+        ablation.measure(groups, chosen, tmp_path, minutes, tmp_path / "runs", tmp_path)
+
+    return measure
 
 
-def test_the_table_tells_what_each_variant_reached(ablation, tmp_path):
-    ablation.ablate(data=tmp_path, minutes=MINUTES, groups=("seeds",), out=tmp_path / "runs")
+def test_the_table_tells_what_each_variant_reached(ablate, tmp_path):
+    ablate("seeds")
     facts = json.loads((tmp_path / "ablation.json").read_text())
     reached = [
         Run.at(tmp_path / "runs" / "seeds" / folder).metrics()[-1]["validation"]["elbo"]
@@ -42,23 +47,22 @@ def test_the_table_tells_what_each_variant_reached(ablation, tmp_path):
     assert f"{MINUTES:g} minutes" in page
 
 
-def test_finished_variants_are_kept_and_changed_ones_trained_anew(ablation, tmp_path, monkeypatch):
-    trained = []
+def test_finished_variants_are_kept_and_changed_ones_trained_anew(ablate, tmp_path):
+    def trained(minutes):
+        """When the model of each variant was written."""
+        ablate("seeds", minutes=minutes)
+        models = sorted((tmp_path / "runs" / "seeds").glob("*/model.safetensors"))
+        assert [path.parent.name for path in models] == ["another-seed", "the-paper-s"]
+        return [path.stat().st_mtime_ns for path in models]
 
-    def train(config, folder, **options):
-        trained.append(folder.name)
-        return genuine(config, folder, **options)
-
-    genuine = ablation.train
-    monkeypatch.setattr(ablation, "train", train)
-    for minutes in (MINUTES, MINUTES, 2 * MINUTES):
-        ablation.ablate(data=tmp_path, minutes=minutes, groups=("seeds",), out=tmp_path / "runs")
-    assert trained == ["the-paper-s", "another-seed"] * 2
+    first = trained(MINUTES)
+    assert trained(MINUTES) == first
+    assert all(new > old for new, old in zip(trained(2 * MINUTES), first, strict=True))
 
 
-def test_an_end_of_its_own_follows_the_rest_and_other_groups_stay_as_written(ablation, tmp_path):
-    for groups in (("ends",), ("seeds",)):
-        ablation.ablate(data=tmp_path, minutes=MINUTES, groups=groups, out=tmp_path / "runs")
+def test_an_end_of_its_own_follows_the_rest_and_other_groups_stay_as_written(ablate, tmp_path):
+    ablate("ends")
+    ablate("seeds")
     first, last = (Run.at(tmp_path / "runs" / "ends" / name) for name in ("in-two", "in-two-last"))
     assert last.config.start_from == str(first.path)
     assert last.config.seed == 5
@@ -70,7 +74,7 @@ def test_an_end_of_its_own_follows_the_rest_and_other_groups_stay_as_written(abl
     assert page.index("Two seeds") < page.index("Two ends")
 
 
-def test_plain_windows_do_not_start_over_the_whole_image(ablation):
+def test_plain_windows_do_not_start_over_the_whole_image():
     config = DRAWConfig(num_steps=1, hidden_dim=4, latent_dim=2, attention="filterbank")
     covering = build(config, (1, 8, 8)).heads.bias.detach()
     with ablation._plain_windows():

@@ -2,9 +2,9 @@
 
 import asyncio
 import base64
-import importlib.util
 import io
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from limner.cli import main
 from limner.data import DataConfig, load
 from limner.errors import InputError
 from limner.models import build
-from limner.training.runs import Run
 from test_figures import CONFIGS, StandIn, dataset
 
 
@@ -174,18 +173,18 @@ def test_nothing_drawn_or_erased_is_answered_with_nothing():
         answers.taken(None)
 
 
-def test_examples_are_test_images_or_where_there_are_none_samples(monkeypatch):
+class WithoutImages(StandIn):
+    def dataset(self):
+        raise InputError("There is no folder /home/somebody/images.")
+
+
+def test_examples_are_test_images_or_where_there_are_none_samples():
     chosen = player("vae")
     images = chosen.run.dataset()
     magnified = chosen.example(3)
     factor = magnified.shape[0] // 7
     np.testing.assert_array_equal(magnified[::factor, ::factor, 0], images.test.levels[3, 0])
-
-    def absent():
-        raise InputError("There is no folder /home/somebody/images.")
-
-    monkeypatch.setattr(chosen.run, "dataset", absent)
-    assert Player(chosen.run, chosen.model).example(0).shape == magnified.shape
+    assert Player(WithoutImages("vae"), chosen.model).example(0).shape == magnified.shape
 
 
 def test_the_erased_part_is_what_the_chain_may_change():
@@ -293,22 +292,24 @@ def test_a_port_that_is_taken_is_told():
         server.free_port("203.0.113.1", None)
 
 
-def test_a_missing_extra_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert main(["play", "RUN"]) == 2
+@pytest.fixture
+def run(tmp_path):
+    return str(StandIn("attention").written(tmp_path / "run").path)
+
+
+def test_a_missing_extra_is_named(run, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["play", run]) == 2
     assert "pip install 'limner[app]'" in capsys.readouterr().err
 
 
-def test_the_command_serves_the_run_on_the_loopback_address(monkeypatch, capsys):
+def test_the_command_serves_the_run_on_the_loopback_address(run, monkeypatch, capsys):
     served = []
-    found = StandIn("attention")
-    monkeypatch.setattr(Run, "open", lambda path: found)
-    monkeypatch.setattr(server, "require_gradio", lambda: None)
     monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
-    assert main(["play", "RUN"]) == 0
-    assert main(["play", "RUN", "--host", "0.0.0.0", "--port", "8000"]) == 0
+    assert main(["play", run]) == 0
+    assert main(["play", run, "--host", "0.0.0.0", "--port", "8000"]) == 0
     assert [arguments[1:] for arguments in served] == [("127.0.0.1", None), ("0.0.0.0", 8000)]
-    assert main(["play", "RUN", "--port", "0"]) == 2
+    assert main(["play", run, "--port", "0"]) == 2
     assert "--port must be from 1 to 65535" in capsys.readouterr().err
 
 

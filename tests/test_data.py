@@ -140,10 +140,10 @@ def test_a_batch_is_a_function_of_seed_epoch_and_index(digits):
         assert not torch.equal(other, later)
 
 
-def test_batches_drawn_together_may_be_asked_for_in_any_order(digits, monkeypatch):
+def test_batches_drawn_together_may_be_asked_for_in_any_order(digits):
     dataset = dataclasses.replace(digits, binarization="dynamic")
-    monkeypatch.setattr("limner.data.batches.BLOCK", 5 * 100 * dataset.train.levels[0].numel())
-    one, two = (data.TrainingBatches(dataset, "bernoulli", 100, seed=0) for _ in "ab")
+    block = 5 * 100 * dataset.train.levels[0].numel()
+    one, two = (data.TrainingBatches(dataset, "bernoulli", 100, 0, block=block) for _ in "ab")
     places = [(epoch, index) for epoch in (0, 1) for index in range(one.steps_per_epoch)]
     assert one.steps_per_epoch % 5, "the last block is to be a short one"
     drawn = {place: one.batch(*place) for place in places}
@@ -154,10 +154,10 @@ def test_batches_drawn_together_may_be_asked_for_in_any_order(digits, monkeypatc
 
 @pytest.mark.parametrize("binarization", ["static", "threshold"])
 @pytest.mark.parametrize("at_once", [1, 7, 10_000])
-def test_an_epoch_holds_each_frozen_image_once(digits, binarization, at_once, monkeypatch):
+def test_an_epoch_holds_each_frozen_image_once(digits, binarization, at_once):
     dataset = dataclasses.replace(digits, binarization=binarization)
-    monkeypatch.setattr("limner.data.batches.BLOCK", at_once * dataset.train.levels[0].numel())
-    batches = data.TrainingBatches(dataset, "bernoulli", 1, seed=0)
+    block = at_once * dataset.train.levels[0].numel()
+    batches = data.TrainingBatches(dataset, "bernoulli", 1, seed=0, block=block)
     wanted = data.frozen(dataset, "train", "bernoulli").flatten(1)
     epochs = [
         torch.cat([batches.batch(epoch, index) for index in range(batches.steps_per_epoch)])

@@ -64,8 +64,8 @@ def test_idx_plain_or_gzipped(tmp_path, pack):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no IDX"),
-        (b"\0\0\x0d\x03" + bytes(12), "no IDX"),
+        (b"", "not an IDX"),
+        (b"\0\0\x0d\x03" + bytes(12), "not an IDX"),
         (idx(GREY)[:10], "header"),
         (idx(GREY)[:-1], "shorter"),
         (idx(GREY) + b"x", "longer"),
@@ -129,10 +129,10 @@ def test_binary_arrays_splits_and_words_as_labels(tmp_path):
 
 
 BAD_ARRAYS = {
-    "below": ({"images": GREY / 255.0 - 0.1}, "not in"),
-    "above": ({"images": GREY.astype(float)}, "not in"),
+    "below": ({"images": GREY / 255.0 - 0.1}, "outside"),
+    "above": ({"images": GREY.astype(float)}, "outside"),
     "nan": ({"images": np.full((9, 4, 4), np.nan)}, "NaN"),
-    "infinite": ({"images": np.full((9, 4, 4), np.inf)}, "not in"),
+    "infinite": ({"images": np.full((9, 4, 4), np.inf)}, "outside"),
     "objects": ({"images": np.array([GREY[0], None], dtype=object)}, "never unpickles"),
     "whole numbers": ({"images": GREY.astype(np.int64)}, "int64"),
     "zero and one": ({"images": (GREY > 99).astype(np.uint8)}, "bool"),

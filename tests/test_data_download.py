@@ -9,11 +9,13 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
-import pooch
 import pytest
 
 from limner import data
-from limner.data import mnist, omniglot, static_mnist
+from limner.data import catalogue, mnist, static_mnist
+from limner.data.catalogue import CATALOGUE
+from limner.data.omniglot import Omniglot
+from limner.data.static_mnist import StaticMNIST
 from limner.errors import InputError
 
 SIZES = {"train": 12, "t10k": 4}
@@ -48,16 +50,21 @@ def contents():
             yield f"{name}-ubyte", head + array.tobytes()
 
 
-@pytest.fixture
-def tiny(monkeypatch, tmp_path):
-    """MNIST in the small: four files, no mirrors, no system folder, a cache of its own."""
-    files = dict(contents())
-    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    archive = dataclasses.replace(mnist.MNIST, sha256=sha256, mirrors=(), validation=3)
-    monkeypatch.setattr(mnist, "MNIST", archive)
-    monkeypatch.setattr(mnist, "SYSTEM_FOLDERS", ())
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache")
-    return files
+FILES = dict(contents())
+SMALL = dataclasses.replace(
+    mnist.MNIST,
+    sha256={name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()},
+    mirrors=(),
+    validation=3,
+    system_folders=(),
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """A cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "limner"
 
 
 def write(folder, files, suffix=".gz"):
@@ -67,83 +74,84 @@ def write(folder, files, suffix=".gz"):
         (folder / f"{name}{suffix}").write_bytes(packed)
 
 
-def load(root=None):
-    return data.load(data.DataConfig(name="mnist", root=root))
+def known(**changes):
+    """The catalogue with small files of MNIST in place of its own."""
+    entry = catalogue.archived(dataclasses.replace(SMALL, **changes), "", "")
+    return [entry, *(other for other in CATALOGUE if other.name != "mnist")]
+
+
+def load(root=None, **changes):
+    return data.load(data.DataConfig(name="mnist", root=root), known(**changes))
 
 
 @pytest.mark.parametrize("below", ["", "mnist", "MNIST/raw"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_files_are_found_where_others_put_them(tiny, tmp_path, below, suffix):
-    write(tmp_path / "root" / below, tiny, suffix)
+def test_files_are_found_where_others_put_them(tmp_path, below, suffix):
+    write(tmp_path / "root" / below, FILES, suffix)
     dataset = load(tmp_path / "root")
     labels = [dataset.split(split).labels.tolist() for split in data.SPLITS]
     assert labels == [list(range(9)), [9, 10, 11], list(range(4))]
     assert dataset.image_shape == (1, 3, 2)
 
 
-def test_dotted_names_and_the_system_folder(tiny, tmp_path, monkeypatch):
-    dotted = {name.replace("-idx", ".idx"): content for name, content in tiny.items()}
+def test_dotted_names_and_the_system_folder(tmp_path):
+    dotted = {name.replace("-idx", ".idx"): content for name, content in FILES.items()}
     write(tmp_path / "share" / "mnist", dotted)
-    monkeypatch.setattr(mnist, "SYSTEM_FOLDERS", (tmp_path / "share",))
-    assert len(load().train) == 9
+    assert len(load(system_folders=(tmp_path / "share",)).train) == 9
+    assert mnist.MNIST.system_folders
 
 
-def test_a_folder_without_the_files_is_refused(tiny, tmp_path):
+def test_a_folder_without_the_files_is_refused(tmp_path):
     for root in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match="does not hold"):
+        with pytest.raises(InputError, match="does not have the files"):
             load(root)
 
 
-def test_an_altered_file_is_refused_by_name(tiny, tmp_path):
-    changed = tiny["t10k-labels-idx1-ubyte"][:-1] + b"\7"
-    write(tmp_path, tiny | {"t10k-labels-idx1-ubyte": changed})
+def test_an_altered_file_is_refused_by_name(tmp_path):
+    changed = FILES["t10k-labels-idx1-ubyte"][:-1] + b"\7"
+    write(tmp_path, FILES | {"t10k-labels-idx1-ubyte": changed})
     with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz has been altered"):
         load(tmp_path)
 
 
-def test_a_download_is_checked_cached_and_then_found(tiny, tmp_path, monkeypatch):
-    write(tmp_path / "good", tiny)
-    write(tmp_path / "bad", {name: content[:-1] + b"\7" for name, content in tiny.items()})
+def test_a_download_is_checked_cached_and_then_found(tmp_path):
+    write(tmp_path / "good", FILES)
+    write(tmp_path / "bad", {name: content[:-1] + b"\7" for name, content in FILES.items()})
     with served(tmp_path / "good") as good, served(tmp_path / "bad") as bad:
-        archive = dataclasses.replace(mnist.MNIST, mirrors=(f"{good}absent/", bad, good))
-        monkeypatch.setattr(mnist, "MNIST", archive)
-        paths = data.fetch("mnist", tmp_path / "mine")
+        mirrors = (f"{good}absent/", bad, good)
+        paths = data.fetch("mnist", tmp_path / "mine", known(mirrors=mirrors))
         assert [path.parent for path in paths] == [tmp_path / "mine"] * 4
-        first = load()
+        first = load(mirrors=mirrors)
     assert np.array_equal(load().test.levels, first.test.levels)
-    assert data.fetch("mnist") == mnist.archive_paths(archive, None)
+    assert data.fetch("mnist", catalogue=known()) == mnist.archive_paths(SMALL, None)
 
 
-def test_an_altered_download_is_refused_and_not_kept(tiny, tmp_path, monkeypatch):
-    write(tmp_path / "bad", {name: content[:-1] + b"\7" for name, content in tiny.items()})
-    with served(tmp_path / "bad") as bad:
-        archive = dataclasses.replace(mnist.MNIST, mirrors=(bad, f"{bad}absent/"))
-        monkeypatch.setattr(mnist, "MNIST", archive)
-        with pytest.raises(InputError, match=r"altered file, .* failed \(HTTPError\)"):
-            load()
-    assert not list((tmp_path / "cache" / "mnist").iterdir())
+def test_an_altered_download_is_refused_and_not_kept(tmp_path, cache):
+    write(tmp_path / "bad", {name: content[:-1] + b"\7" for name, content in FILES.items()})
+    with (
+        served(tmp_path / "bad") as bad,
+        pytest.raises(InputError, match=r"altered file, .* failed \(HTTPError\)"),
+    ):
+        load(mirrors=(bad, f"{bad}absent/"))
+    assert not list((cache / "mnist").iterdir())
 
 
-def test_a_server_that_is_gone_is_told_in_a_sentence(tiny, tmp_path, monkeypatch):
+def test_a_server_that_is_gone_is_told_in_a_sentence(tmp_path):
     with served(tmp_path) as gone:
         pass
-    monkeypatch.setattr(omniglot, "MIRRORS", [gone])
-    monkeypatch.setattr(static_mnist, "MIRRORS", [gone])
-    for name in ("omniglot", "static-mnist"):
+    for dataset in (Omniglot(mirrors=(gone,)), StaticMNIST(mirrors=(gone,))):
         with pytest.raises(InputError, match="could not be downloaded"):
-            data.load(data.DataConfig(name=name))
+            dataset.load(None)
 
 
-def test_downloads_without_a_checksum_must_have_the_published_sizes(tiny, tmp_path, monkeypatch):
+def test_downloads_without_a_checksum_must_have_the_published_sizes(tmp_path):
     bits = np.eye(784, dtype=bool)[:3]
     folder = tmp_path / "served"
     folder.mkdir()
     np.savez(folder / static_mnist.NPZ, train_data=bits, valid_data=bits, test_data=bits)
     with served(folder) as address:
-        monkeypatch.setattr(static_mnist, "MIRRORS", [address])
         with pytest.raises(InputError, match="altered"):
-            data.fetch("static-mnist")
-        monkeypatch.setattr(static_mnist, "SIZES", (3, 3, 3))
-        (path,) = data.fetch("static-mnist")
+            StaticMNIST(mirrors=(address,)).fetch(None)
+        (path,) = StaticMNIST(mirrors=(address,), sizes=(3, 3, 3)).fetch(None)
     assert path.name == static_mnist.NPZ
     assert len(data.load(data.DataConfig(name="static-mnist")).train) == 3

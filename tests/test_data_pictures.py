@@ -1,11 +1,15 @@
 """Folders of PNG and JPEG files: what is read, and the sentence for what is refused."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from limner import data
+from limner.data.pictures import MAX_PIXELS
 from limner.errors import InputError
 
 GREY = np.arange(60 * 5 * 4, dtype=np.uint8).reshape(60, 5, 4)
@@ -72,7 +76,7 @@ def test_folders_that_hold_no_usable_images_are_refused(tmp_path):
         with pytest.raises(InputError, match=message):
             load(tmp_path)
 
-    refused("holds no PNG or JPEG")
+    refused("has no PNG or JPEG")
     (tmp_path / "a.png").write_text("not an image")
     refused(r"a\.png cannot be read")
     picture(tmp_path / "a.png", GREY[0])
@@ -87,12 +91,29 @@ def test_folders_that_hold_no_usable_images_are_refused(tmp_path):
     refused("both directly and in subfolders")
 
 
-def test_too_large_pictures_are_refused(tmp_path, monkeypatch):
-    picture(tmp_path / "a.png", GREY[0])
-    for limit in (15, 5):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+def black(side):
+    """A PNG of side x side bits, all zero."""
+
+    def chunk(kind, body):
+        crc = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + crc
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(side * (1 + -(-side // 8))))
+    chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+def test_too_large_pictures_are_refused(tmp_path):
+    """Too large for Limner, so large that Pillow warns, and so large that it refuses."""
+    warned, refused = int(Image.MAX_IMAGE_PIXELS**0.5), int((2 * Image.MAX_IMAGE_PIXELS) ** 0.5)
+    for side in (int(MAX_PIXELS**0.5), warned, refused):
+        (tmp_path / "a.png").write_bytes(black(side + 1))
         with pytest.raises(InputError, match="too large"):
             load(tmp_path)
+    (tmp_path / "a.png").write_bytes(black(300))
+    with pytest.raises(InputError, match="too few"):
+        load(tmp_path)
     (tmp_path / "list.csv").write_text("")
     with pytest.raises(InputError, match="neither"):
         load(tmp_path / "list.csv")

@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from limner import data
-from limner.data import hub, omniglot
+from limner.data import hub
+from limner.data.omniglot import Omniglot
 from limner.errors import InputError
 
 GREY = np.arange(60 * 5 * 4, dtype=np.uint8).reshape(60, 5, 4)
@@ -36,7 +37,7 @@ def test_static_mnist_from_text_and_from_npz(tmp_path):
     with pytest.raises(InputError, match="valid_data"):
         load("static-mnist", root=tmp_path)
     (tmp_path / "binarized_mnist.npz").unlink()
-    for content, message in (("0 1 2", "more than 0, 1"), ("0 1", "784")):
+    for content, message in (("0 1 2", "other than 0, 1 and blanks"), ("0 1", "784")):
         (tmp_path / "binarized_mnist_test.amat").write_text(content)
         with pytest.raises(InputError, match=message):
             load("static-mnist", root=tmp_path)
@@ -45,14 +46,14 @@ def test_static_mnist_from_text_and_from_npz(tmp_path):
         load("static-mnist", root=tmp_path)
 
 
-def test_omniglot_is_turned_shuffled_and_split(tmp_path, monkeypatch):
-    monkeypatch.setattr(omniglot, "VALIDATION", 2)
+def test_omniglot_is_turned_shuffled_and_split(tmp_path):
+    load = Omniglot(validation=2).load
     images = np.random.RandomState(0).randint(0, 256, (7, 28, 28)).astype(np.uint8)
     columns = np.stack([image.ravel(order="F") for image in images], axis=1) / 255
     one_hot = np.eye(7)[:3, :].copy()
     path = tmp_path / "chardata.mat"
     savemat(path, {"data": columns, "testdata": columns, "target": one_hot})
-    dataset = load("omniglot", root=tmp_path)
+    dataset = load(tmp_path)
     order = np.random.RandomState(123).permutation(7)
     assert np.array_equal(dataset.validation.levels[:, 0], images[order[-2:]])
     assert np.array_equal(dataset.train.levels[:, 0], images[order[:-2]])
@@ -60,12 +61,12 @@ def test_omniglot_is_turned_shuffled_and_split(tmp_path, monkeypatch):
     assert dataset.train.labels.tolist() == one_hot.argmax(0)[order[:-2]].tolist()
     savemat(path, {"data": columns})
     with pytest.raises(InputError, match="testdata"):
-        load("omniglot", root=tmp_path)
+        load(tmp_path)
     path.write_bytes(b"no MATLAB file")
     with pytest.raises(InputError, match="MATLAB"):
-        load("omniglot", root=tmp_path)
-    with pytest.raises(InputError, match="does not hold"):
-        load("omniglot", root=tmp_path / "elsewhere")
+        load(tmp_path)
+    with pytest.raises(InputError, match=r"has no chardata\.mat"):
+        load(tmp_path / "elsewhere")
 
 
 class Table(list):
@@ -100,7 +101,7 @@ def test_hub_datasets_by_their_first_columns_of_images_and_labels(tmp_path, monk
 
 def test_hub_names_and_the_missing_extra(monkeypatch):
     for name in ("hub:", "hub:../x", "hub:/etc", "hub:a/b/c", "hub:a b", "hub:.hidden"):
-        with pytest.raises(InputError, match="no name of a Hub dataset"):
+        with pytest.raises(InputError, match="not the name of a Hub dataset"):
             load(name)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"pip install 'limner\[hub\]'"):

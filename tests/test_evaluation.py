@@ -33,9 +33,7 @@ def draw(**options):
     return build(config, (1, 3, 4)).double().eval()
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(likelihood, "BLOCK", 5)
+SMALL = {"block_size": 5}
 
 
 def assert_same(a, b, atol=0.0):
@@ -45,21 +43,21 @@ def assert_same(a, b, atol=0.0):
     assert a.active_units == b.active_units
 
 
-def test_values_of_single_images_are_those_of_the_model(small_blocks):
+def test_values_of_single_images_are_those_of_the_model():
     exact = TwoGroups().eval()
-    found = evaluate_model(exact, images(), num_samples=3)
+    found = evaluate_model(exact, images(), num_samples=3, **SMALL)
     assert_close(found.per_image["iw_bound"], exact.log_evidence(images()))
     values = found.per_image
     assert_close(values["elbo"], values["log_likelihood"] - values["kl"].sum(1))
     assert values["kl"].shape == (12, 2)
 
 
-def test_elbo_bound_and_units_have_noise_of_their_own_in_every_block(model, small_blocks):
+def test_elbo_bound_and_units_have_noise_of_their_own_in_every_block(model):
     x = images(1).expand(10, -1, -1, -1)
-    values = evaluate_model(model, x, num_samples=1).per_image
+    values = evaluate_model(model, x, num_samples=1, **SMALL).per_image
     for name in ("elbo", "iw_bound"):
         assert values[name].unique().numel() == 10, "no noise is used twice"
-    other = evaluate_model(model, x, num_samples=1, seed=1).per_image
+    other = evaluate_model(model, x, num_samples=1, seed=1, **SMALL).per_image
     assert not (other["elbo"] == values["elbo"]).any()
 
 
@@ -78,22 +76,20 @@ def interrupt_after(blocks):
     return report
 
 
-def test_a_resumed_evaluation_equals_an_uninterrupted_one(model, small_blocks, tmp_path):
+def test_a_resumed_evaluation_equals_an_uninterrupted_one(model, tmp_path):
     done = []
-    settings = {"num_samples": 7, "seed": 3, "partial_folder": tmp_path}
+    settings = {"num_samples": 7, "seed": 3, "partial_folder": tmp_path, **SMALL}
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(model, images(), **settings, report=interrupt_after(2))
     assert len(list(tmp_path.glob("partial-*"))) == 1
     resumed = evaluate_model(model, images(), **settings, report=lambda n, _: done.append(n))
     assert done == [12], "only what was left is computed"
-    assert_same(resumed, evaluate_model(model, images(), num_samples=7, seed=3))
+    assert_same(resumed, evaluate_model(model, images(), num_samples=7, seed=3, **SMALL))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_partial_evaluation_serves_only_its_own_model_images_and_settings(
-    model, small_blocks, tmp_path
-):
-    settings = {"num_samples": 2, "partial_folder": tmp_path}
+def test_a_partial_evaluation_serves_only_its_own_model_images_and_settings(model, tmp_path):
+    settings = {"num_samples": 2, "partial_folder": tmp_path, **SMALL}
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(model, images(), **settings, report=interrupt_after(1))
     a = model.a.detach().clone()
@@ -124,17 +120,14 @@ def test_units_are_active_where_their_posterior_mean_varies_by_more_than_a_hundr
     assert found.latent_units == [4]
 
 
-def test_groups_above_are_sampled_and_their_draws_averaged(model, monkeypatch):
+def test_groups_above_are_sampled_and_their_draws_averaged(model, generator):
     """z_1's mean depends on the draw of z_2: for one image it varies, ten times less in a mean."""
     x = torch.full((1000, 1, 1, 1), 0.7, dtype=torch.float64)
-
-    def variance(num_draws):
-        monkeypatch.setattr(units, "NUM_DRAWS", num_draws)
-        z_1, z_2 = units.posterior_means(model, x, torch.Generator().manual_seed(0))
+    single = [latent.q.loc for latent in model.infer(x, generator, trace=True).latents]
+    averaged = units.posterior_means(model, x, generator)
+    for z_2 in (single[1], averaged[1]):
         assert_close(z_2, z_2[:1].expand(1000, -1))
-        return z_1.var()
-
-    one, ten = variance(1), variance(10)
+    one, ten = single[0].var(), averaged[0].var()
     assert one > 0.01
     assert_close(ten / one, torch.tensor(0.1, dtype=torch.float64), rtol=0, atol=0.03)
 

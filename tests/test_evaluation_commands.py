@@ -10,15 +10,16 @@ from PIL import Image
 from limner import DRAWConfig, InputError, VAEConfig
 from limner.cli import main
 from limner.commands.encode import encode
-from limner.commands.evaluate import evaluate
+from limner.commands.evaluate import Options, evaluate
 from limner.commands.interpolate import interpolate
+from limner.commands.options import Images, Subject
 from limner.commands.probe import probe
 from limner.config import RunConfig
 from limner.data import DataConfig, frozen
 from limner.evaluation import comparison, evaluate_model
 from limner.evaluation.comparison import SAME, comparison_table
 from limner.training import train
-from limner.training.storage import load_tensors
+from limner.training.storage import load_tensors, save_tensors
 
 MODELS = {
     "vae": VAEConfig(hidden_dims=(8,), latent_dim=3),
@@ -59,7 +60,7 @@ def run(folder, name):
 
 def test_evaluate_writes_the_results_of_the_run(folder, capsys):
     vae = run(folder, "vae")
-    evaluate(str(vae.path), num_samples=4, device="cpu")
+    evaluate(str(vae.path), Options(num_samples=4, device="cpu"))
     results = vae.results()
     x = frozen(vae.dataset(), "test", "bernoulli")
     values, document = load_tensors(vae.path / "per_image.safetensors")
@@ -83,10 +84,9 @@ def test_evaluate_writes_the_results_of_the_run(folder, capsys):
 
 def test_other_evaluations_say_so_and_leave_the_results_alone(folder, capsys):
     draw = run(folder, "draw")
-    evaluate(str(draw.path), num_samples=2)
+    evaluate(str(draw.path), Options(num_samples=2))
     before = (draw.path / "results.json").read_bytes()
-    evaluate(
-        str(draw.path),
+    options = Options(
         num_samples=2,
         num_images=7,
         split="validation",
@@ -96,6 +96,7 @@ def test_other_evaluations_say_so_and_leave_the_results_alone(folder, capsys):
         per_step=True,
         seed=1,
     )
+    evaluate(str(draw.path), options)
     assert (draw.path / "results.json").read_bytes() == before
     name = "validation-last-raw-steps5-first7-K2-seed1"
     results = json.loads((draw.path / "evaluation" / f"{name}.json").read_text())
@@ -104,36 +105,43 @@ def test_other_evaluations_say_so_and_leave_the_results_alone(folder, capsys):
     assert results["split"] == "validation"
     assert len(results["kl_per_group"]) == len(results["elbo_per_step"]) == 5
     assert results["elbo_per_step"][-1]["mean"] == pytest.approx(values["elbo"].mean().item())
-    assert "ELBO up to here" in capsys.readouterr().out
+    assert "ELBO so far" in capsys.readouterr().out
 
 
-def test_an_interrupted_command_takes_up_where_it_was(folder, monkeypatch):
-    draw, settings = run(folder, "draw"), {"num_samples": 3, "split": "validation"}
-    monkeypatch.setattr("limner.evaluation.likelihood.BLOCK", 4)
-    path = draw.path / "evaluation" / "validation-K3-seed0.json"
-    evaluate(str(draw.path), **settings)
-    whole = json.loads(path.read_text())
-    path.unlink()
-    blocks = []
+def test_an_interrupted_evaluation_is_continued_by_the_command(folder):
+    """128 images are three blocks, of which two were evaluated; one of their values is changed."""
+    draw, options = run(folder, "draw"), Options(num_samples=3, split="train")
+    path = draw.path / "evaluation" / "train-K3-seed0.json"
+    evaluate(str(draw.path), options)
+    whole, values = json.loads(path.read_text()), load_tensors(path.with_suffix(".safetensors"))[0]
+    x = frozen(draw.dataset(), "train", "bernoulli")
 
-    def stop(*arguments):
-        blocks.append(1)
-        if len(blocks) == 3:
+    def stop(done, figures):
+        if done == 100:
             raise KeyboardInterrupt
-        return unit_sums(*arguments)
 
-    from limner.evaluation.likelihood import unit_sums
+    def interrupt():
+        path.unlink()
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_model(draw.model(), x, 3, partial_folder=path.parent, report=stop)
+        (partial,) = path.parent.glob("partial-*")
+        return partial
 
-    monkeypatch.setattr("limner.evaluation.likelihood.unit_sums", stop)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(str(draw.path), **settings)
-    assert not path.exists()
-    evaluate(str(draw.path), **settings)
-    assert len(blocks) == 5, "16 images are four blocks, of which two were done"
+    interrupt()
+    evaluate(str(draw.path), options)
     resumed = json.loads(path.read_text())
     for results in (whole, resumed):
         results.pop("evaluation_seconds")
     assert resumed == whole
+
+    partial = interrupt()
+    kept, document = load_tensors(partial)
+    kept["elbo"][7] -= 1
+    save_tensors(partial, kept, document)
+    evaluate(str(draw.path), options)
+    changed = load_tensors(path.with_suffix(".safetensors"))[0]["elbo"] != values["elbo"]
+    assert changed.nonzero().tolist() == [[7]], "what was evaluated is not evaluated again"
+    assert not partial.exists()
 
 
 def test_encode_writes_means_labels_split_and_config(folder, tmp_path):
@@ -191,7 +199,7 @@ def test_interpolate_draws_a_row_a_walk(folder, tmp_path):
         (["encode", "draw", "--num-images", "0"], "at least one image"),
         (["probe", "draw", "--num-train", "0"], "at least one train image"),
         (["interpolate", "draw", "--images", "0", "16"], "images 0 to 15"),
-        (["interpolate", "draw", "--frames", "1"], "two ends"),
+        (["interpolate", "draw", "--frames", "1"], "at least 2"),
         (["interpolate", "draw", "--out", "walk.gif"], ".png"),
     ],
 )
@@ -201,16 +209,11 @@ def test_refusals_are_sentences_and_exit_with_2(folder, arguments, sentence, cap
     assert sentence in capsys.readouterr().err
 
 
-def test_probe_refuses_images_without_labels(folder, monkeypatch):
-    vae = run(folder, "vae")
-    dataset = vae.dataset()
-    bare = type(dataset.train)(dataset.train.levels)
-    monkeypatch.setattr(
-        "limner.training.runs.Run.dataset",
-        lambda self: type(dataset)(**vars(dataset) | {"train": bare}),
-    )
+def test_probe_refuses_images_without_labels(folder):
+    levels = run(folder, "vae").dataset().train.levels
+    np.save(folder / "unlabelled.npy", levels.numpy())
     with pytest.raises(InputError, match="has no labels"):
-        probe(str(vae.path))
+        probe(str(folder / "vae"), Subject(data=Images(name=str(folder / "unlabelled.npy"))))
 
 
 def test_runs_with_other_draws_of_the_test_pixels_are_not_paired():

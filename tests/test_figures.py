@@ -1,5 +1,6 @@
 """Figures, and the stand-in for a trained run that tests of figures, report and commands share."""
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from limner.config import RunConfig
+from limner.data import SPLITS, DataConfig
 from limner.data.dataset import Dataset, Images
 from limner.figures import attention, curves, gallery, grids, maps, style
 from limner.figures.groups import ancestral, carried_means, completed_by_means, from_the_top
@@ -19,6 +21,7 @@ from limner.figures.tiles import beside, magnify, tile, to_rgb
 from limner.layers.attention import Window, Windows
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.training.runs import Run
+from limner.training.storage import save_tensors
 
 CONFIGS = {
     "vae": VAEConfig(hidden_dims=(8,), latent_dim=3),
@@ -93,7 +96,8 @@ class StandIn(Run):
         return {
             "elbo": stat, "reconstruction": stat, "kl": {"mean": 9.0, "stderr": 0.1},
             "iw_bound": {"mean": bound + 2, "stderr": 0.5, "num_samples": 50},
-            "bits_per_dim": {"elbo": {"mean": 0.25, "stderr": 0.01}}, "active_units": [2],
+            "bits_per_dim": {key: {"mean": 0.25, "stderr": 0.01} for key in ("elbo", "iw_bound")},
+            "active_units": [2],
             "dataset": "mnist-5k", "observation": "bernoulli",
             "split": "test", "binarization": "dynamic", "num_images": 14, "seed": 0,
             "parameters": self._model.num_parameters, "training_seconds": 75.0,
@@ -103,17 +107,38 @@ class StandIn(Run):
     def subject(self, **changes):
         return Subject(self._model, self.images, self.metrics(), **changes)
 
+    def written(self, folder):
+        """The same as a run on disk, its images in an .npz beside it."""
+        folder.mkdir(parents=True)
+        parts = {name: self.images.split(name) for name in SPLITS}
+        images, labels = (
+            {f"{letter}_{name}": getattr(part, kind).numpy() for name, part in parts.items()}
+            for letter, kind in (("x", "levels"), ("y", "labels"))
+        )
+        np.savez(folder / "images.npz", **images, **labels)
+        data = DataConfig(name=str(folder / "images.npz"), binarization=self.images.binarization)
+        (folder / "config.json").write_text(self.config.with_(data=data).to_json())
+        weights = {f"ema.{name}": value for name, value in self._model.state_dict().items()}
+        document = {"image_shape": list(self.images.image_shape), "validation_elbo": -20.0}
+        save_tensors(folder / "model.safetensors", weights, document)
+        lines = [json.dumps(entry) + "\n" for entry in self.metrics()]
+        (folder / "metrics.jsonl").write_text("".join(lines))
+        (folder / "results.json").write_text(json.dumps(self.results()))
+        return Run.open(folder)
+
 
 @pytest.mark.parametrize("n", [1, 12, 13, 30])
-def test_no_image_of_a_pair_is_left_out(n, monkeypatch):
-    shown = []
-    monkeypatch.setattr(grids, "labelled_rows", lambda rows, width: shown.extend(rows))
+def test_no_image_of_a_pair_is_left_out(n):
     images = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((2, 2, 3), np.uint8)
-    grids.pairs(("x", images), ("mean", images + 100))
+    (axes,) = grids.pairs(("x", images), ("mean", images + 100)).axes
+    tiled = axes.images[0].get_array()[..., :3]  # a pixel between images of 2 x 2
+    shown = {"x": [], "mean": []}
+    for label, top in zip(axes.get_yticklabels(), range(0, len(tiled), 3), strict=True):
+        row = tiled[top : top + 2]
+        shown[label.get_text()] += [row[:, left : left + 2] for left in range(0, row.shape[1], 3)]
     for label, expected in (("x", images), ("mean", images + 100)):
-        found = np.concatenate([row for name, row in shown if name == label])
-        assert (found[:n] == expected).all()
-        assert (found[n:] == 255).all()
+        assert (np.stack(shown[label][:n]) == expected).all()
+        assert all((blank == 255).all() for blank in shown[label][n:])
 
 
 @pytest.mark.parametrize("kind", ["vae", "ladder", "draw", "colour"])

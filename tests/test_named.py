@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from limner.data import DataConfig, seen_in_training
 from limner.training import named, train
 from limner.training.display import warn
 from limner.training.runs import Run
+from limner.training.storage import load_tensors, save_tensors
 
 ROOT = Path(__file__).parents[1]
 NAME = "digits-vae"
@@ -23,8 +25,8 @@ MADE = {"commit": "0123abc", "hardware": "an abacus"}
 
 
 def script(name="publish"):
-    """A file of results/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "results" / f"{name}.py")
+    """A file of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -44,6 +46,23 @@ def tiny(**changes):
     return config.with_(**changes)
 
 
+@contextmanager
+def models_in(folder):
+    """A Limner that knows the models of a folder by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(named, "FOLDER", folder)
+        yield
+
+
+def press(place):
+    """The script, publishing under `place`."""
+
+    def publish(run, name, **options):
+        script().publish(str(run), name=name, home=place / "results", **MADE | options)
+
+    return publish
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("own") / "run"
@@ -55,20 +74,18 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def published(trained, tmp_path_factory):
     """What the script writes: results and weights."""
-    publish, place = script(), tmp_path_factory.mktemp("published")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "RESULTS", place / "results")
-        patch.setattr(named, "FOLDER", place / "weights")
-        publish.publish(str(trained.path), name=NAME, target="20 (ELBO)", **MADE)
+    place = tmp_path_factory.mktemp("published")
+    with models_in(place / "weights"):
+        press(place)(trained.path, NAME, target="20 (ELBO)")
     return place
 
 
 @pytest.fixture
 def known(published, tmp_path, monkeypatch):
     """A user's folder, and a Limner that knows the name."""
-    monkeypatch.setattr(named, "FOLDER", published / "weights")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    with models_in(published / "weights"):
+        yield tmp_path
 
 
 def same(first, second):
@@ -96,11 +113,13 @@ def test_an_existing_path_wins_over_a_name(known):
     assert same(limner.load(NAME), own.model())
 
 
-def test_an_unknown_name_is_told_those_that_there_are(known, monkeypatch):
+def test_an_unknown_name_is_told_those_that_there_are(known):
     with pytest.raises(InputError, match=rf"no run folder nobody, .*\({NAME} there are\)"):
         limner.load("nobody")
-    monkeypatch.setattr(named, "FOLDER", known / "nowhere")
-    with pytest.raises(InputError, match="no run folder nobody; train one"):
+    with (
+        models_in(known / "nowhere"),
+        pytest.raises(InputError, match="no run folder nobody; train one"),
+    ):
         limner.load("nobody")
 
 
@@ -136,79 +155,82 @@ def test_every_command_takes_a_name_and_writes_beside_the_package(known, publish
 
 
 @pytest.fixture
-def press(published, tmp_path, monkeypatch):
-    """The script, for a copy of what it has published."""
-    place = tmp_path / "press"
-    shutil.copytree(published, place)
-    publish = script()
-    monkeypatch.setattr(publish, "RESULTS", place / "results")
-    monkeypatch.setattr(named, "FOLDER", place / "weights")
-    return publish
+def place(published, tmp_path):
+    """A copy of what was published, to publish more in."""
+    copy = tmp_path / "place"
+    shutil.copytree(published, copy)
+    with models_in(copy / "weights"):
+        yield copy
 
 
-def test_the_trainings_behind_a_model_are_told_together(press, tmp_path):
-    train(tiny(start_from=NAME, epochs=3), tmp_path / "run")
-    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
-    press.publish(str(tmp_path / "run"), name="more", weights=False, **MADE)
-    page = (press.RESULTS / "README.md").read_text()
+def evaluated(config, out, **options):
+    """A run that was trained and evaluated."""
+    run = train(config, out, **options)
+    assert main(["evaluate", str(out), "--num-samples", "2"]) == 0
+    return run.path
+
+
+def test_the_trainings_behind_a_model_are_told_together(place, tmp_path):
+    run = evaluated(tiny(start_from=NAME, epochs=3), tmp_path / "run")
+    press(place)(run, "more", weights=False)
+    page = (place / "results" / "README.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith("| [more]"))
     assert "| 2 + 3 |" in row
     assert f", from the weights of {NAME} (2 epochs, " in page.partition("## more")[2]
-    soon = page.partition("## How soon")[2].partition("##")[0]
+    soon = page.partition("## Minutes to reach a bound")[2].partition("##")[0]
     assert NAME in soon
     assert "more" not in soon
 
 
-def test_only_what_others_have_may_have_been_started_from(press, trained, tmp_path):
-    train(tiny(start_from=str(trained.path)), tmp_path / "run")
-    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
+def test_only_what_others_have_may_have_been_started_from(place, trained, tmp_path):
+    run = evaluated(tiny(start_from=str(trained.path)), tmp_path / "run")
     with pytest.raises(InputError, match=r"Others do not have .*; publish it first"):
-        press.publish(str(tmp_path / "run"), name="more", **MADE)
-    assert not (press.RESULTS / "more").exists()
+        press(place)(run, "more")
+    assert not (place / "results" / "more").exists()
 
 
 def test_a_start_without_weights_is_trained_by_the_command_of_its_results(
-    press, trained, tmp_path, monkeypatch
+    place, trained, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    publish = press(place)
     shutil.copytree(trained.path, "runs/first")
-    train(tiny(start_from="runs/first", epochs=3), Path("runs/more"))
-    assert main(["evaluate", "runs/more", "--num-samples", "2"]) == 0
+    evaluated(tiny(start_from="runs/first", epochs=3), Path("runs/more"))
     with pytest.raises(InputError, match="Others do not have runs/first; publish it first"):
-        press.publish("runs/more", name="more", weights=False, **MADE)
-    press.publish("runs/first", name="first", weights=False, **MADE)
-    press.publish("runs/more", name="more", weights=False, **MADE)
-    page = (press.RESULTS / "README.md").read_text()
+        publish("runs/more", "more", weights=False)
+    publish("runs/first", "first", weights=False)
+    publish("runs/more", "more", weights=False)
+    page = (place / "results" / "README.md").read_text()
     assert "--out runs/first`" in page.partition("## first")[2]
     assert ", from the weights of first (2 epochs, " in page.partition("## more")[2]
     with Path("runs/first/metrics.jsonl").open("a") as metrics:
         metrics.write("{}\n")
     with pytest.raises(InputError, match="Others do not have runs/first"):
-        press.publish("runs/more", name="more", weights=False, **MADE)
+        publish("runs/more", "more", weights=False)
 
 
-def test_a_publication_that_fails_leaves_the_one_before(press, trained, tmp_path, monkeypatch):
-    before = contents(press.RESULTS.parent)
-    train(tiny(start_from=NAME), tmp_path / "run")
-    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
+def test_a_publication_that_fails_leaves_the_one_before(place, trained, tmp_path):
+    before, publish = contents(place), press(place)
+    run = evaluated(tiny(start_from=NAME), tmp_path / "run")
     with pytest.raises(InputError, match="is what this run started from"):
-        press.publish(str(tmp_path / "run"), name=NAME, **MADE)
+        publish(run, NAME)
     with pytest.raises(InputError, match="names other weights"):
-        press.publish(str(trained.path), name=NAME, weights=False, **MADE)
-    monkeypatch.setattr(press, "MAX_RESULTS", 1000)
+        publish(trained.path, NAME, weights=False)
+    large = shutil.copytree(trained.path, tmp_path / "large")
+    metrics = large / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("\n", " " * 2**20 + "\n"))
     with pytest.raises(InputError, match="publish less"):
-        press.publish(str(trained.path), name=NAME, **MADE)
-    assert contents(press.RESULTS.parent) == before
+        publish(large, NAME)
+    assert contents(place) == before
 
 
-def test_numbers_are_published_with_the_weights_that_they_are_of(press, tmp_path):
-    train(tiny(), tmp_path / "run")
-    assert main(["evaluate", str(tmp_path / "run"), "--num-samples", "2"]) == 0
+def test_numbers_are_published_with_the_weights_that_they_are_of(place, tmp_path):
+    evaluated(tiny(), tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     train(tiny(seed=5), tmp_path / "run", overwrite=True)
     (tmp_path / "run" / "results.json").write_text(json.dumps(results))
-    with pytest.raises(InputError, match="was trained on since it was evaluated"):
-        press.publish(str(tmp_path / "run"), name="other", **MADE)
+    with pytest.raises(InputError, match="was trained further since its evaluation"):
+        press(place)(tmp_path / "run", "other")
 
 
 def test_an_evaluation_by_name_repeats_the_published_one(known, trained):
@@ -278,23 +300,26 @@ def test_the_page_tells_how_soon_a_bound_was_first_reached(trained):
     assert "| soon | 1.0 | 2.0 | – | – |" in publish.page([entry])
 
 
-def test_what_nobody_can_repeat_is_not_published(trained, tmp_path, monkeypatch):
-    publish = script()
-    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+def test_what_nobody_can_repeat_is_not_published(trained, tmp_path):
+    publish = press(tmp_path)
     with pytest.raises(InputError, match="small letters"):
-        publish.publish(str(trained.path), name="../up", **MADE)
-    monkeypatch.setattr(Run, "made", lambda self: [])
+        publish(trained.path, "../up")
+    unsigned = shutil.copytree(trained.path, tmp_path / "unsigned")
+    (unsigned / "made.json").unlink()
     with pytest.raises(InputError, match="pass --commit and --hardware"):
-        publish.publish(str(trained.path), name=NAME, hardware="an abacus")
-    assert not list(tmp_path.iterdir())
+        publish(unsigned, NAME, commit=None)
+    assert list(tmp_path.iterdir()) == [unsigned]
 
 
 @pytest.mark.parametrize(("on", "seen"), [("mnist", True), ("mnist-5k", False)])
-def test_numbers_on_digits_that_were_trained_on_say_so(on, seen, tmp_path, capsys, monkeypatch):
-    """Trained on the digits at hand, as if they were `on`."""
+def test_numbers_on_digits_that_were_trained_on_say_so(on, seen, tmp_path, capsys):
+    """Trained on the digits at hand, under the name `on`."""
     run = train(tiny(data=DataConfig(name="mnist-5k"), epochs=1), tmp_path / "run")
     config = run.config.with_(data=DataConfig(name=on))
-    monkeypatch.setattr("limner.training.runs._config_of", lambda path: config)
+    (run.path / "config.json").write_text(config.to_json())
+    for path in run.path.rglob("*.safetensors"):
+        tensors, document = load_tensors(path)
+        save_tensors(path, tensors, document | {"config": config.model_dump(mode="json")})
     warn.cache_clear()
     flags = ["--num-samples", "1", "--num-images", "50", "--data.name", "mnist-5k"]
     assert main(["evaluate", str(run.path), *flags]) == 0
@@ -330,7 +355,8 @@ def test_the_wheel_carries_the_weights(published, tmp_path):
 
 
 @pytest.mark.parametrize("name", named.names())
-def test_the_weights_that_come_with_limner_know_their_config(name, monkeypatch):
-    monkeypatch.setattr("limner.training.runs.warn", pytest.fail)
+def test_the_weights_that_come_with_limner_know_their_config(name, capsys):
+    warn.cache_clear()
     run = Run.open(name)
     assert run.model().num_parameters == run.results()["parameters"]
+    assert capsys.readouterr().err == "", "a config that differs is warned of"

@@ -71,7 +71,7 @@ def test_the_importance_weighted_bound_is_not_the_elbo(x, generator):
 
 
 def test_mnist_is_split_in_50_10_10_and_no_image_is_in_two_splits():
-    assert mnist.VALIDATION == mnist.MNIST.validation == 10_000
+    assert mnist.MNIST.validation == 10_000
     dataset = data.load(data.DataConfig(name="digits"))
     rows = torch.cat([dataset.split(split).levels.flatten(1) for split in data.SPLITS])
     assert len(rows.unique(dim=0)) == len(rows)

@@ -1,4 +1,4 @@
-"""The command line: finds a command by its name and imports only what that one needs."""
+"""The command line: finds a command by its name and imports only what it needs."""
 
 import importlib
 import os
@@ -17,33 +17,33 @@ from limner.errors import InputError, Stopped, enough_memory, unknown
 
 class Command(NamedTuple):
     home: str
-    """module:function; the function's parameters are the flags."""
+    """module:function; the parameters of the function are the flags."""
     summary: str
     parses: bool = False
-    """The function takes the arguments as they are and parses them itself."""
+    """The function parses the arguments itself."""
 
 
 COMMANDS = {
     "train": Command("train:train", "train a model, then evaluate it", parses=True),
     "evaluate": Command("evaluate:evaluate", "ELBO, importance-weighted bound, active units"),
     "compare": Command("compare:compare", "train and compare models, or compare finished runs"),
-    "report": Command("report:report", "one HTML page on one run or several"),
+    "report": Command("report:report", "an HTML page about one or several runs"),
     "sample": Command("sample:sample", "images from the prior"),
-    "reconstruct": Command("reconstruct:reconstruct", "test images beside what the model redraws"),
+    "reconstruct": Command("reconstruct:reconstruct", "test images beside their reconstructions"),
     "interpolate": Command("interpolate:interpolate", "walk between two images or two samples"),
     "encode": Command("encode:encode", "write posterior means of images to a file"),
     "probe": Command("probe:probe", "how well representations predict labels"),
     "animate": Command("animate:animate", "the drawing, step by step, as GIF and strip"),
     "figures": Command("figures:figures", "all figures of a run"),
-    "play": Command("play:play", "draw with it in the browser"),
+    "play": Command("play:play", "draw with a model in the browser"),
     "models": Command("models:models", "list the trained models that come with Limner"),
-    "benchmark": Command("benchmark:benchmark", "speed and memory, beside a textbook DRAW"),
-    "data": Command("data:data", "list the datasets, or get one", parses=True),
+    "benchmark": Command("benchmark:benchmark", "speed and memory, compared with a textbook DRAW"),
+    "data": Command("data:data", "list the datasets, or download one", parses=True),
 }
 
 
 CLOSED_PIPE = 128 + signal.SIGPIPE
-"""The status where whoever read the output has left, as the shell reckons it."""
+"""The exit status if the reader of the output has closed it, as in a shell."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,9 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A context in which a Ctrl-C is not lost where Python must ignore it: it comes once more.
+    """A context that raises a KeyboardInterrupt again if Python swallowed it.
 
-    Python ignores what is raised in a destructor, and in some callbacks of compiled code.
+    Python ignores exceptions in a destructor, and in some callbacks of compiled code.
     """
     hook = sys.unraisablehook
 
@@ -83,7 +83,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _interrupt_after(hook: CodeType) -> None:
-    """Interrupt the main thread once it has left the hook, where it would ignore that as well."""
+    """Interrupt the main thread after it has left the hook, in which it would be ignored again."""
     main = threading.main_thread().ident
     assert main is not None
     while any(frame.f_code is hook for frame, _ in walk_stack(sys._current_frames()[main])):
@@ -124,7 +124,12 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
     )
     if command.parses:
         function(arguments)
-        return
+    else:
+        parse(name, function, arguments)
+
+
+def parse(name: str, function: Callable[..., None], arguments: list[str]) -> None:
+    """Call `function` with the values of its flags."""
     import tyro
 
     tyro.cli(
@@ -146,7 +151,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "limner COMMAND --help tells the options of a command.",
+            "limner COMMAND --help lists the options of a command.",
         ]
     )
 

@@ -29,7 +29,6 @@ from limner.errors import InputError
 from limner.layers.batch import batch_mean
 from limner.layers.gaussian import log_ratio
 from limner.models.base import Generator, Inference, Latent, LatentVariableModel
-from limner.models.checks import check_images
 from limner.models.memory import saved_floats
 
 ObjectiveKind = Literal["elbo", "iwae"]
@@ -78,6 +77,7 @@ def objective(
         InputError: a combination that is not defined; see `check_objective`.
     """
     check_objective(kind, num_samples, gradient, free_bits)
+    _unwrapped(model).check_form(x)
     if num_samples > 1:
         x = x.repeat(num_samples, 1, 1, 1)
     if gradient == "plain":
@@ -187,13 +187,18 @@ def _scored(model: LatentVariableModel, x: Tensor, zs: Sequence[Tensor], fixed: 
 
     Buffers are copies: batch norm sees the same batch and must count it once.
     """
-    module: nn.Module = getattr(model, "module", model)  # inside DistributedDataParallel
+    module = _unwrapped(model)
     state = {
         name: parameter.detach() if fixed else parameter
         for name, parameter in module.named_parameters()
     }
     state |= {name: buffer.clone() for name, buffer in module.named_buffers()}
     return functional_call(module, state, (x,), {"trace": True, "latents": zs})
+
+
+def _unwrapped(model: LatentVariableModel) -> LatentVariableModel:
+    """The model inside a DistributedDataParallel, if it is in one."""
+    return getattr(model, "module", model)  # type: ignore[return-value]
 
 
 @torch.no_grad()
@@ -225,7 +230,7 @@ def importance_weighted_bound(
         raise InputError(
             f"num_samples and chunk_size must be at least 1; got {num_samples} and {chunk_size}."
         )
-    check_images(x, model)
+    model.check_images(x)
     chunk_size = chunk_size or max(1, rows_that_fit(model) // max(1, x.shape[0]))
     total = x.new_full((x.shape[0],), -math.inf)
     for sources in sample_sources(num_samples, chunk_size, x.device, generator):

@@ -1,5 +1,6 @@
 """Files of images: whatever they hold, they are images of the promised kind or a sentence."""
 
+import dataclasses
 import gzip
 import io
 import os
@@ -20,15 +21,25 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from limner import data
-from limner.data import hub, omniglot
+from limner.data import hub
+from limner.data.catalogue import CATALOGUE
 from limner.data.idx import read_idx
+from limner.data.omniglot import Omniglot
 
 GREY = np.random.RandomState(0).randint(0, 256, (6, 5, 4)).astype(np.uint8)
 BITS = np.random.RandomState(1).rand(3, 784) > 0.5
 
 
+SMALL = [
+    dataclasses.replace(entry, read=Omniglot(validation=1).load)
+    if entry.name == "omniglot"
+    else entry
+    for entry in CATALOGUE
+]
+
+
 def load(name, root=None):
-    return data.load(data.DataConfig(name=str(name), root=root))
+    return data.load(data.DataConfig(name=str(name), root=root), SMALL)
 
 
 def is_sound(dataset):
@@ -130,17 +141,11 @@ READERS = {
 }
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """OMNIGLOT in the small."""
-    monkeypatch.setattr(omniglot, "VALIDATION", 1)
-
-
 readers = pytest.mark.parametrize("reader", READERS)
 
 
 @readers
-def test_a_sound_file_is_read(reader, tmp_path, few):
+def test_a_sound_file_is_read(reader, tmp_path):
     name, good, read = READERS[reader]
     (tmp_path / name).write_bytes(good)
     read(tmp_path / name)
@@ -160,18 +165,18 @@ def check_any_damage(reader, tmp_path, count):
 
 
 @readers
-def test_any_damage_is_read_or_refused(reader, tmp_path, few):
+def test_any_damage_is_read_or_refused(reader, tmp_path):
     check_any_damage(reader, tmp_path, 40)
 
 
 @pytest.mark.slow
 @readers
-def test_much_damage_is_read_or_refused(reader, tmp_path, few):
+def test_much_damage_is_read_or_refused(reader, tmp_path):
     check_any_damage(reader, tmp_path, 600)
 
 
 @readers
-def test_any_bytes_are_refused(reader, tmp_path, few):
+def test_any_bytes_are_refused(reader, tmp_path):
     name, good, read = READERS[reader]
     path = tmp_path / name
     starts = st.sampled_from([b"", good[:4], good[:16], good[: len(good) // 2]])
@@ -287,13 +292,13 @@ BAD_TARGETS = {
 
 
 @pytest.mark.parametrize("case", BAD_MATRICES)
-def test_matrices_of_other_kinds_are_refused(case, tmp_path, few):
+def test_matrices_of_other_kinds_are_refused(case, tmp_path):
     (tmp_path / "chardata.mat").write_bytes(mat(**BAD_MATRICES[case]))
     refused(lambda: load("omniglot", tmp_path), "chardata.mat")
 
 
 @pytest.mark.parametrize("case", BAD_TARGETS)
-def test_odd_targets_are_labels_or_refused(case, tmp_path, few):
+def test_odd_targets_are_labels_or_refused(case, tmp_path):
     (tmp_path / "chardata.mat").write_bytes(mat(target=BAD_TARGETS[case]))
     refusal(lambda: is_sound(load("omniglot", tmp_path)))
 
@@ -344,7 +349,7 @@ def test_what_is_no_file_is_refused_and_nothing_waits(tmp_path):
 
 @pytest.mark.parametrize("target", ["/dev/zero", "/proc/self/mem", "/dev"])
 @readers
-def test_links_to_what_the_machine_has_are_refused(reader, target, tmp_path, few):
+def test_links_to_what_the_machine_has_are_refused(reader, target, tmp_path):
     name, _, read = READERS[reader]
     if name != "images" and not (name == "images.gz" and target == "/dev/zero"):
         (tmp_path / name).symlink_to(target)

@@ -5,8 +5,6 @@ import os
 import pickle
 import shutil
 import struct
-import sys
-from functools import cache
 
 import pytest
 import torch
@@ -17,7 +15,7 @@ from safetensors.torch import save
 
 from limner import data, load
 from limner.cli import main
-from limner.commands.evaluate import evaluate_run
+from limner.commands.evaluate import Options, evaluate_run
 from limner.config import RunConfig
 from limner.evaluation.comparison import compare_runs, comparison_table
 from limner.figures import curves
@@ -25,7 +23,7 @@ from limner.figures.gallery import _kl
 from limner.figures.subject import Subject
 from limner.models import LadderVAEConfig
 from limner.report import sections
-from limner.training import runs, train
+from limner.training import train
 from limner.training.runs import Run
 from limner.training.storage import load_tensors, read_document, save_tensors
 
@@ -43,22 +41,12 @@ WEIGHTS = (
 )
 
 
-once = cache(data.load)
-
-
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """A run that was trained and evaluated."""
     run = train(CONFIG, tmp_path_factory.mktemp("sound") / "run")
-    evaluate_run(run, num_samples=2, num_images=None)
+    evaluate_run(run, Options(num_samples=2))
     return run.path
-
-
-@pytest.fixture(autouse=True)
-def digits(monkeypatch):
-    """The dataset, read once for all."""
-    monkeypatch.setattr(runs, "load_dataset", once)
-    monkeypatch.setattr(sys.modules["limner.training.train"], "load_dataset", once)
 
 
 @pytest.fixture
@@ -358,9 +346,6 @@ def test_any_name_of_a_run_is_opened_or_refused(name):
 
 @pytest.mark.parametrize("command", ["evaluate", "report", "compare", "figures", "sample", "play"])
 def test_commands_tell_of_a_hostile_run_in_one_line(command, run, tmp_path, capsys, monkeypatch):
-    from limner.app import server
-
-    monkeypatch.setattr(server, "require_gradio", lambda: None)
     monkeypatch.chdir(tmp_path)
     shutil.rmtree(run / "checkpoints")  # they know the config
     (run / "model.safetensors").unlink()

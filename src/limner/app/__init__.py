@@ -1,5 +1,5 @@
-"""The playground: a trained model in the browser, drawn with by hand.
+"""The playground: draw with a trained model in the browser.
 
-Drawings become what a model sees in `drawings`, answers become films in `player`; only `page` and
-`server` know gradio, which comes with `pip install 'limner[app]'`.
+`drawings` turns drawings into images for a model, and `player` turns answers into films. Only
+`page` and `server` use gradio, which `pip install 'limner[app]'` installs.
 """

@@ -1,4 +1,4 @@
-"""What the page's events call: values of its fields in, values of its fields out, no gradio."""
+"""What the page calls: values of its fields in, values of its fields out, without gradio."""
 
 import base64
 import random
@@ -30,7 +30,7 @@ def shown(film: Film, said: str = "") -> Value:
 
 
 class Answers:
-    """Every field may hold anything: `InputError` says what is wrong with it."""
+    """Fields may have any value; `InputError` says what is wrong with it."""
 
     def __init__(self, player: Player) -> None:
         self.player = player
@@ -70,5 +70,5 @@ class Answers:
 
 
 def easel_value(picture: Levels) -> Value:
-    """What an easel shows when it is given a picture."""
+    """The value of an easel that shows a picture."""
     return {"picture": encoded(picture), "erased": "", "fit": False}

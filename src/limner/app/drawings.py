@@ -1,9 +1,8 @@
-"""Drawings from the browser, made into images as a model sees them: arrays in, arrays out.
+"""Drawings from the browser, turned into images for a model: arrays in, arrays out.
 
-A drawing for a grey model of 28 x 28 pixels is treated as the digits of MNIST were (LeCun et al.
-1998): scaled with its proportions kept until its longer side is 20 pixels, antialiased, and moved
-by whole pixels until its centre of mass is pixel (14, 14), counted from 0. Everything else is
-resized.
+A drawing for a grey model of 28 x 28 pixels is treated like the digits of MNIST (LeCun et al.
+1998): scaled in proportion so that its longer side is 20 pixels, antialiased, and moved by whole
+pixels so that its centre of mass is pixel (14, 14), counted from 0. Other drawings are resized.
 """
 
 import base64
@@ -24,10 +23,10 @@ from limner.errors import InputError
 PREFIX = "data:image/png;base64,"
 MAX_CHARACTERS = 2**20
 MAX_SIDE = 1024
-"""Of a drawing that arrives, in pixels."""
+"""Limit for a drawing from the browser, in pixels."""
 MNIST_SHAPE, MNIST_BOX, MNIST_CENTRE = (1, 28, 28), 20, 14
 ERASED = 0.25
-"""A pixel is missing where at least so much of it was erased."""
+"""A pixel is missing if at least this share of it was erased."""
 UNREADABLE = "The drawing cannot be read; clear it and draw again."
 
 Levels = np.ndarray
@@ -35,20 +34,20 @@ Levels = np.ndarray
 
 
 class Drawing(NamedTuple):
-    """What an easel in the browser holds."""
+    """The content of an easel in the browser."""
 
     picture: Levels
     erased: np.ndarray
-    """bool [height, width], as large as the picture."""
+    """bool [height, width], the size of the picture."""
     fit: bool
-    """Drawn by hand, so that size and place are still to be chosen."""
+    """Whether it was drawn by hand, so that it is scaled and centred."""
 
 
 def read_drawing(value: Any) -> Drawing | None:
-    """The drawing that the page sent, None where nothing was drawn.
+    """The drawing that the page sent, or None if nothing was drawn.
 
     Raises:
-        InputError: anything but two small PNG pictures of one size.
+        InputError: it is not two small PNG pictures of the same size.
     """
     if not value:
         return None
@@ -65,7 +64,7 @@ def read_drawing(value: Any) -> Drawing | None:
 
 
 def decoded(url: Any) -> Levels:
-    """The picture in a data URL. A large one is refused before it takes any memory."""
+    """The picture in a data URL. A large one is refused before memory is allocated."""
     if not isinstance(url, str) or not url.startswith(PREFIX) or len(url) > MAX_CHARACTERS:
         raise InputError(UNREADABLE)
     try:
@@ -105,7 +104,7 @@ def known_pixels(erased: np.ndarray, shape: tuple[int, int]) -> Tensor:
 def as_mnist(ink: np.ndarray) -> np.ndarray:
     """Grey levels [height, width], light on dark, placed like a digit of MNIST: uint8 [28, 28].
 
-    Nothing where there is no ink.
+    Black if there is no ink.
     """
     rows, columns = (np.flatnonzero((ink >= 64).any(axis)) for axis in (1, 0))
     field = np.zeros(MNIST_SHAPE[1:], np.uint8)
@@ -123,22 +122,22 @@ def as_mnist(ink: np.ndarray) -> np.ndarray:
 
 
 def _offset(weights: np.ndarray, length: int) -> int:
-    """Where a side starts so that its centre of mass is in the middle, inside the field."""
+    """The start of a side with its centre of mass in the middle, kept inside the field."""
     centre = (weights * np.arange(length)).sum()
     return int(np.clip(round(MNIST_CENTRE - centre), 0, MNIST_SHAPE[1] - length))
 
 
 def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A picture [height, width, ...] in another (height, width), every pixel the mean of its area.
+    """A picture [height, width, ...] in another (height, width); pixels are means of areas.
 
-    Where it becomes larger, pixels are repeated.
+    If it becomes larger, pixels are repeated.
     """
     size = (shape[1], shape[0])
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
 def on_dark_ground(picture: Levels) -> Levels:
-    """The picture, or its negative where it is ink on paper: where the border is mostly light."""
+    """The picture, or its negative if its border is mostly light, as for ink on paper."""
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     return 255 - picture if np.median(border) > 127 else picture
 
@@ -149,7 +148,7 @@ def grey(picture: Levels) -> np.ndarray:
 
 
 def in_channels(picture: Levels, channels: int) -> np.ndarray:
-    """The picture with so many channels: grey for one, and full ones beyond the third."""
+    """The picture with `channels` channels: one is grey, and those after the third are full."""
     if channels == 1:
         return grey(picture)[..., None]
     extra = np.full((*picture.shape[:2], max(0, channels - 3)), 255, np.uint8)
@@ -157,9 +156,9 @@ def in_channels(picture: Levels, channels: int) -> np.ndarray:
 
 
 def as_seen(levels: Tensor, observation: str, binarization: Binarization | None) -> Tensor:
-    """Levels as the pixels that the observation is a density of: float32 like `levels`.
+    """Levels as pixels for the observation: float32 like `levels`.
 
-    Drawn and dequantized pixels are the same at every call.
+    Sampled and dequantized pixels are the same at every call.
     """
     if observation == "discretized_logistic":
         return scaled(levels)

@@ -1,4 +1,4 @@
-"""The page: easels to draw on, films that answer. What it says with images is in `answers`."""
+"""The page: easels to draw on, and films that answer. The answers are in `answers`."""
 
 import functools
 import random
@@ -18,7 +18,7 @@ from limner.app.player import (
 from limner.errors import InputError
 
 BRUSH, ERASER = 24, 48
-"""Pixels of an easel; a stroke of MNIST is two or three of 28."""
+"""Widths in pixels of an easel; a stroke of MNIST is two or three of 28 pixels wide."""
 
 
 class Page:
@@ -39,7 +39,7 @@ class Page:
             self._complete(drawing)
 
     def _steps(self) -> Any:
-        """The number of steps, hidden where the model has none."""
+        """The number of steps, hidden if the model has none."""
         trained = self.player.steps
         return self.gr.Slider(
             1,
@@ -47,7 +47,7 @@ class Page:
             trained or 1,
             step=1,
             label="Steps",
-            info=f"Trained with {trained}; the same weights draw in any number.",
+            info=f"Trained with {trained}; the same weights work with any number.",
             visible=trained is not None,
             elem_id="steps",
         )
@@ -98,8 +98,7 @@ class Page:
             with self._column(2):
                 film = self._film(
                     "completed",
-                    "Erase a part with the mouse: three chains draw it anew, round after round, "
-                    "from what is left.",
+                    "Erase a part with the mouse: three chains redraw it in rounds.",
                 )
         triggers = [easel.change, rounds.release, seed.change]
         self._on(triggers, self.answers.complete, [easel, rounds, seed], film)
@@ -109,7 +108,7 @@ class Page:
     def _on(
         self, triggers: Sequence[Any], answer: Callable[..., Any], inputs: list[Any], film: Any
     ) -> None:
-        """Show the answer to `inputs` and the number of steps, whenever one of them changes."""
+        """Show the answer to `inputs` and the number of steps when one of them changes."""
         self._fill([*triggers, self.steps.release], answer, [*inputs, self.steps], film)
 
     def _fill(self, triggers: Any, answer: Callable[..., Any], inputs: list[Any], out: Any) -> None:
@@ -126,7 +125,7 @@ class Page:
         )
 
     def _told(self, answer: Callable[..., Any]) -> Callable[..., Any]:
-        """`answer` with sentences for the reader; other faults stay in the terminal."""
+        """`answer`, whose `InputError` is shown on the page; other errors go to the terminal."""
 
         @functools.wraps(answer)
         def wrapped(*values: Any) -> Any:
@@ -160,7 +159,7 @@ class Page:
         return self._part("film", name, empty=empty)
 
     def _part(self, kind: str, identity: str, **props: Any) -> Any:
-        """A part of the page that is ours: its HTML, CSS and script, and what they are told."""
+        """A custom part of the page: its HTML, CSS and script, and their properties."""
         return self.gr.HTML(
             None,
             html_template=text(f"{kind}.html"),
@@ -178,7 +177,7 @@ def text(name: str) -> str:
 
 
 def theme() -> Any:
-    """Quiet, with fonts of the reader's own machine and secondary text dark enough to read."""
+    """A plain theme with fonts of the reader's machine and readable secondary text."""
     import gradio as gr  # pyright: ignore[reportMissingImports]
 
     light, dark = "*neutral_600", "*neutral_300"
@@ -193,7 +192,7 @@ def theme() -> Any:
 
 
 def about(player: Player) -> str:
-    """One line on the model."""
+    """One line about the model."""
     channels, height, width = player.model.image_shape
     kind = getattr(player.model.config, "kind", "model")
     colours = "grey" if channels == 1 else f"{channels} channels"

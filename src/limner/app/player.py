@@ -1,4 +1,4 @@
-"""What the playground answers: images and numbers in, films out."""
+"""The answers of the playground: images and numbers in, films out."""
 
 import copy
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from limner.objectives import elbo
 from limner.training.runs import Run
 
 SIDE, EASEL_SIDE = 224, 280
-"""Of one image on the page and of an easel, about, in pixels."""
+"""Approximate sizes of an image on the page and of an easel, in pixels."""
 MAX_PIXELS, MAX_SEED = 2**26, 2**32 - 1
 MAX_STEPS, MAX_SAMPLES, MAX_FRAMES, MAX_ROUNDS, CHAINS = 128, 36, 60, 100, 3
 MISSING_RGB = np.array((70, 50, 110))
-"""What was erased, on the page."""
+"""The colour of erased parts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Player:
-    """A trained model that answers drawings. It is never changed: `with_steps` gives another."""
+    """A trained model that answers drawings. It is immutable: `with_steps` returns another."""
 
     run: Run
     model: LatentVariableModel
@@ -42,12 +42,12 @@ class Player:
 
     @property
     def max_steps(self) -> int:
-        """Steps that may be set: twice those of the training, in bounds."""
+        """The most steps: twice as many as in training, within limits."""
         trained = self.steps or 1
         return max(trained, min(MAX_STEPS, max(32, 2 * trained)))
 
     def with_steps(self, num_steps: float | None) -> "Player":
-        """The same weights drawing in another number of steps, for models that have any."""
+        """The same weights with another number of steps, if the model has steps."""
         if self.steps is None or num_steps is None:
             return self
         number = whole(num_steps, 1, self.max_steps, "number of steps")
@@ -55,7 +55,7 @@ class Player:
 
     @cached_property
     def examples(self) -> Tensor:
-        """Levels [n, C, H, W] to begin with: test images, or samples where there are none here."""
+        """Levels [n, C, H, W] to start from: test images, or samples if there are none."""
         try:
             return self.run.dataset().test.levels
         except InputError:
@@ -63,12 +63,12 @@ class Player:
             return (images * 255).round().to(torch.uint8)
 
     def example(self, number: int) -> Levels:
-        """One of the examples as a picture that an easel shows."""
+        """One of the examples as a picture for an easel."""
         levels = self.examples[number % len(self.examples)]
         return magnify(to_rgb(levels / 255), magnification(self.model, EASEL_SIDE))
 
     def placed(self, drawing: Drawing) -> Levels:
-        """A drawing as it is given to the model, as a picture that an easel shows."""
+        """A drawing in the form the model gets it, as a picture for an easel."""
         levels = levels_of(drawing, self.model.image_shape)[0]
         return magnify(to_rgb(levels / 255), magnification(self.model, EASEL_SIDE))
 
@@ -80,7 +80,7 @@ class Player:
 
     @torch.no_grad()
     def redrawn(self, x: Tensor) -> tuple[Film, str]:
-        """An image [1, C, H, W] read and redrawn, and what it cost in nats."""
+        """An image [1, C, H, W] reconstructed step by step, and its bound in nats."""
         self._check(2, magnification(self.model))
         inference = self.model.infer(x, generator(0), trace=True)
         said = (
@@ -96,7 +96,7 @@ class Player:
         return Film(panels, ("image", "redrawn"), ("at once",), "", "", "the image redrawn"), said
 
     def sampled(self, count: float, seed: float) -> Film:
-        """`count` samples from the prior on their way."""
+        """`count` samples from the prior, step by step."""
         n = whole(count, 1, MAX_SAMPLES, "number of samples")
         source = generator(whole(seed, 0, MAX_SEED, "seed"))
         factor = magnification(self.model, 2 * SIDE // columns_for(n))
@@ -104,7 +104,7 @@ class Player:
         return generation_film(self.model, n, source, factor)
 
     def walked(self, x: Tensor, frames: float) -> Film:
-        """From one image to the other of x [2, C, H, W], through all latents at once."""
+        """A walk from one image to the other of x [2, C, H, W], through all latents at once."""
         count = whole(frames, 2, MAX_FRAMES, "number of frames")
         factor = magnification(self.model)
         self._check(1, factor, count)
@@ -116,12 +116,12 @@ class Player:
         return Film((panel,), ("between the two",), captions, "", "", alt)
 
     def completed(self, drawing: Drawing, rounds: float, seed: float) -> Film:
-        """What was erased of a drawing, completed by a few chains at once."""
+        """The erased part of a drawing, completed by a few chains."""
         count = whole(rounds, 1, MAX_ROUNDS, "number of rounds")
         source = generator(whole(seed, 0, MAX_SEED, "seed"))
         known = known_pixels(drawing.erased, self.model.image_shape[1:])
         if known.all():
-            raise InputError("Nothing is erased yet; draw over what is to be completed.")
+            raise InputError("Nothing is erased yet; erase the part to complete.")
         factor = magnification(self.model)
         self._check(CHAINS + 1, factor, count)
         x = self.seen(drawing)
@@ -135,7 +135,7 @@ class Player:
         return Film((erased, *panels), ("known", *names), captions, "", "", alt)
 
     def _check(self, images: int, factor: int, frames: int | None = None) -> None:
-        """Refuse what would fill the memory, before any work."""
+        """Refuse what would not fit in memory, before any work."""
         _, height, width = self.model.image_shape
         frames = frames or max(self.model.num_groups, STOPS * STEPS_BETWEEN)
         if images * frames * height * width * factor**2 > MAX_PIXELS:
@@ -146,7 +146,7 @@ def whole(number: float | None, low: int, high: int, what: str) -> int:
     """A whole number from a field of the page.
 
     Raises:
-        InputError: not one, or out of range.
+        InputError: it is not a whole number, or out of range.
     """
     if isinstance(number, int | float) and low <= number <= high and number == int(number):
         return int(number)
@@ -158,10 +158,10 @@ def generator(seed: int) -> torch.Generator:
 
 
 def magnification(model: LatentVariableModel, side: int = SIDE) -> int:
-    """Screen pixels a side of each pixel, so that the longer side is about `side`."""
+    """Side of each pixel in screen pixels, so that the longer side of an image is about `side`."""
     return max(1, round(side / max(model.image_shape[1:])))
 
 
 def sheet(film: Film) -> RGB:
-    """Frames [T, height, width, 3] of a film, one image in a row of its own panels."""
+    """Frames [T, height, width, 3] of a film; for one image its panels are in one row."""
     return film.frames(1) if film.size == 1 else film.frames()

@@ -1,4 +1,4 @@
-"""The server: on the loopback address unless asked, with nothing sent anywhere else."""
+"""The server: on the loopback address by default; nothing is sent to other servers."""
 
 import importlib.util
 import ipaddress
@@ -13,7 +13,7 @@ from limner.app.player import Player
 from limner.errors import InputError
 
 MAX_BODY = 4 * 2**20
-"""Bytes of a request: drawings are some thousands."""
+"""Limit for the bytes of a request; drawings have some thousands."""
 FIRST_PORT, PORTS = 7860, 100
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -26,13 +26,13 @@ _ADDRESS = re.compile(r"(https?://)?((?P<name>[\w.-]+)|\[(?P<six>[\da-fA-F:]+)\]
 
 
 def require_gradio() -> None:
-    """Raise `InputError` where the extra is missing."""
+    """Raise `InputError` if gradio is not installed."""
     if importlib.util.find_spec("gradio") is None:
-        raise InputError("The playground needs gradio; pip install 'limner[app]'.")
+        raise InputError("The playground needs gradio; install it with pip install 'limner[app]'.")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`, a name or an address without brackets."""
+    """Whether only this machine can reach `host`, a name or an address without brackets."""
     try:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -40,11 +40,10 @@ def is_loopback(host: str) -> bool:
 
 
 class Limits:
-    """ASGI: no files are taken, since drawings come with the request, and no large requests.
+    """ASGI middleware that refuses uploads and large requests; drawings are part of a request.
 
-    With `local`, requests must be addressed to this machine by a name of its own, and pages from
-    elsewhere may make none: a foreign page that turns its own name into 127.0.0.1 (DNS rebinding)
-    or posts across origins is refused.
+    With `local`, the Host of a request must be this machine, and pages of other sites are refused:
+    those that resolve their own name to 127.0.0.1 (DNS rebinding) or post across origins.
     """
 
     def __init__(
@@ -60,13 +59,13 @@ class Limits:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             else:
-                await refuse(send, 403, b"This page is for this machine alone.")
+                await refuse(send, 403, b"This page can be opened only on this machine.")
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         if scope["path"].rstrip("/").endswith("/upload"):
-            await refuse(send, 403, b"This page takes no files.")
+            await refuse(send, 403, b"This page accepts no files.")
             return
         body, more = bytearray(), True
         while more:
@@ -76,7 +75,7 @@ class Limits:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self.max_body:
-                await refuse(send, 413, b"That is larger than this page takes.")
+                await refuse(send, 413, b"The request is too large.")
                 return
         messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -87,7 +86,7 @@ class Limits:
 
 
 def _from_here(scope: Message) -> bool:
-    """Whether the one Host is loopback, and Origin, where there is one, too."""
+    """Whether there is one Host, which is loopback, and any Origin is loopback too."""
     sent = [(name.lower(), value.decode("latin-1")) for name, value in scope.get("headers", ())]
     hosts = [value for name, value in sent if name == b"host"]
     origins = [value for name, value in sent if name == b"origin"]
@@ -103,10 +102,10 @@ async def refuse(send: Any, status: int, sentence: bytes) -> None:
 
 
 def free_port(host: str, port: int | None) -> int:
-    """The port that was asked for, or the first free one from 7860.
+    """The given port, or the first free one from 7860.
 
     Raises:
-        InputError: it is taken, or the host is not one of this machine.
+        InputError: it is in use, or the host is not an address of this machine.
     """
     candidates = range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]
     reason = ""
@@ -126,7 +125,7 @@ def free_port(host: str, port: int | None) -> int:
 
 
 def _ask_no_proxy(host: str) -> None:
-    """Gradio looks whether its own page answers, which no proxy can tell."""
+    """Gradio requests its own page at the start, which must not go through a proxy."""
     for name in ("NO_PROXY", "no_proxy"):
         known = os.environ.get(name)
         os.environ[name] = ",".join(filter(None, [known, host, "localhost", "127.0.0.1"]))
@@ -136,7 +135,7 @@ def serve(player: Player, host: str, port: int | None) -> None:
     """Serve the page until interrupted.
 
     Raises:
-        InputError: gradio is missing, or the address cannot be had.
+        InputError: gradio is missing, or the address cannot be used.
     """
     require_gradio()
     port = free_port(host, port)
@@ -168,7 +167,7 @@ def serve(player: Player, host: str, port: int | None) -> None:
     )
     try:
         shown = f"[{host}]" if ":" in host else host
-        print(f"{player.run.name} draws at http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
+        print(f"{player.run.name} is at http://{shown}:{port}/ (stop with Ctrl-C)", flush=True)
         threading.Event().wait()
     finally:
         page.close(verbose=False)

@@ -2,27 +2,24 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from limner.commands.images import DataName, DataRoot
-from limner.commands.pictures import opened, place, progress, require_positive, tell
+from limner.commands.options import FLAT, RunName
+from limner.commands.pictures import DEFAULTS, Options, opened, progress, require_positive, tell
 from limner.errors import InputError
 from limner.figures import films, scenes, style
 from limner.figures.films import Film
 from limner.figures.subject import Subject
-from limner.training.runs import Checkpoint, WeightKind
 
 Shown = Literal["samples", "reconstructions"]
 MAX_PIXELS = 2**28
-"""Of all frames together, about 0.8 GB."""
+"""Limit on the pixels of all frames together, about 0.8 GB."""
 
 
 def animate(
-    run: Annotated[str, tyro.conf.Positional],
+    run: RunName,
     /,
+    options: Annotated[Options, FLAT] = DEFAULTS,
     *,
     grid: tuple[int, int] = (4, 4),
     seconds: float = 4.0,
@@ -30,40 +27,27 @@ def animate(
     magnification: int = 4,
     show: tuple[Shown, ...] = ("samples", "reconstructions"),
     rows: int = 5,
-    seed: int = 0,
-    out: Path | None = None,
-    checkpoint: Checkpoint = "best",
-    data_name: DataName = None,
-    data_root: DataRoot = None,
-    weights: WeightKind = "ema",
 ) -> None:
     """Animate samples being drawn and test images being reconstructed, as GIFs and still strips.
 
-    With attention, the window that is written to is red, the one that is read green, from the
-    first to the last filter, their lines wider the blurrier the filters. Models without steps show
-    their layers one by one, or a walk through their latent space.
+    With attention, the write window is red and the read window green. A window reaches from its
+    first to its last filter, and its lines are wider for blurrier filters. A ladder is shown layer
+    by layer, and a model with one latent group as a walk through its latent space.
 
     Args:
-        run: a run folder, or the name of a trained model
         grid: rows and columns of images
-        seconds: for one round, from the first step to the last
-        hold: seconds that the last step stays
-        magnification: screen pixels a side of each pixel
+        seconds: duration of one round, from the first step to the last
+        hold: seconds for which the last step is shown
+        magnification: side of each pixel, in screen pixels
         show: samples, reconstructions or both
-        rows: images in the still strips
-        seed: of the latents
-        out: folder for the files; the run's figures/ where not given
-        checkpoint: best by the validation bound, or last
-        weights: averaged (ema) or raw
+        rows: number of images in the still strips
     """
     require_positive(grid=min(grid), seconds=seconds, magnification=magnification, rows=rows)
     if not 0 <= hold < math.inf:
         raise InputError(f"--hold must not be negative; got {hold}.")
-    found, subject = opened(
-        run, checkpoint, weights, seed, data_name=data_name, data_root=data_root
-    )
+    found, subject = opened(run, options)
     _check_size(subject, grid, magnification)
-    folder, paths = place(found, out), []
+    folder, paths = options.place(found), []
     for name, film in progress(_films(subject, show, grid, magnification), "Animating", len(show)):
         gif = folder / f"animation-{name}.gif"
         paths.append(films.save_gif(film.frames(grid[1]), gif, seconds, hold))
@@ -85,12 +69,12 @@ def _films(
 
 
 def _check_size(subject: Subject, grid: tuple[int, int], magnification: int) -> None:
-    """Refuse what would fill the memory, before any work."""
+    """Refuse what would not fit in memory, before any work."""
     _, height, width = subject.model.image_shape
     steps = max(subject.model.num_groups, scenes.STOPS * scenes.STEPS_BETWEEN)
     pixels = 2 * steps * grid[0] * grid[1] * height * width * magnification**2
     if pixels > MAX_PIXELS:
         raise InputError(
-            f"A grid of {grid[0]} x {grid[1]} magnified {magnification} times would take "
+            f"A grid of {grid[0]} x {grid[1]} magnified {magnification} times would need "
             f"{3 * pixels / 2**30:.1f} GiB; make --grid or --magnification smaller."
         )

@@ -1,4 +1,4 @@
-"""`limner benchmark`: speed and memory beside a textbook DRAW and the floor."""
+"""`limner benchmark`: speed and memory compared with a textbook DRAW and the floor."""
 
 import importlib
 import sys
@@ -20,22 +20,24 @@ def benchmark(
     compile: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Training and sampling speed of every model, beside a textbook DRAW and the floor.
+    """Training and sampling speed of every model, compared with a textbook DRAW and the floor.
 
-    All variants are measured in turn in this one run; quote the ratios. Needs the `benchmarks`
-    folder of the source tree.
+    All variants are measured in turn in one run; quote the ratios. Needs the `benchmarks` folder
+    of the source tree.
 
     Args:
-        out: where the numbers are written, as JSON.
-        batch: images a step.
-        rounds: times that each variant is measured.
-        depth: also peak memory and time as a function of the number of steps (takes long).
-        compile: also the compiled mode.
-        device: where to compute.
+        out: file for the numbers, as JSON
+        batch: images per step
+        rounds: number of measurements of each variant
+        depth: also measure peak memory and time by number of steps (slow)
+        compile: also measure the compiled mode
+        device: where to compute
     """
     root = Path(__file__).resolve().parents[3]
     if not (root / "benchmarks" / "report.py").is_file():
-        raise InputError("The benchmarks lie in the source tree; run this from a clone of it.")
+        raise InputError(
+            "The benchmarks are only in the source tree; run this command from a clone of it."
+        )
     sys.path.insert(0, str(root))
     run = importlib.import_module("benchmarks.report").run
     chosen = torch.device(pick_device(device))

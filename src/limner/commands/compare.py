@@ -1,4 +1,4 @@
-"""`limner compare`: several models side by side, trained alike or taken as finished runs."""
+"""`limner compare`: several models side by side, trained the same way, or finished runs."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from limner.commands.evaluate import evaluate_run
+from limner.commands.evaluate import Options, evaluate_run
 from limner.config import RunConfig
 from limner.data import DataConfig, pixel_kind
 from limner.data import load as load_dataset
@@ -44,28 +44,39 @@ def compare(
 ) -> None:
     """Train and compare VAE, Ladder VAE and DRAW without and with attention, or compare RUNS.
 
-    Every model sees the same images for the same number of epochs, or for the same time where
-    --minutes is given. Writes results.json and report.html to --out.
+    All models are trained on the same images for the same number of epochs, or for the same time
+    with --minutes. Writes results.json and report.html to --out.
 
     Args:
-        runs: finished run folders, or names of trained models, to compare, in place of training.
-        out: folder of the comparison.
-        data: images to train on.
-        epochs: passes over the images, for every model.
-        minutes: training time of every model, in place of epochs.
-        batch_size: images a step.
-        seeds: one training of every model for each.
-        evaluate_samples: K of the importance-weighted bound.
-        compile: torch.compile the hot parts; auto compiles where it soon pays.
-        overwrite: replace an earlier comparison in the folder.
-        resume: go on with an earlier comparison in the folder.
+        runs: finished run folders, or names of trained models, to compare instead of training
+        out: folder of the comparison
+        data: images to train on
+        epochs: passes over the images, for every model
+        minutes: training time of every model, instead of epochs
+        batch_size: images per step
+        seeds: every model is trained once for each seed
+        evaluate_samples: number K of samples of the importance-weighted bound
+        compile: use torch.compile; auto compiles if the training is long enough to gain from it
+        overwrite: replace an earlier comparison in the folder
+        resume: continue an earlier comparison in the folder
     """
     if runs:
-        training = (epochs, minutes, batch_size, seeds, evaluate_samples, compile)
-        if training != (None, None, None, (0,), 100, "auto") or overwrite or resume:
-            raise InputError("RUNS are compared as they are; leave out what is for training.")
+        given = {
+            "--epochs": epochs is not None,
+            "--minutes": minutes is not None,
+            "--batch-size": batch_size is not None,
+            "--seeds": seeds != (0,),
+            "--evaluate-samples": evaluate_samples != 100,
+            "--compile": compile != "auto",
+            "--overwrite": overwrite,
+            "--resume": resume,
+        }
+        if flags := ", ".join(flag for flag, changed in given.items() if changed):
+            raise InputError(f"RUNS are compared without training them; leave out {flags}.")
         if data.with_(root=None) != DEFAULT_DATA:
-            raise InputError("RUNS are compared on their own images; give --data.root alone.")
+            raise InputError(
+                "RUNS are compared on their own images; of the data flags, give only --data.root."
+            )
         groups = _opened(runs, data.root)
         _check_place(out)
     else:
@@ -79,7 +90,7 @@ def compare(
             name: [_trained(run, name, resume) for run in group] for name, group in plan.items()
         }
         for run in (run for group in groups.values() for run in group):
-            evaluate_run(run, num_samples=evaluate_samples)
+            evaluate_run(run, Options(num_samples=evaluate_samples))
     rows = compare_runs(groups)
     command = shlex.join(["limner", *sys.argv[1:]])
     comparison = {"description": _description(groups), "command": command, "rows": rows}
@@ -108,7 +119,7 @@ def _configs(
 
 
 def _opened(names: Sequence[str], root: Path | None) -> dict[str, list[Run]]:
-    """Finished runs, with their images in `root` where that is given."""
+    """Finished runs, with their images in `root` if it is given."""
     runs = [Run.open(name) for name in names]
     if root is not None:
         runs = [run.on(run.config.data.with_(root=root)) for run in runs]
@@ -119,16 +130,16 @@ def _opened(names: Sequence[str], root: Path | None) -> dict[str, list[Run]]:
 
 
 def _check_place(out: Path) -> None:
-    """Refuse to write a comparison of finished runs over a run, or over one that trained."""
+    """Refuse to overwrite a run, or a comparison that trained its models."""
     for name, what in (("config.json", "a run"), ("comparison.json", "a comparison that trained")):
         if (out / name).exists():
-            raise InputError(f"{out} holds {what}; choose another --out.")
+            raise InputError(f"{out} already holds {what}; choose another --out.")
 
 
 def _plan(
     configs: Mapping[str, RunConfig], seeds: Sequence[int], out: Path
 ) -> dict[str, list[Run]]:
-    """The runs that are to be trained for each model."""
+    """The runs to train for each model."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds takes one seed or several different ones; got {list(seeds)}.")
     return {
@@ -138,7 +149,7 @@ def _plan(
 
 
 def _check(plan: Mapping[str, Sequence[Run]], data: DataConfig, evaluate_samples: int) -> None:
-    """Meet what training or evaluating would refuse before anything is written."""
+    """Raise what training or evaluating would raise, before anything is written."""
     if evaluate_samples < 1:
         raise InputError(f"--evaluate-samples must be above zero; got {evaluate_samples}.")
     dataset = load_dataset(data)
@@ -161,23 +172,23 @@ def _warn_of_notes(groups: Mapping[str, Sequence[Run]]) -> None:
 
 
 def _claim(out: Path, overwrite: bool, resume: bool) -> None:
-    """Make sure that `out` is new, empty, or an earlier comparison that may be replaced."""
+    """Check that `out` is new, empty, or an earlier comparison that may be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or not (out / "comparison.json").is_file():
-        raise InputError(f"{out} exists and is no comparison; choose another --out.")
+        raise InputError(f"{out} exists and is not a comparison; choose another --out.")
     if resume:
         return
     if not overwrite:
         raise InputError(
-            f"{out} already holds a comparison; go on with it with --resume, replace it with "
+            f"{out} already holds a comparison; continue it with --resume, replace it with "
             "--overwrite, or choose another --out."
         )
     shutil.rmtree(out)
 
 
 def _mark(out: Path, configs: Mapping[str, RunConfig], seeds: Sequence[int]) -> None:
-    """Write what is compared, by which the folder is known as a comparison."""
+    """Write comparison.json, which marks the folder as a comparison."""
     plan = {name: config.model_dump(mode="json") for name, config in configs.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -204,6 +215,6 @@ def _description(groups: Mapping[str, Sequence[Run]]) -> str:
     seeds = max(len(runs) for runs in groups.values())
     return (
         f"{results['num_images']:,} {results['split']} images of {results['dataset']}, "
-        f"{results['binarization']} binarization, nats an image"
+        f"{results['binarization']} binarization, nats per image"
         + (f", mean over {seeds} seeds" if seeds > 1 else "")
     )

@@ -1,5 +1,6 @@
-"""`limner data`: the datasets that there are, and getting one."""
+"""`limner data`: list the datasets, or download one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import tyro
@@ -10,7 +11,7 @@ from limner.data import CATALOGUE, fetch
 
 
 def list_datasets() -> None:
-    """List the datasets, what each needs and how it is binarized by default."""
+    """List the datasets, what each needs and its default binarization."""
     table = Table("name", "images", "binarization", "needs")
     for entry in CATALOGUE:
         table.add_row(entry.name, entry.description, entry.binarization or "", entry.needs)
@@ -18,18 +19,21 @@ def list_datasets() -> None:
 
 
 def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None:
-    """Download a dataset's files to the cache, or check those in a folder.
+    """Download a dataset's files to the cache, or check the files in a folder.
 
     Args:
         name: a name from `limner data list`.
-        root: folder of the files; those that are missing are downloaded into it.
+        root: folder of the files; missing files are downloaded into it.
     """
     for path in fetch(name, root):
         print(path)
 
 
+SUBCOMMANDS: dict[str, Callable[..., None]] = {"list": list_datasets, "get": get}
+
+
 def data(arguments: list[str]) -> None:
-    """List the datasets, or get one."""
+    """List the datasets, or download one."""
     tyro.extras.subcommand_cli_from_dict(
-        {"list": list_datasets, "get": get}, prog="limner data", args=arguments or ["--help"]
+        SUBCOMMANDS, prog="limner data", args=arguments or ["--help"]
     )

@@ -5,57 +5,50 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tyro
 from rich.console import Console
 
-from limner.commands.images import DataName, DataRoot, run_on
+from limner.commands.options import FLAT, SUBJECT, RunName, Subject
 from limner.data import Split, frozen
 from limner.errors import InputError
 from limner.evaluation.device import Device, pick_device
 from limner.evaluation.progress import progress_bar
 from limner.evaluation.representations import check_groups, encode_images
-from limner.training.runs import Checkpoint, WeightKind
 from limner.training.storage import write_atomically
 
 
 def encode(
-    run: Annotated[str, tyro.conf.Positional],
+    run: RunName,
     /,
+    subject: Annotated[Subject, FLAT] = SUBJECT,
     *,
     out: Path | None = None,
     split: Split = "test",
     groups: tuple[int, ...] = (),
     features: bool = False,
     num_images: int | None = None,
-    checkpoint: Checkpoint = "best",
-    data_name: DataName = None,
-    data_root: DataRoot = None,
-    weights: WeightKind = "ema",
     device: Device = "auto",
 ) -> None:
     """Write posterior means of images, with their labels, to a NumPy .npz file.
 
-    Means are carried through the latent groups in place of draws. The file holds `means` [images,
-    dims], `labels` [images] where there are labels, `split` and `config`, the run's config as JSON.
+    No latents are sampled: each group is given the means of the groups before it. The file holds
+    `means` [images, dims], `labels` [images] if there are labels, `split`, and `config`, the run's
+    config as JSON.
 
     Args:
-        run: a run folder, or the name of a trained model
         out: the file; RUN/SPLIT.npz if not given
         split: the images to encode
         groups: numbers of the latent groups to keep, from 1; all if not given
-        features: the decoder's final state in place of latent groups
-        num_images: the first so many images of the split; all if not given
-        checkpoint: best by the validation bound, or last
-        weights: averaged over training steps (ema), or raw
+        features: write the decoder's final state instead of latent groups
+        num_images: encode only this many images, the first of the split; all if not given
         device: where to compute
     """
-    opened = run_on(run, data_name, data_root)
+    opened = subject.data.open(run)
     path = out or opened.place(f"{split}.npz")
     if path.suffix != ".npz":
-        raise InputError(f"The file is written as .npz; name it so in place of {path}.")
+        raise InputError(f"--out must be an .npz file; got {path}.")
     if num_images is not None and num_images < 1:
         raise InputError(f"Encode at least one image; got --num-images {num_images}.")
-    model = opened.model(checkpoint, weights).to(pick_device(device))
+    model = subject.load(opened).to(pick_device(device))
     check_groups(model, groups, features)
     dataset = opened.dataset()
     x = frozen(dataset, split, opened.config.model.observation)[:num_images]

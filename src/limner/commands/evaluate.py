@@ -2,15 +2,15 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
 from rich.console import Console
 from torch import Tensor
 
-from limner.commands.images import DataName, DataRoot, other_data
-from limner.data import DataConfig, Dataset, Split, frozen
+from limner.commands.options import FLAT, RunName, Subject
+from limner.data import Dataset, Split, frozen
 from limner.data import names as datasets
 from limner.errors import InputError
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
@@ -19,116 +19,76 @@ from limner.evaluation.progress import progress_bar
 from limner.evaluation.results import groups_table, results_table
 from limner.training.display import warn
 from limner.training.made import maker
-from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.runs import Run
 from limner.training.start import seen_before
 from limner.training.storage import save_tensors, write_atomically
 
 MANY_GROUPS = 16
-"""More latent groups than this get one line together, unless they are asked for."""
+"""More latent groups than this are summed up in one line, unless --per-step is given."""
 
 
-def evaluate(
-    run: Annotated[str, tyro.conf.Positional],
-    /,
-    *,
-    num_samples: int = 100,
-    num_images: int | None = None,
-    split: Split = "test",
-    checkpoint: Checkpoint = "best",
-    weights: WeightKind = "ema",
-    num_steps: int | None = None,
-    per_step: bool = False,
-    data_name: DataName = None,
-    data_root: DataRoot = None,
-    seed: int = 0,
-    device: Device = "auto",
-) -> None:
+@dataclass(frozen=True)
+class Options(Subject):
+    """What to evaluate."""
+
+    num_samples: int = 100
+    """number K of samples of the importance-weighted bound"""
+    num_images: int | None = None
+    """evaluate only this many images, the first of the split; all if not given"""
+    split: Split = "test"
+    """the images to evaluate on"""
+    num_steps: int | None = None
+    """number of steps of a DRAW; as many as in training if not given"""
+    per_step: bool = False
+    """also evaluate the ELBO of a DRAW after each step"""
+    seed: int = 0
+    """seed of the noise"""
+    device: Device = "auto"
+    """where to compute"""
+
+
+DEFAULTS = Options()
+
+
+def evaluate(run: RunName, /, options: Annotated[Options, FLAT] = DEFAULTS) -> None:
     """ELBO, importance-weighted bound, KL and active units of a trained model.
 
-    Writes RUN/evaluation/NAME.json, whose name says what was evaluated, and beside it the values of
-    single images. All test images, the best averaged weights and the trained number of steps are
-    the results of the run: they are also written to RUN/results.json and RUN/per_image.safetensors.
-    The same command takes up an evaluation that was interrupted.
-
-    Args:
-        run: a run folder, or the name of a trained model
-        num_samples: K of the importance-weighted bound
-        num_images: the first so many images of the split; all if not given
-        split: the images to evaluate on
-        checkpoint: best by the validation bound, or last
-        weights: averaged over training steps (ema), or raw
-        num_steps: steps of a DRAW, in place of those it was trained with
-        per_step: also the ELBO of a DRAW after each of its steps
-        seed: of the noise
-        device: where to compute
+    Writes RUN/evaluation/NAME.json, whose name says what was evaluated, and the values of each
+    image beside it. The evaluation of all test images with the best averaged weights and the
+    trained number of steps is the result of the run, and is also written to RUN/results.json and
+    RUN/per_image.safetensors. To continue an interrupted evaluation, repeat the command.
     """
-    opened = Run.open(run)
-    results, path = evaluate_run(
-        opened,
-        num_samples=num_samples,
-        num_images=num_images,
-        split=split,
-        checkpoint=checkpoint,
-        weights=weights,
-        num_steps=num_steps,
-        per_step=per_step,
-        data=other_data(opened, data_name, data_root),
-        seed=seed,
-        device=device,
-    )
+    opened = options.data.open(run)
+    results, path = evaluate_run(opened, options)
     _print(opened, results, path)
 
 
-def evaluate_run(
-    run: Run,
-    *,
-    num_samples: int = 100,
-    num_images: int | None = None,
-    split: Split = "test",
-    checkpoint: Checkpoint = "best",
-    weights: WeightKind = "ema",
-    num_steps: int | None = None,
-    per_step: bool = False,
-    data: DataConfig | None = None,
-    seed: int = 0,
-    device: Device = "auto",
-) -> tuple[dict[str, Any], Path]:
-    """What `limner evaluate` does; returns the results and the file that they were written to."""
-    model = run.model(checkpoint, weights)
-    changes = _changes(split, checkpoint, weights)
-    if num_steps is not None:
-        trained = model.num_groups
-        set_num_steps(model, num_steps)
-        changes += [f"steps{num_steps}"] if num_steps != trained else []
-    dataset = run.dataset(data)
-    if data is not None and (data.name != run.config.data.name or data.name not in datasets()):
-        changes.append(re.sub(r"\W+", "-", dataset.name))
-    x = frozen(dataset, split, run.config.model.observation)
-    if num_images is not None and num_images != len(x):
-        x = _first(x, num_images, split)
-        changes.append(f"first{num_images}")
-    note = seen_before(run, data or run.data)
+def evaluate_run(run: Run, options: Options = DEFAULTS) -> tuple[dict[str, Any], Path]:
+    """Evaluate a run on its `data`; returns the results and the file they were written to."""
+    model, dataset = options.load(run), run.dataset()
+    trained_steps = model.num_groups
+    if options.num_steps is not None:
+        set_num_steps(model, options.num_steps)
+    x = _first(frozen(dataset, options.split, run.config.model.observation), options)
+    note = seen_before(run, run.data)
     if note is not None:
         warn(note)
-    name = "-".join([*changes, f"K{num_samples}", f"seed{seed}"])
+    changes = _changes(run, dataset, options, trained_steps)
+    name = "-".join([*changes, f"K{options.num_samples}", f"seed{options.seed}"])
     path = run.place(f"evaluation/{name}.json")
-    device_used = pick_device(device)
-    measured = weights if run.config.ema_decay else "raw"
-    about = _about(run, dataset) | {"split": split, "checkpoint": checkpoint, "weights": measured}
-    about["validation_elbo"] = run.validation_elbo(checkpoint)
-    about |= {"note": note} if note else {}
+    device = pick_device(options.device)
     with progress_bar(f"evaluating {run.name}", len(x)) as report:
         evaluation = evaluate_model(
-            model.to(device_used),
+            model.to(device),
             x,
-            num_samples,
-            seed,
-            per_step=per_step,
+            options.num_samples,
+            options.seed,
+            per_step=options.per_step,
             partial_folder=path.parent,
             report=report,
         )
-    about["evaluated_with"] = maker(device_used).model_dump()
-    results = results_of(evaluation, about)
+    about = _about(run, dataset, options) | ({"note": note} if note else {})
+    results = results_of(evaluation, about | {"evaluated_with": maker(device).model_dump()})
     _write(path, path.with_suffix(".safetensors"), evaluation, results)
     if not changes:
         path = run.place("results.json")
@@ -136,26 +96,38 @@ def evaluate_run(
     return results, path
 
 
-def _changes(split: Split, checkpoint: Checkpoint, weights: WeightKind) -> list[str]:
+def _changes(run: Run, dataset: Dataset, options: Options, trained_steps: int) -> list[str]:
     """What differs from the evaluation that is the run's result."""
-    chosen = {split: "test", checkpoint: "best", weights: "ema"}
-    return [name for name, usual in chosen.items() if name != usual]
+    chosen = {options.split: "test", options.checkpoint: "best", options.weights: "ema"}
+    changes = [name for name, usual in chosen.items() if name != usual]
+    if options.num_steps not in (None, trained_steps):
+        changes.append(f"steps{options.num_steps}")
+    other = run.data.name != run.config.data.name or run.data.name not in datasets()
+    if run.data != run.config.data and other:
+        changes.append(re.sub(r"\W+", "-", dataset.name))
+    if options.num_images not in (None, len(dataset.split(options.split))):
+        changes.append(f"first{options.num_images}")
+    return changes
 
 
-def _first(x: Tensor, count: int, split: Split) -> Tensor:
+def _first(x: Tensor, options: Options) -> Tensor:
+    """As many images as are asked for."""
+    count = len(x) if options.num_images is None else options.num_images
     if count > len(x):
-        raise InputError(f"The {split} split has {len(x)} images; lower --num-images {count}.")
+        raise InputError(
+            f"The {options.split} split has {len(x)} images; lower --num-images {count}."
+        )
     return x[: max(count, 0)]
 
 
 def _write(path: Path, values_path: Path, evaluation: Evaluation, results: dict[str, Any]) -> None:
-    """Values of single images first, so that results are never without them."""
+    """Write the values of each image first, so that results never exist without them."""
     save_tensors(values_path, evaluation.per_image, results)
     write_atomically(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
-def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """What the training contributes to the results."""
+def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
+    """What was evaluated, and how it was trained."""
     last = (run.metrics() or [{}])[-1]
     return {
         "model": run.config.model.kind,
@@ -168,6 +140,10 @@ def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
         "epochs": last.get("epoch"),
         "images_per_second": last.get("images_per_second"),
         "trained_with": [one.model_dump() for one in run.made()],
+        "split": options.split,
+        "checkpoint": options.checkpoint,
+        "weights": options.weights if run.config.ema_decay else "raw",
+        "validation_elbo": run.validation_elbo(options.checkpoint),
     }
 
 

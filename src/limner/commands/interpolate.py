@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-import tyro
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from limner.commands.images import DataName, DataRoot, run_on
+from limner.commands.options import FLAT, SUBJECT, RunName, Subject
 from limner.commands.pictures import require_seed
 from limner.data import Split, frozen
 from limner.errors import InputError
@@ -23,7 +22,6 @@ from limner.evaluation.interpolation import (
 )
 from limner.figures.style import output_folder
 from limner.models import LatentVariableModel
-from limner.training.runs import Checkpoint, WeightKind
 from limner.training.storage import write_atomically
 
 WALKS: tuple[Walk, ...] = ("line", "sphere")
@@ -32,8 +30,9 @@ MARGIN = 2
 
 
 def interpolate(
-    run: Annotated[str, tyro.conf.Positional],
+    run: RunName,
     /,
+    subject: Annotated[Subject, FLAT] = SUBJECT,
     *,
     images: tuple[int, int] | None = None,
     frames: int = 10,
@@ -41,35 +40,28 @@ def interpolate(
     out: Path | None = None,
     split: Split = "test",
     seed: int = 0,
-    checkpoint: Checkpoint = "best",
-    data_name: DataName = None,
-    data_root: DataRoot = None,
-    weights: WeightKind = "ema",
 ) -> None:
     """Walk between two images or two draws from the prior, through all latent groups at once.
 
-    Writes a PNG with one row of mean images for the walk on the line and one for that on the
-    sphere. Between images the first and last picture of a row are the images themselves.
+    Writes a PNG with a row of mean images per walk: one on a line, one on a sphere. For a walk
+    between images, the first and last picture of a row are the images themselves.
 
     Args:
-        run: a run folder, or the name of a trained model
         images: numbers of two images of the split, from 0; two draws from the prior if not given
-        frames: points of a walk, both ends among them
+        frames: number of points of a walk, including both ends
         walks: on the line, on the sphere, or both
         out: the file; RUN/figures/interpolation.png if not given
-        split: where the images are from
-        seed: of the draws from the prior
-        checkpoint: best by the validation bound, or last
-        weights: averaged over training steps (ema), or raw
+        split: the split of the images
+        seed: seed of the draws from the prior
     """
-    opened = run_on(run, data_name, data_root)
+    opened = subject.data.open(run)
     require_seed(seed)
     if frames < 2:
-        raise InputError(f"A walk has at least its two ends; got --frames {frames}.")
+        raise InputError(f"--frames must be at least 2, the two ends of a walk; got {frames}.")
     path = out or opened.out / "figures" / "interpolation.png"
     if path.suffix != ".png":
-        raise InputError(f"The walk is written as .png; name it so in place of {path}.")
-    model = opened.model(checkpoint, weights)
+        raise InputError(f"--out must be a .png file; got {path}.")
+    model = subject.load(opened)
     if images is None:
         shown, noise = None, noise_of_prior(model, 2, torch.Generator().manual_seed(seed))
     else:
@@ -89,13 +81,13 @@ def interpolate(
 def _row(
     model: LatentVariableModel, noise: Tensor, shown: Tensor | None, frames: int, chosen: Walk
 ) -> Tensor:
-    """Mean images of one walk [frames, C, H, W], between the two images that are `shown`."""
+    """Mean images of one walk [frames, C, H, W], with the images in `shown` at both ends."""
     drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen))
     return drawn if shown is None else torch.cat([shown[:1], drawn, shown[1:]])
 
 
 def _png(images: Tensor) -> bytes:
-    """Images [rows, columns, C, H, W] in [0, 1] as a PNG, small ones enlarged."""
+    """Images [rows, columns, C, H, W] in [0, 1] as a PNG; small images are enlarged."""
     margins = (0, MARGIN, 0, MARGIN)
     padded = torch.nn.functional.pad(images, margins, value=1.0)
     page = padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-MARGIN, :-MARGIN]

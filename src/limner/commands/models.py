@@ -11,8 +11,8 @@ from limner.training.runs import Run
 def models() -> None:
     """List the trained models that `limner.load` and every command know by name.
 
-    With their bounds in nats an image on test images, lower is better, and the number K of samples
-    of the importance-weighted one. The model card of each is README.md in its folder.
+    The bounds are in nats per image on test images (lower is better); L_K is the
+    importance-weighted bound of K samples. Each model's folder has a model card, README.md.
     """
     table = Table(title=f"in {named.FOLDER}", title_justify="left")
     for heading in ("name", "-ELBO", "-L_K", "K", "test images"):
@@ -28,4 +28,4 @@ def models() -> None:
             number(bound["num_samples"]),
             f"{count} {results['dataset']}, {results['binarization']}",
         )
-    Console().print(table if table.rows else "No trained models come with this Limner.")
+    Console().print(table if table.rows else "This installation of Limner has no trained models.")

@@ -1,61 +1,81 @@
-"""What the commands that make pictures share: checks, the place of their files, progress."""
+"""What the commands that make pictures share: flags, checks, output folder, progress."""
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
-from limner.commands.images import run_on
+from limner.commands import options
 from limner.errors import InputError
 from limner.figures.maps import Projection
 from limner.figures.style import output_folder
 from limner.figures.subject import Subject
-from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.runs import Run
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Options(options.Subject):
+    """Which weights and images, and where to write."""
+
+    seed: int = 0
+    """seed of the latents"""
+    out: Path | None = None
+    """folder for the files; the run's figures/ if not given"""
+
+    def place(self, run: Run) -> Path:
+        """The folder for the files, created if missing."""
+        return place(run, self.out)
+
+
+DEFAULTS = Options()
+
+
 def require_positive(**flags: float | int | None) -> None:
-    """Raise `InputError` for a flag that is given and not above zero, or not finite."""
+    """Raise `InputError` for a flag that is given and is not positive and finite."""
     for name, value in flags.items():
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} must be above zero; got {value}.")
 
 
 def require_seed(seed: int) -> None:
-    """Raise `InputError` for what is no seed."""
+    """Raise `InputError` for an invalid seed."""
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2^63 - 1; got {seed}.")
 
 
 def opened(
     run: str,
-    checkpoint: Checkpoint = "best",
-    weights: WeightKind = "ema",
-    seed: int = 0,
+    options: Options,
     max_images: int | None = None,
     projection: Projection = "pca",
-    data_name: str | None = None,
-    data_root: Path | None = None,
 ) -> tuple[Run, Subject]:
     """A run with its model, images and metrics, for figures."""
-    require_seed(seed)
-    found = run_on(run, data_name, data_root)
-    model = found.model(checkpoint, weights)
-    subject = Subject(model, found.dataset(), found.metrics(), seed, max_images, projection)
+    require_seed(options.seed)
+    found = options.data.open(run)
+    subject = Subject(
+        options.load(found),
+        found.dataset(),
+        found.metrics(),
+        options.seed,
+        max_images,
+        projection,
+    )
     return found, subject
 
 
 def place(run: Run, out: Path | None) -> Path:
-    """The folder `out`, else the run's own figures/, made where it is missing."""
+    """The folder `out`, or the run's figures/ if not given, created if missing."""
     return output_folder(run.out / "figures" if out is None else out)
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
-    """`items` under a progress bar, which is seen on a terminal only."""
+    """`items` with a progress bar, shown only on a terminal."""
     console = Console(stderr=True)
     return track(
         items, description, total=total, console=console, transient=True,
@@ -64,6 +84,6 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
 
 
 def tell(paths: Sequence[Path]) -> None:
-    """Print where files were written, one a line."""
+    """Print the paths of written files, one per line."""
     for path in paths:
         print(path)

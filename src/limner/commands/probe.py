@@ -6,11 +6,10 @@ from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from limner.commands.images import DataName, DataRoot, run_on
+from limner.commands.options import FLAT, SUBJECT, RunName, Subject
 from limner.data import Dataset, Split, frozen
 from limner.errors import InputError
 from limner.evaluation.device import Device, pick_device
@@ -24,41 +23,34 @@ from limner.evaluation.probes import (
 from limner.evaluation.progress import Report, progress_bar
 from limner.evaluation.representations import check_groups, encode_images
 from limner.models import LatentVariableModel
-from limner.training.runs import Checkpoint, WeightKind
 from limner.training.storage import write_atomically
 
 
 def probe(
-    run: Annotated[str, tyro.conf.Positional],
+    run: RunName,
     /,
+    subject: Annotated[Subject, FLAT] = SUBJECT,
     *,
     groups: tuple[int, ...] = (),
     features: bool = False,
     num_train: int = 10_000,
     num_test: int | None = None,
-    checkpoint: Checkpoint = "best",
-    data_name: DataName = None,
-    data_root: DataRoot = None,
-    weights: WeightKind = "ema",
     device: Device = "auto",
 ) -> None:
-    """Label images from their posterior means, with a linear classifier and nearest neighbours.
+    """Predict labels from posterior means, with a linear classifier and nearest neighbours.
 
-    Beside them the same from raw pixels (as the model sees them) and from as many principal
+    For comparison, the same from raw pixels (as the model sees them) and from as many principal
     components of the pixels. Prints accuracies with 95 % intervals and writes RUN/probe.json.
 
     Args:
-        run: a run folder, or the name of a trained model
         groups: numbers of the latent groups to use, from 1; all if not given
-        features: the decoder's final state in place of latent groups
-        num_train: so many training images, chosen at random
-        num_test: so many test images, chosen at random; all if not given
-        checkpoint: best by the validation bound, or last
-        weights: averaged over training steps (ema), or raw
+        features: use the decoder's final state instead of latent groups
+        num_train: number of training images, chosen at random
+        num_test: number of test images, chosen at random; all if not given
         device: where to compute
     """
-    opened = run_on(run, data_name, data_root)
-    model = opened.model(checkpoint, weights).to(pick_device(device))
+    opened = subject.data.open(run)
+    model = subject.load(opened).to(pick_device(device))
     check_groups(model, groups, features)
     dataset = opened.dataset()
     train = _pixels(dataset, "train", num_train, opened.config.model.observation)
@@ -86,11 +78,11 @@ def probe(
 def _pixels(dataset: Dataset, split: Split, count: int | None, observation: str) -> Labelled:
     """`count` images of a split, always the same, as vectors of pixels with labels.
 
-    At random, for the images of a folder stand in the order of their classes.
+    They are chosen at random, because the images of a folder are sorted by class.
     """
     labels = dataset.split(split).labels
     if labels is None:
-        raise InputError(f"{dataset.name} has no labels; a probe needs a dataset that has.")
+        raise InputError(f"{dataset.name} has no labels; a probe needs a dataset with labels.")
     if count is not None and count < 1:
         raise InputError(f"A probe needs at least one {split} image; got {count}.")
     chosen = np.random.RandomState(0).permutation(len(labels))[:count]
@@ -106,7 +98,7 @@ def _encoded(
     features: bool,
     report: Report,
 ) -> tuple[Labelled, Labelled]:
-    """Posterior means in place of pixels."""
+    """The same images with posterior means as vectors."""
     pixels = torch.from_numpy(np.concatenate([train.vectors, test.vectors]))
     x = pixels.unflatten(1, model.image_shape)
     means = encode_images(model, x, groups, features, report).numpy()

@@ -1,52 +1,37 @@
-"""`limner reconstruct`: images beside what the model redraws."""
+"""`limner reconstruct`: images beside their reconstructions."""
 
-from pathlib import Path
 from typing import Annotated
 
 import torch
-import tyro
 
-from limner.commands.images import DataName, DataRoot
-from limner.commands.pictures import opened, place, require_positive, tell
+from limner.commands.options import FLAT, RunName
+from limner.commands.pictures import DEFAULTS, Options, opened, require_positive, tell
 from limner.data import Split, frozen
 from limner.figures import grids, style
 from limner.figures.tiles import to_rgb
-from limner.training.runs import Checkpoint, WeightKind
 
 
 def reconstruct(
-    run: Annotated[str, tyro.conf.Positional],
+    run: RunName,
     /,
+    options: Annotated[Options, FLAT] = DEFAULTS,
     *,
     n: int = 24,
     split: Split = "test",
-    seed: int = 0,
     columns: int = 12,
-    out: Path | None = None,
-    checkpoint: Checkpoint = "best",
-    data_name: DataName = None,
-    data_root: DataRoot = None,
-    weights: WeightKind = "ema",
 ) -> None:
     """Write images beside their reconstructions, after one draw from q(z | x), as PNG and SVG.
 
     Args:
-        run: a run folder, or the name of a trained model
-        n: number of images, the first of the split
+        n: number of images, taken from the start of the split
         split: train, validation or test
-        seed: of the draw
-        columns: images in a row
-        out: folder for the files; the run's figures/ where not given
-        checkpoint: best by the validation bound, or last
-        weights: averaged (ema) or raw
+        columns: number of images per row
     """
     require_positive(n=n, columns=columns)
-    found, subject = opened(
-        run, checkpoint, weights, seed, data_name=data_name, data_root=data_root
-    )
+    found, subject = opened(run, options)
     x = frozen(subject.dataset, split, subject.model.config.observation)[:n]
     with torch.no_grad():
         observation = subject.model.infer(x, subject.generator(), trace=True).observation
     assert observation is not None
     drawn = grids.pairs(("image", to_rgb(x)), ("redrawn", to_rgb(observation.mean)), columns)
-    tell(style.save(drawn, place(found, out), f"reconstructions-{split}"))
+    tell(style.save(drawn, options.place(found), f"reconstructions-{split}"))

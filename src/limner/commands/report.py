@@ -1,11 +1,11 @@
-"""`limner report`: one HTML page on one run or several."""
+"""`limner report`: an HTML page about one or several runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from limner.commands.images import DataName, DataRoot, run_on
+from limner.commands.options import IMAGES, Images
 from limner.commands.pictures import tell
 from limner.report import write
 
@@ -15,16 +15,15 @@ def report(
     /,
     *,
     out: Path | None = None,
-    data_name: DataName = None,
-    data_root: DataRoot = None,
+    data: Images = IMAGES,
 ) -> None:
     """Write one self-contained HTML page: comparison, figures, animations, configs.
 
     Args:
-        runs: folders of the runs, or names of trained models
-        out: the file; report.html in the folder of one run, or beside the first of several
+        runs: run folders, or names of trained models
+        out: the file; report.html in the run's folder, or next to the first run, if not given
     """
-    found = [run_on(run, data_name, data_root) for run in runs]
+    found = [data.open(run) for run in runs]
     if out is None and found:
         first = found[0].out
         out = (first if len(found) == 1 else first.parent) / "report.html"

@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 import tyro
 from accelerate import PartialState
 
-from limner.commands.evaluate import evaluate
+from limner.commands.evaluate import Options, evaluate
 from limner.config import AnyModelConfig, RunConfig
 from limner.errors import InputError
 from limner.models import VAEConfig, kinds, model_class
@@ -67,7 +67,8 @@ def train(arguments: list[str]) -> None:
         raise InputError(_with_flag(str(error))) from None
     run = train_run(options.config, options.out, options.resume, options.overwrite)
     if PartialState().is_main_process:
-        evaluate(str(run.path), num_samples=run.config.evaluate_samples, device=run.config.device)
+        options = Options(num_samples=run.config.evaluate_samples, device=run.config.device)
+        evaluate(str(run.path), options)
 
 
 def _choose(arguments: list[str]) -> Chosen:

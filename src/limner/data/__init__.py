@@ -1,7 +1,7 @@
 """Where images come from, their splits and binarization, and training batches.
 
-The names below are imported when they are first used, so that the command line can read
-`DataConfig` without waiting for torch.
+The names below are imported on first use, so that the command line can read `DataConfig` without
+importing torch.
 """
 
 from importlib import import_module

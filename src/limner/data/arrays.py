@@ -1,4 +1,4 @@
-"""Images in NumPy's .npz and .npy files, read without unpickling and within bounds of memory."""
+"""Images in NumPy's .npz and .npy files, read without unpickling and with bounded memory."""
 
 import io
 import math
@@ -13,19 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.dataset import Images, Source, check_size, complete
+from limner.data.dataset import (
+    SPLIT_WORDS,
+    SPLITS,
+    Images,
+    Source,
+    Split,
+    check_size,
+    complete,
+)
 from limner.errors import InputError
 
-_SPLIT_WORDS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 _IMAGE_KEYS = ("images", "x", "data", "arr_0")
 _LABEL_KEYS = ("labels", "y", "targets", "arr_1")
 _SPLIT_IMAGE_KEYS = ("x_{}", "images_{}", "{}_images", "{}_x", "{}_data", "{}")
 _SPLIT_LABEL_KEYS = ("y_{}", "labels_{}", "{}_labels", "{}_y", "{}_targets")
-# Deflate cannot pack more tightly than 1032 to 1, so a header that promises more is a lie.
+# Deflate cannot pack more tightly than 1032 to 1, so a header that states more is wrong.
 _MOST_PACKED = 1040
 _HEADERS = {
     (1, 0): ("<H", np.lib.format.read_array_header_1_0),
@@ -35,10 +38,10 @@ _LONGEST_HEADER = 10_000
 
 
 def load_arrays(path: Path, seed: int) -> Source:
-    """Images of an .npy, or of an .npz whose keys name images (and labels) or splits of them.
+    """Images in an .npy, or in an .npz with arrays of images (and labels), or of splits.
 
     Arrays are [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3: bool, uint8 levels, or floats
-    in [0, 1], which are rounded to 8-bit levels. Splits that are missing are cut from train.
+    in [0, 1], which are rounded to 8-bit levels. Missing splits are taken from train.
     """
     if path.suffix.lower() == ".npy":
         splits: dict[str, Images] = {"train": Images(levels_of(read_npy(path), str(path)))}
@@ -49,7 +52,7 @@ def load_arrays(path: Path, seed: int) -> Source:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array in an .npy file; `InputError` if it is none, cut short, or holds objects."""
+    """The array in an .npy file; `InputError` if it is no array, truncated, or has objects."""
     with _refusing(path), path.open("rb") as file:
         return _read_array(file, path.stat().st_size, str(path))
 
@@ -61,14 +64,12 @@ def npz_keys(path: Path) -> list[str]:
 
 
 def read_npz(path: Path, key: str) -> np.ndarray:
-    """One array of an .npz file; `InputError` if it is damaged or holds objects."""
+    """One array of an .npz file; `InputError` if it is damaged or has objects."""
     with _refusing(path), zipfile.ZipFile(path) as archive:
         listed = {name.removesuffix(".npy"): name for name in archive.namelist()}
         info = archive.getinfo(listed[key])
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(
-                f"{path} is compressed in a way that numpy never writes; save it anew."
-            )
+            raise InputError(f"{path} is compressed in a way that numpy never uses; save it again.")
         with archive.open(info) as file:
             bound = min(info.file_size, info.compress_size * _MOST_PACKED)
             return _read_array(file, bound, f"{path} [{key}]")
@@ -91,18 +92,18 @@ def levels_of(array: np.ndarray, where: str) -> Tensor:
         levels[start : start + 1024] = _to_levels(array[start : start + 1024], where)
     if array.dtype == np.uint8 and levels.max() == 1:
         raise InputError(
-            f"{where} holds uint8 levels of 0 and 1 only, which are black on black; save binary "
-            "images as bool, or multiply by 255."
+            f"{where} has only uint8 levels 0 and 1, which are both black; save binary images as "
+            "bool, or multiply by 255."
         )
     return torch.from_numpy(levels)
 
 
-def find_split(keys: list[str], split: str, patterns: tuple[str, ...]) -> str | None:
-    """The key that names `split` after one of `patterns`, in any case; None if there is none."""
-    return _find(keys, [form.format(word) for word in _SPLIT_WORDS[split] for form in patterns])
+def find_split(keys: list[str], split: Split, patterns: tuple[str, ...]) -> str | None:
+    """The key of `split` by one of `patterns`, ignoring case; None if there is none."""
+    return _find(keys, [form.format(word) for word in SPLIT_WORDS[split] for form in patterns])
 
 
-def image_key(keys: list[str], split: str) -> str | None:
+def image_key(keys: list[str], split: Split) -> str | None:
     """The key of a split's images, such as x_train, train_images, train_data or train."""
     return find_split(keys, split, _SPLIT_IMAGE_KEYS)
 
@@ -110,7 +111,7 @@ def image_key(keys: list[str], split: str) -> str | None:
 def _read_splits(path: Path) -> tuple[dict[str, Images], tuple[str, ...] | None]:
     keys = npz_keys(path)
     found: dict[str, tuple[str, str | None]] = {}
-    for split in _SPLIT_WORDS:
+    for split in SPLITS:
         key = image_key(keys, split)
         if key is not None:
             found[split] = (key, find_split(keys, split, _SPLIT_LABEL_KEYS))
@@ -118,7 +119,7 @@ def _read_splits(path: Path) -> tuple[dict[str, Images], tuple[str, ...] | None]
         key = _find(keys, list(_IMAGE_KEYS)) or (keys[0] if len(keys) == 1 else None)
         if key is None:
             raise InputError(
-                f"{path} has no array of images, only {', '.join(keys) or 'nothing'}; name it "
+                f"{path} has no array of images, only {', '.join(keys) or 'nothing'}; call it "
                 "images (and labels), or x_train, x_valid and x_test."
             )
         found["train"] = (key, _find(keys, list(_LABEL_KEYS)))
@@ -135,7 +136,7 @@ def _read_splits(path: Path) -> tuple[dict[str, Images], tuple[str, ...] | None]
 def _labelled(
     levels: dict[str, Tensor], raw: dict[str, np.ndarray], where: str
 ) -> tuple[dict[str, Images], tuple[str, ...] | None]:
-    """Pair images with integer labels, or with words, which become sorted class names."""
+    """Pair images with labels: integers, or words, which become sorted class names."""
     for split, labels in raw.items():
         if (
             labels.shape not in ((len(levels[split]),), (len(levels[split]), 1))
@@ -143,7 +144,7 @@ def _labelled(
         ):
             raise InputError(
                 f"{where} has {split} labels of shape {labels.shape} and type {labels.dtype} for "
-                f"{len(levels[split])} images; give one whole number or word an image."
+                f"{len(levels[split])} images; give one whole number or word per image."
             )
     names = None
     if any(labels.dtype.kind == "U" for labels in raw.values()):
@@ -164,39 +165,41 @@ def _to_levels(part: np.ndarray, where: str) -> np.ndarray:
         return part * np.uint8(255)
     if part.dtype.kind != "f":
         raise InputError(
-            f"{where} holds {part.dtype}; save images as uint8 levels, bool, or floats in [0, 1]."
+            f"{where} is {part.dtype}; save images as uint8 levels, bool, or floats in [0, 1]."
         )
     if not (part.min() >= 0 and part.max() <= 1):
         worst = "NaN" if np.isnan(part).any() else f"{part.min():g} to {part.max():g}"
         raise InputError(
-            f"{where} holds pixels that are not in [0, 1] ({worst}); scale floats to [0, 1], or "
+            f"{where} has pixels outside [0, 1] ({worst}); scale floats to [0, 1], or "
             "save 8-bit levels as uint8."
         )
     return np.rint(part.astype(np.float64) * 255).astype(np.uint8)
 
 
 def _read_array(file: IO[bytes], available: int, where: str) -> np.ndarray:
-    """An array from a stream with at most `available` bytes, its header checked before reading."""
+    """An array from a stream of at most `available` bytes; its header is checked before reading."""
     prefix, read_header = _HEADERS[np.lib.format.read_magic(file)]
     start = file.read(struct.calcsize(prefix))
     (length,) = struct.unpack(prefix, start)
     if length > _LONGEST_HEADER:
-        raise InputError(f"{where} has a header of {length} bytes; save it anew.")
+        raise InputError(f"{where} has a header of {length} bytes; save it again.")
     shape, fortran, dtype = read_header(io.BytesIO(start + file.read(length)))
     if dtype.hasobject:
         raise InputError(
-            f"{where} holds Python objects, which Limner never unpickles; save a plain array of "
-            "numbers (all images of one size)."
+            f"{where} has Python objects, which Limner never unpickles; save an array of numbers, "
+            "with all images of one size."
         )
     if min(shape, default=1) < 0:
-        raise InputError(f"{where} states a shape of {shape}; save it anew.")
+        raise InputError(f"{where} states the shape {shape}; save it again.")
     size = math.prod(shape) * dtype.itemsize
     check_size(1, size, where)
     if size > available:
-        raise InputError(f"{where} is shorter than the {size} bytes of its header; save it anew.")
+        raise InputError(
+            f"{where} is shorter than the {size} bytes that its header states; save it again."
+        )
     data = file.read(size)
     if len(data) < size:
-        raise InputError(f"{where} ends after {len(data)} of {size} bytes; save it anew.")
+        raise InputError(f"{where} ends after {len(data)} of {size} bytes; save it again.")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
@@ -207,7 +210,7 @@ def _find(keys: list[str], wanted: list[str]) -> str | None:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged file provokes into an `InputError`.
+    """Turns any error from a damaged file into an `InputError`.
 
     numpy, zipfile, zlib and tokenize raise a dozen kinds of exception on damaged input.
     """
@@ -218,5 +221,5 @@ def _refusing(path: Path) -> Iterator[None]:
     except Exception as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path} cannot be read as NumPy arrays ({what}); save it anew with np.savez."
+            f"{path} cannot be read as NumPy arrays ({what}); save it again with np.savez."
         ) from None

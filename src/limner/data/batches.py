@@ -19,21 +19,21 @@ from limner.data.pixels import (
 from limner.errors import InputError
 
 BLOCK = 2**19
-"""Pixels drawn at once, about: calls cost more than drawing a batch, and more leave the caches."""
+"""About how many pixels are drawn at once: fewer cost more calls, more do not fit the caches."""
 
 
 class TrainingBatches:
-    """The training images, shuffled and drawn anew every epoch, as float32 batches on a device.
+    """The training images, shuffled and drawn again every epoch, as float32 batches on a device.
 
-    A batch depends on the seed, the epoch and its index alone: a run resumed in the middle of an
-    epoch needs no saved state of the data. Several are drawn at once and kept until others are
-    asked for: what `batch` gives is a part of them, not to be written to. The order of an epoch is
-    the same on every device; the noise of a CUDA device is its own. Levels move to the device once,
-    at construction.
+    A batch depends only on the seed, the epoch and its index, so a run resumed in the middle of an
+    epoch needs no saved state of the data. Several batches are drawn at once and kept; `batch`
+    returns a view of them, which must not be changed. The order of an epoch is the same on every
+    device, but the noise on a CUDA device differs from that on a CPU. Levels are copied to the
+    device once, at construction.
 
-    `batch_size` is cut to the number of images, and the incomplete last batch is dropped, so an
+    `batch_size` is at most the number of images, and the incomplete last batch is dropped, so an
     epoch has `steps_per_epoch` = N // batch_size batches. With `static` or `threshold` binarization
-    the pixels are those of `frozen(images, "train", observation)`, every epoch.
+    the pixels are those of `frozen(images, "train", observation)` in every epoch.
     """
 
     def __init__(
@@ -43,9 +43,10 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         device: torch.device | str = "cpu",
+        block: int = BLOCK,
     ) -> None:
         if batch_size < 1:
-            raise InputError(f"A batch holds at least 1 image; got batch size {batch_size}.")
+            raise InputError(f"A batch has at least 1 image; got batch size {batch_size}.")
         self._kind = pixel_kind(images, observation)
         self._redraws = self._kind == "dequantized" or images.binarization == "dynamic"
         self.device = torch.device(device)
@@ -60,7 +61,7 @@ class TrainingBatches:
         self._drawn: tuple[tuple[int, int], Sequence[Tensor]] = ((-1, -1), ())
         self.batch_size = min(batch_size, len(pixels))
         self.steps_per_epoch = len(pixels) // self.batch_size
-        self._batches_at_once = max(1, BLOCK // (self.batch_size * pixels[0].numel()))
+        self._batches_at_once = max(1, block // (self.batch_size * pixels[0].numel()))
 
     def batch(self, epoch: int, index: int) -> Tensor:
         """Batch `index` of `epoch`, both from 0: float32 [batch_size, C, H, W] in [0, 1]."""
@@ -72,7 +73,7 @@ class TrainingBatches:
         return self._drawn[1][place]
 
     def _block(self, epoch: int, block: int) -> Tensor:
-        """All batches of a block, one after the other."""
+        """All batches of a block, concatenated."""
         size = self.batch_size * self._batches_at_once
         end = self.batch_size * self.steps_per_epoch
         chosen = self._order(epoch)[block * size : min((block + 1) * size, end)]

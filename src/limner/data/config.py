@@ -11,11 +11,11 @@ Binarization = Literal["dynamic", "static", "threshold", "none"]
 
 
 class DataConfig(Settings):
-    """Which images, where they lie and how their pixels become binary.
+    """Which images, where their files are, and how their pixels become binary.
 
-    `binarization`: `dynamic` redraws x ~ Bernoulli(level / 255) for every training batch and draws
-    validation and test once; `static` draws all three splits once; `threshold` is level >= 128;
-    `none` leaves 8-bit levels. None takes the dataset's own default, which `load` resolves.
+    `binarization`: `dynamic` samples x ~ Bernoulli(level / 255) for every training batch, and
+    once for validation and test; `static` samples all three splits once; `threshold` is
+    level >= 128; `none` keeps 8-bit levels. If it is None, `load` uses the dataset's default.
     """
 
     name: str = Field(
@@ -26,7 +26,7 @@ class DataConfig(Settings):
     )
     root: Path | None = Field(
         default=None,
-        description="Folder that holds the dataset's files; without it they are downloaded.",
+        description="Folder of the dataset's files; they are downloaded if it is not given.",
     )
     binarization: Binarization | None = Field(
         default=None, description="How pixels become 0 or 1; the dataset's default if not given."
@@ -34,5 +34,5 @@ class DataConfig(Settings):
     draw_seed: int = Field(
         default=0,
         ge=0,
-        description="Seed of the draws made once, and of the split of your own images.",
+        description="Seed of fixed binarization, and of the split of your own images.",
     )

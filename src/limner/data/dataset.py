@@ -1,6 +1,6 @@
-"""Images in memory, and how a collection is cut into train, validation and test."""
+"""Images in memory, and how a collection is split into train, validation and test."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,7 +13,13 @@ from limner.data.config import Binarization
 from limner.errors import InputError
 
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+"""The splits, and the names of files, folders and arrays that mean each of them."""
+SPLITS: tuple[Split, ...] = tuple(SPLIT_WORDS)
 MAX_BYTES = 8 * 2**30
 
 
@@ -28,17 +34,17 @@ class Images:
         return self.levels.shape[0]
 
     def take(self, index: np.ndarray | slice) -> "Images":
-        """The images at `index`, in that order."""
+        """The images at `index`, in its order."""
         at = index if isinstance(index, slice) else torch.from_numpy(index)
         return Images(self.levels[at], None if self.labels is None else self.labels[at])
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three splits of 8-bit images, and how their pixels are shown to a model.
+    """Three splits of 8-bit images, and how their pixels are binarized for a model.
 
-    `image_shape` is (C, H, W). `binarization` is resolved, never None; `draw_seed` fixes the draws
-    that are made once. `class_names[k]` names label k where the source has names.
+    `image_shape` is (C, H, W). `binarization` is never None here; `draw_seed` is the seed of
+    binarization that is sampled once. `class_names[k]` is the name of label k, if known.
     """
 
     name: str
@@ -64,7 +70,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a reader hands to `load`: splits and class names, before seeds and binarization."""
+    """What a reader returns to `load`: splits and class names."""
 
     train: Images
     validation: Images
@@ -72,11 +78,17 @@ class Source:
     class_names: tuple[str, ...] | None = None
 
 
-def stratified_order(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:
-    """A shuffle of range(count) in which every prefix holds the classes in proportion.
+def named_splits(names: Container[str]) -> dict[str, str]:
+    """The splits that `names` has, each with its name there, such as valid for validation."""
+    found = {split: [w for w in words if w in names] for split, words in SPLIT_WORDS.items()}
+    return {split: words[0] for split, words in found.items() if words}
 
-    Image r of a class of m (shuffled within the class) is put at (r + 1/2) / m; sorting by this
-    place, ties in random order, keeps each class within one image of its share in any prefix.
+
+def stratified_order(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+    """A shuffle of range(count) in which every prefix has the classes in proportion.
+
+    Image r of the m images of a class, in random order, gets the position (r + 1/2) / m. Sorted by
+    position, with ties in random order, each class is within one image of its share in any prefix.
     RandomState, because numpy promises that its stream never changes (NEP 19).
     """
     random = np.random.RandomState(seed % 2**32)
@@ -91,7 +103,7 @@ def stratified_order(labels: np.ndarray | None, count: int, seed: int) -> np.nda
 
 
 def split_off(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]:
-    """`images` cut at random, stratified by label, into a rest and then splits of `sizes`."""
+    """`images` split at random, stratified by label: the rest, then splits of `sizes`."""
     labels = None if images.labels is None else images.labels.numpy()
     order = stratified_order(labels, len(images), seed)
     cuts = np.cumsum([len(images) - sum(sizes), *sizes])[:-1]
@@ -99,15 +111,17 @@ def split_off(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]
 
 
 def complete(splits: dict[str, Images], seed: int, where: str) -> tuple[Images, Images, Images]:
-    """Train, validation and test, where those missing are a tenth of train each, stratified."""
+    """Train, validation and test; a missing one is a tenth of train, stratified."""
     if "train" not in splits:
-        raise InputError(f"{where} has no training images; add a split or folder named train.")
+        raise InputError(
+            f"{where} has no training images; add a split or a folder with the name train."
+        )
     missing = [name for name in SPLITS if name not in splits]
     train = splits["train"]
     size = max(1, round(len(train) / 10))
     if len(train) <= size * len(missing):
         raise InputError(
-            f"{where} holds {len(train)} training images, too few to split; give at least 3."
+            f"{where} has {len(train)} training images, too few to split; give at least 3."
         )
     if missing:
         rest, *parts = split_off(train, (size,) * len(missing), seed)
@@ -117,16 +131,18 @@ def complete(splits: dict[str, Images], seed: int, where: str) -> tuple[Images, 
             raise InputError(f"{where} has no images in its {name} split; add some or remove it.")
     shapes = {name: tuple(splits[name].levels.shape[1:]) for name in SPLITS}
     if len(set(shapes.values())) > 1:
-        raise InputError(f"The splits of {where} differ in shape, {shapes}; make them one.")
+        raise InputError(
+            f"The splits of {where} differ in shape, {shapes}; use images of one shape."
+        )
     return splits["train"], splits["validation"], splits["test"]
 
 
 def check_size(count: int, pixels: int, where: str) -> None:
-    """Refuse more than `MAX_BYTES` of pixels before any memory is taken."""
+    """Refuse more than `MAX_BYTES` of pixels, before memory is allocated."""
     if count * pixels > MAX_BYTES:
         raise InputError(
-            f"{where} would take {count * pixels / 2**30:.1f} GiB of pixels, more than the "
-            f"{MAX_BYTES / 2**30:.0f} GiB that Limner keeps in memory; use fewer or smaller images."
+            f"{where} would need {count * pixels / 2**30:.1f} GiB for its pixels, and Limner's "
+            f"limit is {MAX_BYTES / 2**30:.0f} GiB; use fewer or smaller images."
         )
 
 
@@ -135,6 +151,6 @@ def _is_binary(levels: Tensor) -> bool:
 
 
 def _parts(levels: Tensor) -> Iterator[Tensor]:
-    """Slices of about a megabyte: a grey image is told after the first, and no big mask is made."""
+    """Slices of about a megabyte: the first usually has a grey pixel, and masks stay small."""
     step = max(1, 2**20 // max(1, levels[0].numel())) if len(levels) else 1
     yield from levels.split(step)

@@ -1,4 +1,4 @@
-"""Files fetched from public mirrors into the user's cache, checked before they land there."""
+"""Files downloaded from public mirrors into the user's cache, after a check."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ TIMEOUT = 30
 
 
 def cache_folder(name: str) -> Path:
-    """The user's cache for a dataset: where the system keeps such (XDG_CACHE_HOME on Linux)."""
+    """The user's cache for a dataset, in the system's usual place (XDG_CACHE_HOME on Linux)."""
     import pooch
 
     return Path(pooch.os_cache("limner")) / name
@@ -19,10 +19,10 @@ def cache_folder(name: str) -> Path:
 def download(
     file: str, mirrors: Sequence[str], folder: Path, check: Callable[[Path], object]
 ) -> Path:
-    """`folder / file`, fetched from the first of `mirrors` that serves it and passes `check`.
+    """`folder / file`, downloaded from the first of `mirrors` whose file passes `check`.
 
-    Mirrors are addresses that end in a slash. `check` raises `InputError` on a file it refuses; a
-    file that fails is never left in the folder. If none serves it, `InputError` tells why of each.
+    Mirrors are addresses that end in a slash. `check` raises `InputError` for a bad file, which is
+    then not kept. If no mirror has a good file, `InputError` gives the reason for each.
     """
     import pooch
 
@@ -40,8 +40,8 @@ def download(
         except (OSError, ValueError) as error:
             failures.append(f"{mirror} failed ({type(error).__name__})")
     raise InputError(
-        f"{file} could not be downloaded ({', '.join(failures)}); try again later, or fetch it by "
-        "hand and name its folder with --data.root."
+        f"{file} could not be downloaded ({', '.join(failures)}); try again later, or download it "
+        "yourself and give its folder with --data.root."
     )
 
 

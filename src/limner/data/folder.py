@@ -1,32 +1,27 @@
-"""A folder of PNG or JPEG files, with class subfolders or without."""
+"""A folder of PNG or JPEG files, with or without a subfolder per class."""
 
 from pathlib import Path
 
 import torch
 
-from limner.data.dataset import Images, Source, complete
+from limner.data.dataset import Images, Source, complete, named_splits
 from limner.data.pictures import read_picture, stack
 from limner.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_SPLIT_FOLDERS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val"),
-    "test": ("test",),
-}
 
 
 def load_folder(root: Path, seed: int) -> Source:
     """The pictures under `root`, all of one size, as levels.
 
-    Subfolders are classes, numbered in the order of their names. Where `root` has a subfolder
-    named train, then train, validation (valid, val) and test are splits, each with classes or
-    without. Splits that are missing are cut from train, stratified by class, with `seed`.
+    Subfolders are classes, numbered in the order of their names. If `root` has a subfolder train,
+    then train, validation (valid, val, dev) and test are splits, each with or without classes.
+    Missing splits are taken from train, stratified by class, with `seed`.
     """
     listings = {split: _listing(folder) for split, folder in _split_folders(root).items()}
     found = [path for listing in listings.values() for path, _ in listing]
     if not found:
-        raise InputError(f"{root} holds no PNG or JPEG files; name a folder that does.")
+        raise InputError(f"{root} has no PNG or JPEG files; give a folder that has some.")
     levels = stack(((str(path), read_picture(path)) for path in found), str(root))
     classes = sorted({name for listing in listings.values() for _, name in listing if name})
     splits: dict[str, Images] = {}
@@ -40,16 +35,13 @@ def load_folder(root: Path, seed: int) -> Source:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    folders: dict[str, Path] = {}
-    for split, names in _SPLIT_FOLDERS.items():
-        present = [root / name for name in names if (root / name).is_dir()]
-        if present:
-            folders[split] = present[0]
+    below = {path.name for path in root.iterdir() if path.is_dir()}
+    folders = {split: root / name for split, name in named_splits(below).items()}
     return folders if "train" in folders else {"train": root}
 
 
 def _listing(folder: Path) -> list[tuple[Path, str | None]]:
-    """Pictures in the order of their paths, each with its class: the subfolder that holds it."""
+    """Pictures sorted by path, each with its class, which is the name of its subfolder."""
     listing: list[tuple[Path, str | None]] = []
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder).parts
@@ -58,7 +50,7 @@ def _listing(folder: Path) -> list[tuple[Path, str | None]]:
         listing.append((path, below[0] if len(below) > 1 else None))
     if len({name is None for _, name in listing}) > 1:
         raise InputError(
-            f"{folder} holds pictures both directly and in subfolders; put all of them in "
-            "subfolders, one a class, or none."
+            f"{folder} has pictures both directly and in subfolders; put all of them in "
+            "subfolders, one per class, or none."
         )
     return listing

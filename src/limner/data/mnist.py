@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four IDX files, found on disk or downloaded, always checked.
+"""MNIST and Fashion-MNIST: four IDX files, found on disk or downloaded, and checked.
 
 LeCun, Cortes and Burges 1998; Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747).
 """
@@ -15,20 +15,18 @@ from limner.data.idx import read_idx
 from limner.data.installed import DIGITS
 from limner.errors import InputError
 
-VALIDATION = 10_000
-SYSTEM_FOLDERS = (Path("/usr/share/datasets"),)
-
 
 @dataclass(frozen=True)
 class Archive:
-    """A dataset in MNIST's four files: `sha256` of each, uncompressed, and who serves them."""
+    """A dataset in MNIST's four files: `sha256` of each, uncompressed, and its mirrors."""
 
     name: str
     torchvision: str
     sha256: dict[str, str]
     mirrors: tuple[str, ...]
     class_names: tuple[str, ...]
-    validation: int = VALIDATION
+    validation: int = 10_000
+    system_folders: tuple[Path, ...] = (Path("/usr/share/datasets"),)
 
 
 MNIST = Archive(
@@ -84,7 +82,7 @@ FASHION_MNIST = Archive(
 
 
 def load_archive(archive: Archive, root: Path | None) -> Source:
-    """50,000 train, 10,000 validation (the last of the training file), 10,000 test."""
+    """50,000 training, 10,000 validation (the last of the training file) and 10,000 test images."""
     paths = dict(zip(archive.sha256, archive_paths(archive, root), strict=True))
     read = {file: read_idx(path, archive.sha256[file]) for file, path in paths.items()}
     train_x, train_y, test_x, test_y = (torch.from_numpy(array) for array in read.values())
@@ -97,21 +95,21 @@ def load_archive(archive: Archive, root: Path | None) -> Source:
 
 
 def archive_paths(archive: Archive, root: Path | None) -> list[Path]:
-    """The four files: under `root`, else in a system folder or the cache, else downloaded."""
-    roots = [root] if root is not None else [*SYSTEM_FOLDERS, cache_folder("")]
+    """The four files in `root`; without `root` in a system folder or the cache, or downloaded."""
+    roots = [root] if root is not None else [*archive.system_folders, cache_folder("")]
     present = _present(archive, roots)
     if present:
         return present
     if root is None:
         return fetch_archive(archive, None)
     raise InputError(
-        f"{root} does not hold the files of {archive.name} (train-images-idx3-ubyte, gzipped or "
+        f"{root} does not have the files of {archive.name} (train-images-idx3-ubyte, gzipped or "
         "not, and the three others); correct --data.root, or leave it out to download them."
     )
 
 
 def fetch_archive(archive: Archive, root: Path | None) -> list[Path]:
-    """The four files in `root`, else the cache, downloaded where absent and all of them checked."""
+    """The four files in `root`, or in the cache, checked; missing ones are downloaded."""
     folder = root if root is not None else cache_folder(archive.name)
     present = _present(archive, [folder])
     paths = []
@@ -127,7 +125,7 @@ def fetch_archive(archive: Archive, root: Path | None) -> list[Path]:
 
 
 def _present(archive: Archive, roots: list[Path]) -> list[Path]:
-    """The four files, where one folder under `roots` holds them all; else none."""
+    """The four files, if one of the folders has all of them; otherwise none."""
     for folder in _folders(archive, roots):
         found = [_find(folder, file) for file in archive.sha256]
         if all(found):
@@ -136,7 +134,7 @@ def _present(archive: Archive, roots: list[Path]) -> list[Path]:
 
 
 def _folders(archive: Archive, roots: list[Path]) -> list[Path]:
-    """Where the files may lie: flat, by our name, as torchvision or Debian lay them out."""
+    """Folders that may have the files: as Limner, torchvision and Debian name them."""
     below = ("", archive.name, f"{archive.torchvision}/raw", "raw")
     return [root / part for root in roots for part in below]
 

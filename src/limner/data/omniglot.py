@@ -1,9 +1,9 @@
 """OMNIGLOT at 28x28, as Burda, Grosse and Salakhutdinov use it (arXiv 1509.00519).
 
-Characters of 50 alphabets (Lake et al. 2015), grey, dynamically binarized. The label is the
-alphabet.
+Grey characters of 50 alphabets (Lake et al. 2015). The label is the alphabet.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,51 +15,57 @@ from limner.data.download import cache_folder, download
 from limner.errors import InputError
 
 FILE = "chardata.mat"
-MIRRORS = ["https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/"]
-SIZES = (24_345, 8_070)
-VALIDATION = 1_345
 _KEYS = ("data", "testdata", "target", "testtarget")
 
 
-def load_omniglot(root: Path | None) -> Source:
-    """23,000 / 1,345 / 8,070: validation is the end of the training images shuffled by seed 123."""
-    path = omniglot_path(root)
-    train, test = _read(path)
-    if len(train) <= VALIDATION:
-        raise InputError(f"{path} has {len(train)} training images, too few; fetch it anew.")
-    train = train.take(np.random.RandomState(123).permutation(len(train)))
-    kept = len(train) - VALIDATION
-    return Source(train.take(slice(0, kept)), train.take(slice(kept, None)), test)
+@dataclass(frozen=True)
+class Omniglot:
+    """23,000 / 1,345 / 8,070 images.
 
-
-def omniglot_path(root: Path | None) -> Path:
-    """chardata.mat under `root`, else in the cache, downloaded if absent."""
-    folder = root if root is not None else cache_folder("omniglot")
-    for place in (folder, folder / "omniglot", folder / "OMNIGLOT"):
-        if (place / FILE).is_file():
-            return place / FILE
-    if root is None:
-        return fetch_omniglot(None)[0]
-    raise InputError(
-        f"{root} does not hold {FILE}; correct --data.root, or leave it out to download it."
-    )
-
-
-def fetch_omniglot(root: Path | None) -> list[Path]:
-    """chardata.mat in `root`, else the cache, downloaded if absent and its sizes checked.
-
-    Its authors publish no SHA-256: a download must hold images in the published numbers.
+    Validation images are the last of the training images, shuffled with seed 123.
     """
-    folder = root if root is not None else cache_folder("omniglot")
-    path = download(FILE, MIRRORS, folder, _check)
-    _check(path)
-    return [path]
 
+    mirrors: tuple[str, ...] = ("https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/",)
+    sizes: tuple[int, int] = (24_345, 8_070)
+    validation: int = 1_345
 
-def _check(path: Path) -> None:
-    sizes = tuple(len(images) for images in _read(path))
-    if sizes != SIZES:
-        raise InputError(f"{path} has {sizes} images in place of {SIZES}; fetch it anew.")
+    def load(self, root: Path | None) -> Source:
+        path = self.path(root)
+        train, test = _read(path)
+        if len(train) <= self.validation:
+            raise InputError(f"{path} has only {len(train)} training images; download it again.")
+        train = train.take(np.random.RandomState(123).permutation(len(train)))
+        kept = len(train) - self.validation
+        return Source(train.take(slice(0, kept)), train.take(slice(kept, None)), test)
+
+    def path(self, root: Path | None) -> Path:
+        """chardata.mat in `root`; without `root` in the cache, downloaded if missing."""
+        folder = root if root is not None else cache_folder("omniglot")
+        for place in (folder, folder / "omniglot", folder / "OMNIGLOT"):
+            if (place / FILE).is_file():
+                return place / FILE
+        if root is None:
+            return self.fetch(None)[0]
+        raise InputError(
+            f"{root} has no {FILE}; correct --data.root, or leave it out to download the file."
+        )
+
+    def fetch(self, root: Path | None) -> list[Path]:
+        """chardata.mat in `root`, or in the cache, downloaded if missing.
+
+        Its authors publish no SHA-256, so only the numbers of images are checked.
+        """
+        folder = root if root is not None else cache_folder("omniglot")
+        path = download(FILE, self.mirrors, folder, self._check)
+        self._check(path)
+        return [path]
+
+    def _check(self, path: Path) -> None:
+        sizes = tuple(len(images) for images in _read(path))
+        if sizes != self.sizes:
+            raise InputError(
+                f"{path} has {sizes} images instead of {self.sizes}; download it again."
+            )
 
 
 def _read(path: Path) -> tuple[Images, Images]:
@@ -76,13 +82,17 @@ def _read(path: Path) -> tuple[Images, Images]:
     except InputError:
         raise
     except Exception as error:  # scipy raises many kinds on a damaged file
-        raise InputError(f"{path} is no readable MATLAB file ({error}); fetch it anew.") from None
+        raise InputError(
+            f"{path} is not a readable MATLAB file ({error}); download it again."
+        ) from None
 
 
 def _images(data: object, target: object, where: str) -> Images:
     """Images from [784, N], each column in Fortran order; labels from one-hot [50, N]."""
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[0] != 784:
-        raise InputError(f"{where} is no array of 784 pixels by N images; fetch the file anew.")
+        raise InputError(
+            f"{where} is not an array of 784 pixels by N images; download the file again."
+        )
     levels = levels_of(data.T.reshape(-1, 28, 28).transpose(0, 2, 1), where)
     if not isinstance(target, np.ndarray) or target.shape[1:] != (len(levels),) or not len(target):
         return Images(levels)

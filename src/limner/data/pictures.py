@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 2**24
-"""Of one picture."""
+"""Limit for one picture."""
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Levels of a PNG or JPEG file: [H, W] if it is grey, else [H, W, 3]."""
+    """Levels of a PNG or JPEG file: [H, W] if it is grey, otherwise [H, W, 3]."""
     from PIL import Image
 
     if not path.is_file():
-        raise InputError(f"{path} is no file; remove it.")
+        raise InputError(f"{path} is not a file; remove it.")
     with (
         refusing(str(path)),
         path.open("rb") as file,
@@ -36,7 +36,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 @contextmanager
 def refusing(where: str) -> Iterator[None]:
-    """Turns whatever a damaged or huge picture provokes into an `InputError`.
+    """Turns any error from a damaged or huge picture into an `InputError`.
 
     Pillow and its decoders raise many kinds of exception.
     """
@@ -49,7 +49,9 @@ def refusing(where: str) -> Iterator[None]:
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{where} is too large a picture for Limner; make it smaller.") from None
+        raise InputError(
+            f"{where} is too large; the limit is {MAX_PIXELS:,} pixels per picture."
+        ) from None
     except Exception as error:
         what = "it is neither" if isinstance(error, Image.UnidentifiedImageError) else f"{error}"
         raise InputError(
@@ -58,9 +60,9 @@ def refusing(where: str) -> Iterator[None]:
 
 
 def levels_of_picture(image: "Image") -> np.ndarray:
-    """Levels [H, W] of a grey picture, [H, W, 3] of one in colour.
+    """Levels [H, W] of a grey picture, or [H, W, 3] of a colour picture.
 
-    A palette of greys counts as grey, 16 bits are rounded to 8, transparent parts lie on white.
+    A palette of greys counts as grey, 16 bits are rounded to 8, transparent parts become white.
     """
     from PIL import Image
 
@@ -77,7 +79,7 @@ def levels_of_picture(image: "Image") -> np.ndarray:
 
 
 def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> Tensor:
-    """Uint8 [N, C, H, W] of named pictures of one size; among coloured ones grey becomes RGB."""
+    """Uint8 [N, C, H, W] of named pictures of one size; if any is in colour, all become RGB."""
     arrays: list[np.ndarray] = []
     first = ""
     for name, picture in pictures:
@@ -85,7 +87,7 @@ def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> Tensor:
         if arrays and picture.shape[:2] != arrays[0].shape[:2]:
             raise InputError(
                 f"The images of {where} differ in size: {first} is {_size(arrays[0])} and {name} "
-                f"is {_size(picture)} (width x height); make them one size."
+                f"is {_size(picture)} (width x height); use one size."
             )
         arrays.append(picture)
         check_size(len(arrays), arrays[0].size, where)

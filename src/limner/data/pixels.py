@@ -1,6 +1,6 @@
-"""From 8-bit levels to what a model sees: draws, thresholds, dequantization.
+"""From 8-bit levels to the pixels of a model: sampling, thresholds, dequantization.
 
-All noise is taken as uniform 16-bit words w, which cost a quarter of torch.rand. Of a level k,
+All noise is uniform 16-bit words w, which cost a quarter of torch.rand. For a level k,
 
     x = [w' < 257 k - 32768],   w' = w with its lowest bit cleared
     P(x = 1) = ceil(257 k / 2) / 32768
@@ -25,11 +25,11 @@ OBSERVATIONS = ("bernoulli", "gaussian", "discretized_logistic")
 
 
 def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
-    """What a model with this observation sees of this dataset.
+    """The kind of pixels that a model with this observation needs from this dataset.
 
     `binary`: 0 or 1, for `bernoulli`; `dequantized`: (level + u) / 256, for `gaussian`;
-    `levels`: level / 255 exactly, for `discretized_logistic`. A pair that makes no density, such
-    as a Bernoulli on grey values or a density on binary pixels, raises `InputError`.
+    `levels`: level / 255 exactly, for `discretized_logistic`. `InputError` for a pair that has no
+    valid likelihood, such as a Bernoulli on grey values or a density on binary pixels.
     """
     if observation not in OBSERVATIONS:
         raise InputError(f"There is no observation {observation!r}; choose {_either()}.")
@@ -44,8 +44,8 @@ def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
         )
     if dataset.is_binary:
         raise InputError(
-            f"The pixels of {dataset.name} are only black or white, on which {observation} makes "
-            "no density; pass --model.observation bernoulli."
+            f"The pixels of {dataset.name} are only black or white, for which {observation} is not "
+            "a valid likelihood; pass --model.observation bernoulli."
         )
     if drawn:
         raise InputError(
@@ -59,8 +59,8 @@ def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
 def frozen(dataset: Dataset, split: Split, observation: str) -> Tensor:
     """A whole split as the model sees it, float32 [N, C, H, W] in [0, 1], the same at every call.
 
-    Its noise is drawn once from `draw_seed` and the split's name, with a stream that numpy promises
-    not to change, so that a test set drawn today is the one drawn with another torch.
+    Its noise depends on `draw_seed` and the name of the split. It comes from a stream that numpy
+    promises not to change, so the test set does not depend on the version of torch.
     """
     levels = dataset.split(split).levels
     kind = pixel_kind(dataset, observation)
@@ -75,23 +75,23 @@ def frozen(dataset: Dataset, split: Split, observation: str) -> Tensor:
 
 
 def bernoulli(levels: Tensor, words: Tensor) -> Tensor:
-    """Float32 like `levels`: 1 with probability level / 255, else 0; uses up noise `words`."""
+    """Float32 like `levels`: 1 with probability level / 255, else 0; overwrites noise `words`."""
     return below(bounds(levels), words)
 
 
 def bounds(levels: Tensor) -> Tensor:
-    """The int16 numbers 257 level - 32768 that noise is held against."""
+    """The int16 numbers 257 level - 32768, with which noise is compared."""
     return levels.to(torch.int16).mul_(257).sub_(32768)
 
 
 def below(bounds: Tensor, words: Tensor) -> Tensor:
-    """Float32: 1 where the noise, its lowest bit cleared, is below `bounds`; uses up `words`."""
+    """Float32: 1 if the noise, its lowest bit cleared, is below `bounds`; overwrites `words`."""
     drawn = torch.empty_like(bounds, dtype=torch.float32)
     return torch.lt(words.bitwise_and_(-2), bounds, out=drawn)
 
 
 def threshold(levels: Tensor) -> Tensor:
-    """Float32 like `levels`: 1 where level >= 128, else 0."""
+    """Float32 like `levels`: 1 if level >= 128, else 0."""
     return (levels >= 128).float()
 
 
@@ -108,8 +108,8 @@ def scaled(levels: Tensor) -> Tensor:
 def noise_words(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
     """Uniform int16 noise on a device, cut from full-range 64-bit words.
 
-    On the CPU they are numpy's SFC64, whose stream never changes and which costs half of torch's.
-    It is seeded as its author does: a = b = c = seed, a counter of 1, the first 12 words dropped.
+    On the CPU they come from numpy's SFC64, whose stream never changes and which costs half of
+    torch's. It is seeded as by its author: a = b = c = seed, counter 1, first 12 words dropped.
     """
     count, wide = shape.numel(), -(-shape.numel() // 4)
     if device.type == "cpu":
@@ -128,7 +128,7 @@ def noise_words(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
 
 
 class _Stream(threading.local):
-    """A thread's generator: to make one takes longer than to draw a batch."""
+    """One generator per thread: creating one takes longer than drawing a batch."""
 
     def __init__(self) -> None:
         self.sfc64 = np.random.SFC64(0)
@@ -140,7 +140,7 @@ _stream = _Stream()
 def mixed_seed(*parts: int | str) -> int:
     """A 63-bit seed in which every bit depends on every part.
 
-    Torch's CPU generator keeps only the lower 32 bits of a seed, so sums and shifts would collide.
+    Torch's CPU generator uses only the lower 32 bits of a seed, so sums and shifts would collide.
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -1,8 +1,9 @@
 """Static MNIST: one fixed Bernoulli draw of MNIST, without labels.
 
-Salakhutdinov and Murray 2008; the files are Larochelle's, 50,000 / 10,000 / 10,000 images of 28x28.
+Salakhutdinov and Murray 2008; the files are Larochelle's.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,49 +16,54 @@ from limner.errors import InputError
 
 NPZ = "binarized_mnist.npz"
 AMAT = tuple(f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test"))
-SIZES = (50_000, 10_000, 10_000)
-# Larochelle's own address is dead; this is a copy of his files that the authors of MADE released.
-MIRRORS = ["https://github.com/mgermain/MADE/releases/download/ICML2015/"]
 
 
-def load_static_mnist(root: Path | None) -> Source:
-    """The three splits, from the .amat texts or the .npz under `root`, else downloaded."""
-    train, validation, test = _read(static_mnist_paths(root))
-    return Source(Images(train), Images(validation), Images(test))
+@dataclass(frozen=True)
+class StaticMNIST:
+    """50,000 / 10,000 / 10,000 images of 28x28.
 
-
-def static_mnist_paths(root: Path | None) -> list[Path]:
-    """The .npz or the three .amat files under `root`, else in the cache, downloaded if absent."""
-    folder = root if root is not None else cache_folder("static-mnist")
-    for place in (folder, folder / "static-mnist", folder / "binarized_mnist"):
-        for files in ((NPZ,), AMAT):
-            paths = [place / file for file in files]
-            if all(path.is_file() for path in paths):
-                return paths
-    if root is None:
-        return fetch_static_mnist(None)
-    raise InputError(
-        f"{root} holds neither {NPZ} nor {', '.join(AMAT)}; correct --data.root, or leave it out "
-        "to download."
-    )
-
-
-def fetch_static_mnist(root: Path | None) -> list[Path]:
-    """The .npz in `root`, else the cache, downloaded if absent and its splits checked.
-
-    No SHA-256 of the mirror's file is published: a download must hold binary images in the
-    published numbers.
+    Larochelle's own server is gone; the mirror has a copy of his files, by the authors of MADE.
     """
-    folder = root if root is not None else cache_folder("static-mnist")
-    path = download(NPZ, MIRRORS, folder, _check)
-    _check(path)
-    return [path]
 
+    mirrors: tuple[str, ...] = ("https://github.com/mgermain/MADE/releases/download/ICML2015/",)
+    sizes: tuple[int, int, int] = (50_000, 10_000, 10_000)
 
-def _check(path: Path) -> None:
-    sizes = tuple(len(levels) for levels in _read_npz(path))
-    if sizes != SIZES:
-        raise InputError(f"{path} has splits of {sizes} images in place of {SIZES}; fetch it anew.")
+    def load(self, root: Path | None) -> Source:
+        train, validation, test = _read(self.paths(root))
+        return Source(Images(train), Images(validation), Images(test))
+
+    def paths(self, root: Path | None) -> list[Path]:
+        """The .npz or the three .amat files in `root`; without `root` in the cache, downloaded."""
+        folder = root if root is not None else cache_folder("static-mnist")
+        for place in (folder, folder / "static-mnist", folder / "binarized_mnist"):
+            for files in ((NPZ,), AMAT):
+                paths = [place / file for file in files]
+                if all(path.is_file() for path in paths):
+                    return paths
+        if root is None:
+            return self.fetch(None)
+        raise InputError(
+            f"{root} has neither {NPZ} nor {', '.join(AMAT)}; correct --data.root, or leave it "
+            "out to download the file."
+        )
+
+    def fetch(self, root: Path | None) -> list[Path]:
+        """The .npz in `root`, or in the cache, downloaded if missing.
+
+        No SHA-256 of the file is published, so only the numbers of images are checked, and that
+        they are binary.
+        """
+        folder = root if root is not None else cache_folder("static-mnist")
+        path = download(NPZ, self.mirrors, folder, self._check)
+        self._check(path)
+        return [path]
+
+    def _check(self, path: Path) -> None:
+        sizes = tuple(len(levels) for levels in _read_npz(path))
+        if sizes != self.sizes:
+            raise InputError(
+                f"{path} has splits of {sizes} images instead of {self.sizes}; download it again."
+            )
 
 
 def _read(paths: list[Path]) -> list[torch.Tensor]:
@@ -79,17 +85,17 @@ def _read_npz(path: Path) -> list[torch.Tensor]:
 
 
 def _read_amat(path: Path) -> torch.Tensor:
-    """One image a line: 784 times 0 or 1, set apart by blanks."""
+    """One image per line: 784 numbers 0 or 1, separated by blanks."""
     check_size(path.stat().st_size, 1, str(path))
     text = np.frombuffer(path.read_bytes(), np.uint8)
     if not np.isin(text, np.frombuffer(b"01 \t\r\n", np.uint8)).all():
-        raise InputError(f"{path} holds more than 0, 1 and blanks; fetch it anew.")
+        raise InputError(f"{path} has characters other than 0, 1 and blanks; download it again.")
     return _levels(text[(text == ord("0")) | (text == ord("1"))] == ord("1"), str(path))
 
 
 def _levels(bits: np.ndarray, where: str) -> torch.Tensor:
     if bits.size == 0 or bits.size % 784 or bits.dtype.kind not in "biuf":
-        raise InputError(f"{where} does not hold whole images of 784 pixels; fetch it anew.")
+        raise InputError(f"{where} does not have whole images of 784 pixels; download it again.")
     if not ((bits == 0) | (bits == 1)).all():
-        raise InputError(f"{where} holds pixels other than 0 and 1; fetch it anew.")
+        raise InputError(f"{where} has pixels other than 0 and 1; download it again.")
     return torch.from_numpy(bits.reshape(-1, 1, 28, 28).astype(np.uint8) * np.uint8(255))

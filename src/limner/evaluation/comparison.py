@@ -1,4 +1,4 @@
-"""Runs side by side: one row a model, with the paired difference to the best."""
+"""Runs side by side: one row per model, with the paired difference to the best."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,19 +12,18 @@ from limner.evaluation.results import summary
 from limner.training.runs import Run
 
 SAME = ("dataset", "split", "binarization", "draw_seed", "observation", "num_images")
-"""What results must share for their differences to mean anything."""
+"""What results must have in common to be compared."""
 
 
 def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     """One row for each name, over its runs (seeds).
 
-    Figures are averaged over seeds image by image, so that `stderr` is the error over images and
-    `difference_to_best`, paired by image, has the far smaller error of a difference between two
-    models on the same images. With several seeds `seed_spread` is the standard deviation of their
-    mean ELBOs.
+    Values are averaged over seeds for each image, so `stderr` is the error over images.
+    `difference_to_best` is paired by image, so its error is far smaller than that of either model.
+    With several seeds, `seed_spread` is the standard deviation of their mean ELBOs.
 
     Raises:
-        InputError: a run was not evaluated, or on other images than the rest.
+        InputError: a run was not evaluated, or the runs were evaluated on different images.
     """
     results = {name: [_results(run) for run in runs] for name, runs in groups.items()}
     _refuse_unlike([result for group in results.values() for result in group])
@@ -39,7 +38,7 @@ def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """A column a model, in nats an image where nothing else is said; lower is better."""
+    """One column per model, in nats per image unless stated otherwise; lower is better."""
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for row in rows:
@@ -48,7 +47,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     mixed = len(set(samples)) > 1
     started = any(row.get("started_from") for row in rows)
     for heading, shown in _FIGURES.items():
-        if heading == "after that of" and not started:
+        if heading == "started from" and not started:
             continue
         table.add_row(heading.format("K" if mixed else samples[0]), *map(shown, rows))
     if mixed:
@@ -66,7 +65,7 @@ def _known(value: float | None, form: str) -> str:
 
 _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "-ELBO": lambda row: _negative(row["elbo"]),
-    "from the best": lambda row: (
+    "difference to the best": lambda row: (
         _negative(row["difference_to_best"]) if row["difference_to_best"] else "best"
     ),
     "-L_{}": lambda row: _negative(row["iw_bound"]),
@@ -75,8 +74,8 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "bits per dim": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",
     "parameters": lambda row: f"{row['parameters']:,}",
     "training": lambda row: _known(row["training_seconds"], "{:.0f} s"),
-    "after that of": lambda row: row.get("started_from") or "-",
-    "images a second": lambda row: _known(row["images_per_second"], "{:,.0f}"),
+    "started from": lambda row: row.get("started_from") or "-",
+    "images per second": lambda row: _known(row["images_per_second"], "{:,.0f}"),
 }
 
 
@@ -102,7 +101,7 @@ def _over_seeds(runs: Sequence[Run], figure: str) -> Tensor:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """None where a run has no metrics to tell it."""
+    """The mean, or None if it is unknown for a run."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
 

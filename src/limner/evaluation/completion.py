@@ -1,11 +1,12 @@
-"""Images completed where pixels are missing, by the pseudo-Gibbs chain of Rezende et al. (2014).
+"""Missing pixels of images, completed by the pseudo-Gibbs chain of Rezende et al. (2014).
 
-Known pixels x_o stay; missing ones x_m start from a draw of the model and are then drawn anew,
+Known pixels x_o stay fixed. Missing pixels x_m start from a sample of the model; then each round
+samples
 
-    z ~ q(z | x_o, x_m),   x_m ~ p(x_m | z),
+    z ~ q(z | x_o, x_m),   x_m ~ p(x_m | z)
 
-round after round (section 4.5 and appendix F). Where q is the exact posterior this is Gibbs
-sampling, whose stationary distribution is p(x_m | x_o); else it comes near to that as q does.
+(section 4.5 and appendix F). If q is the exact posterior, this is Gibbs sampling with stationary
+distribution p(x_m | x_o); otherwise the closer q is to the posterior, the closer is the chain.
 """
 
 from typing import NamedTuple
@@ -19,12 +20,12 @@ from limner.models import LatentVariableModel
 
 
 class Completion(NamedTuple):
-    """A chain, round by round. Known pixels are those of x in every image of both fields."""
+    """A chain by round. In every image of both fields, known pixels are those of x."""
 
     images: Float[Tensor, "rounds n channels height width"]
-    """The chain's states: x_o beside the x_m that were drawn."""
+    """The states of the chain: x_o and the sampled x_m."""
     means: Float[Tensor, "rounds n channels height width"]
-    """x_o beside E[x_m | z], which looks smoother."""
+    """x_o and E[x_m | z], which looks smoother."""
 
 
 @torch.no_grad()
@@ -35,15 +36,15 @@ def complete(
     rounds: int = 20,
     generator: torch.Generator | None = None,
 ) -> Completion:
-    """Draw the missing pixels of `x`, those that are not `known`, in `rounds` of the chain.
+    """Sample the missing pixels of `x`, those that are not `known`, in `rounds` of the chain.
 
-    Each image has a chain of its own; what `x` holds in missing pixels has no influence.
+    Each image has its own chain. The values of `x` in missing pixels have no influence.
 
     Raises:
         InputError: fewer than one round.
     """
     if rounds < 1:
-        raise InputError(f"A chain has at least one round; got {rounds}.")
+        raise InputError(f"A chain needs at least one round; got {rounds}.")
     state = torch.where(known, x, model.sample(len(x), generator, draw=True))
     images, means = [], []
     for _ in range(rounds):

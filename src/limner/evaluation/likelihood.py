@@ -1,8 +1,8 @@
-"""The bounds of a model on images, measured as the papers do, the same at every call.
+"""The bounds of a model on images, measured as in the papers, the same at every call.
 
-Images are taken in blocks of `BLOCK`. The noise of a block is a function of the seed and of where
-the block starts, and every importance sample has noise of its own, so no result depends on how many
-samples fit into memory, nor on whether the evaluation was stopped on its way.
+Images are evaluated in blocks. The noise of a block depends only on the seed and the number of its
+first image, and every importance sample has its own noise. So results depend neither on how many
+samples fit into memory nor on whether the evaluation was interrupted.
 """
 
 import time
@@ -23,21 +23,21 @@ from limner.models import Inference, LatentVariableModel, RecurrentModel
 from limner.objectives import elbo, importance_weighted_bound
 
 BLOCK = 50
-"""Images that are evaluated together."""
+"""Images that are evaluated together; another number gives other noise."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, image by image, in nats; `limner.evaluation.results_of` sums it up."""
+    """Values per image, in nats; `limner.evaluation.results_of` summarizes them."""
 
     model: LatentVariableModel
     per_image: dict[str, Tensor]
     """`elbo`, `log_likelihood`, `iw_bound` [images], `kl` [images, groups]; with `per_step`,
     `elbo_per_step` [images, steps]. On the CPU, in the order of the images."""
     active_units: list[int]
-    """Of each group, the units with Var_x(E_q[u]) > 0.01."""
+    """Per group, the number of units with Var_x(E_q[u]) > 0.01."""
     latent_units: list[int]
-    """Of each group, all units."""
+    """Per group, the number of all units."""
     num_samples: int
     seed: int
     seconds: float
@@ -54,17 +54,20 @@ def evaluate_model(
     per_step: bool = False,
     partial_folder: Path | None = None,
     report: Report | None = None,
+    block_size: int = BLOCK,
 ) -> Evaluation:
     """ELBO, importance-weighted bound, KL and active units of `model` on frozen images `x`.
 
-    The ELBO has one draw of z an image and closed-form KL; the bound has `num_samples` others.
+    The ELBO uses one sample of z per image and the closed-form KL; the bound uses `num_samples`
+    other samples.
 
     Args:
         num_samples: K of the importance-weighted bound.
-        per_step: also the ELBO after each step of a DRAW; see `elbo_per_step`.
-        partial_folder: an existing folder where an interrupted evaluation is kept, to be taken up
-            again by the next one of the same model, images and settings.
-        report: called after each block with the number of images done and the figures so far.
+        per_step: also evaluate the ELBO after each step of a DRAW; see `elbo_per_step`.
+        partial_folder: an existing folder where an interrupted evaluation is saved. The next
+            evaluation of the same model, images and settings continues it.
+        report: called after each block with the number of images done and the bounds so far.
+        block_size: number of images that are evaluated together.
 
     Raises:
         RuntimeError: the model is in training mode.
@@ -72,20 +75,20 @@ def evaluate_model(
             that is not finite.
     """
     if model.training:
-        raise RuntimeError("evaluate_model evaluates; call model.eval() first.")
+        raise RuntimeError("The model is in training mode; call model.eval() first.")
     if len(x) < 2:
         raise InputError(f"An evaluation needs at least two images; got {len(x)}.")
     if num_samples < 1:
         raise InputError(f"The bound needs at least one sample; got num_samples={num_samples}.")
     if per_step and not isinstance(model, RecurrentModel):
         raise InputError("This model has no steps; leave out --per-step.")
-    settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": BLOCK}
+    settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": block_size}
     partial = Partial(partial_folder, fingerprint(model, x, settings))
     values, seconds = partial.load()
     started = time.monotonic() - seconds
     try:
-        for first in range(len(values.get("elbo", ())), len(x), BLOCK):
-            block = x[first : first + BLOCK]
+        for first in range(len(values.get("elbo", ())), len(x), block_size):
+            block = x[first : first + block_size]
             found = _block_values(model, block, num_samples, seed, first, per_step)
             values = _joined(values, found)
             partial.save_if_due(values, time.monotonic() - started)
@@ -119,7 +122,7 @@ def elbo_per_step(
 ) -> Float[Tensor, "batch steps"]:
     """log p(x | c_t) - sum_{s <= t} KL_s for t = 1..T: the ELBO of the same DRAW with t steps.
 
-    Step t knows nothing of what follows, so the first t steps of a traced inference are an
+    A step does not depend on later steps, so the first t steps of a traced inference are an
     inference with t steps.
     """
     canvases = inference.canvases if inference.canvases is not None else ()
@@ -130,7 +133,7 @@ def elbo_per_step(
 def _block_values(
     model: LatentVariableModel, x: Tensor, num_samples: int, seed: int, first: int, per_step: bool
 ) -> dict[str, Tensor]:
-    """The values of one block, whose first image is image `first`."""
+    """The values of one block, which starts at image number `first`."""
     device = next(model.parameters()).device
     x = x.to(device)
 
@@ -158,7 +161,7 @@ def _block_values(
 
 
 def _joined(values: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Values of the images so far and of the next block: sums added, the rest in order."""
+    """Values of the images so far and of the next block: sums are added, the rest concatenated."""
     if not values:
         return found
     return {

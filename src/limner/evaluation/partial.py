@@ -1,4 +1,4 @@
-"""What an unfinished evaluation has found so far, kept so that it can be taken up again."""
+"""The values of an unfinished evaluation, saved so that it can be continued."""
 
 import contextlib
 import hashlib
@@ -16,11 +16,11 @@ from limner.models import LatentVariableModel
 from limner.training.storage import load_tensors, save_tensors
 
 SAVE_EVERY = 10.0
-"""Seconds between two savings of an evaluation that goes on."""
+"""Seconds between two saves during an evaluation."""
 
 
 def fingerprint(model: LatentVariableModel, x: Tensor, settings: Mapping[str, Any]) -> str:
-    """A hash of all that decides an evaluation: weights, groups, device, images and settings."""
+    """A hash of everything that affects an evaluation: model, device, images and settings."""
     about = {
         "settings": dict(settings),
         "model": model.config.model_dump(mode="json"),
@@ -38,14 +38,14 @@ def fingerprint(model: LatentVariableModel, x: Tensor, settings: Mapping[str, An
 
 
 class Partial:
-    """Values by name in a folder, in a file named by the fingerprint; nowhere without a folder."""
+    """Values by name, in a file named by the fingerprint; without a folder nothing is saved."""
 
     def __init__(self, folder: Path | None, key: str):
         self.path = None if folder is None else folder / f"partial-{key[:16]}.safetensors"
         self.saved = time.monotonic()
 
     def load(self) -> tuple[dict[str, Tensor], float]:
-        """Values so far and the seconds that they took; none where the file is damaged."""
+        """Values so far and the seconds they took; empty if the file is missing or damaged."""
         if self.path is None or not self.path.is_file():
             return {}, 0.0
         try:
@@ -55,18 +55,18 @@ class Partial:
             return {}, 0.0
 
     def save(self, values: dict[str, Tensor], seconds: float) -> None:
-        """Write the values, whole or not at all."""
+        """Write the values, completely or not at all."""
         if self.path is not None and values:
             save_tensors(self.path, values, {"seconds": seconds})
             self.saved = time.monotonic()
 
     def save_if_due(self, values: dict[str, Tensor], seconds: float) -> None:
-        """Write the values where the last writing was `SAVE_EVERY` seconds ago."""
+        """Write the values if they were last written more than `SAVE_EVERY` seconds ago."""
         if time.monotonic() - self.saved > SAVE_EVERY:
             self.save(values, seconds)
 
     def remove(self) -> None:
-        """Forget the values: the evaluation is finished."""
+        """Delete the file, because the evaluation is finished."""
         if self.path is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink()

@@ -1,9 +1,9 @@
-"""How much of the labels a representation holds: a linear classifier and nearest neighbours.
+"""How well labels can be predicted from a representation: linear and nearest neighbours.
 
-Every representation is treated alike: centred, and divided by one number, the root of its mean
-variance, which leaves distances in proportion and does not blow up units that say nothing. The
-linear classifier's penalty is chosen by cross-validation on the training images, for one that suits
-fifty dimensions overfits in a thousand; nothing is chosen on the test images.
+Every representation is centred and divided by one number, the root of its mean variance. This
+keeps the proportions of distances and does not amplify inactive units. The penalty of the linear
+classifier is chosen by cross-validation on the training images, because a penalty that suits fifty
+dimensions overfits in a thousand. Nothing is chosen on the test images.
 """
 
 import math
@@ -17,13 +17,13 @@ from limner.errors import InputError
 NEIGHBOURS = 5
 MAX_ITERATIONS = 1000
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
-"""Inverse strengths C of the linear classifier's L2 penalty to choose from."""
+"""Candidates for the inverse strength C of the linear classifier's L2 penalty."""
 FOLDS = 3
 Z_95 = 1.959963984540054
 
 
 class Labelled(NamedTuple):
-    """Vectors of images and what the images show."""
+    """Vectors of images, and their labels."""
 
     vectors: NDArray[np.floating]
     """[images, dims]"""
@@ -32,7 +32,7 @@ class Labelled(NamedTuple):
 
 
 class Accuracy(NamedTuple):
-    """The share of test images that were labelled rightly, with its 95 % interval."""
+    """The share of test images that were labelled correctly, with its 95 % interval."""
 
     value: float
     low: float
@@ -40,7 +40,7 @@ class Accuracy(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What one representation is worth."""
+    """The accuracies from one representation."""
 
     dims: int
     linear: Accuracy
@@ -61,12 +61,12 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
 def probe_representation(train: Labelled, test: Labelled) -> Probe:
     """Accuracies on `test` of multinomial logistic regression and k-NN fitted on `train`.
 
-    Logistic regression has the penalty among `PENALTIES` that does best in `FOLDS`-fold
-    cross-validation on `train`, k-NN five neighbours.
+    The penalty of the logistic regression is the best of `PENALTIES` in `FOLDS`-fold
+    cross-validation on `train`. k-NN uses five neighbours.
 
     Raises:
-        InputError: fewer than two classes, fewer images than neighbours, or fewer of a class than
-            folds.
+        InputError: fewer than two classes, fewer images than neighbours, or fewer images of a class
+            than folds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
@@ -75,8 +75,8 @@ def probe_representation(train: Labelled, test: Labelled) -> Probe:
     _, counts = np.unique(train.labels, return_counts=True)
     if len(counts) < 2 or len(train.labels) < NEIGHBOURS or min(counts) < FOLDS:
         raise InputError(
-            f"A probe needs {NEIGHBOURS} training images of two classes at least, and {FOLDS} of "
-            "every class; use more images."
+            f"A probe needs at least {NEIGHBOURS} training images, two classes, and {FOLDS} "
+            "images of every class; use more images."
         )
     train, test = _scaled(train, test)
     regression = LogisticRegression(max_iter=MAX_ITERATIONS)
@@ -92,7 +92,7 @@ def probe_representation(train: Labelled, test: Labelled) -> Probe:
 
 
 def principal_components(train: Labelled, test: Labelled, dims: int) -> tuple[Labelled, Labelled]:
-    """Both projected on the first `dims` principal components of `train`, or as many as it has."""
+    """Both projected onto the first `dims` principal components of `train`, if it has as many."""
     from sklearn.decomposition import PCA
 
     pca = PCA(min(dims, *train.vectors.shape), random_state=0).fit(train.vectors)

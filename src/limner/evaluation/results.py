@@ -1,4 +1,4 @@
-"""From values of single images to `results.json`, and the table that shows it."""
+"""From values per image to `results.json`, and the table that shows it."""
 
 import platform
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ def summary(values: Tensor) -> dict[str, float]:
 
 
 def results_of(evaluation: Evaluation, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of `results.json`: the numbers, then `about` and all else that they are about.
+    """The content of `results.json`: the numbers, then `about` and what else describes them.
 
-    Nats carry the signs of the code: `elbo`, `iw_bound`, `reconstruction` = mean log p(x | z)
-    higher is better, `kl` positive. Bits per dimension: lower is better.
+    Signs are as in the code: for `elbo`, `iw_bound` and `reconstruction` (mean log p(x | z)) higher
+    is better, and `kl` is positive. For bits per dimension lower is better.
     """
     values, model = evaluation.per_image, evaluation.model
     results: dict[str, Any] = {
@@ -69,7 +69,7 @@ def results_table(results: Mapping[str, Any], title: str) -> Table:
     """Bounds with standard errors, in nats and in bits per dimension."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    table.add_column("nats an image", justify="right")
+    table.add_column("nats per image", justify="right")
     table.add_column("bits per dim", justify="right")
     rows = {
         "ELBO": "elbo",
@@ -84,10 +84,10 @@ def results_table(results: Mapping[str, Any], title: str) -> Table:
 
 
 def groups_table(results: Mapping[str, Any]) -> Table:
-    """KL, active units and, where measured, the ELBO so far of each group."""
+    """KL, active units and, if measured, the ELBO after each group."""
     per_step = results.get("elbo_per_step")
     table = Table("group", title="latent groups", title_justify="left")
-    for heading in ("KL", "active units", *(["ELBO up to here"] if per_step else [])):
+    for heading in ("KL", "active units", *(["ELBO so far"] if per_step else [])):
         table.add_column(heading, justify="right")
     for group, name in enumerate(results["group_names"]):
         units = f"{results['active_units'][group]} of {results['latent_units'][group]}"

@@ -21,9 +21,16 @@ from limner.errors import InputError
 from limner.layers.attention import Windows
 from limner.layers.gaussian import kl_divergence, log_ratio
 from limner.layers.observation import OBSERVATIONS, Observation, ObservationName
-from limner.models.checks import check_groups, check_images
+from limner.models.checks import (
+    check_form,
+    check_image_shape,
+    check_latents,
+    check_model_dtype,
+    check_values,
+)
 from limner.models.memory import saved_floats
 from limner.settings import Settings
+from limner.transforms import transformed
 
 ImageShape = tuple[int, int, int]
 Generator = torch.Generator | Sequence[torch.Generator] | None
@@ -208,10 +215,7 @@ class LatentVariableModel(nn.Module, ABC):
         self.config = config
         self.compiled = False
         self.register_load_state_dict_pre_hook(_rename)
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise InputError(
-                f"image_shape is (channels, height, width), all at least 1; got {image_shape}."
-            )
+        check_image_shape(image_shape)
         if math.prod(image_shape) > MAX_PIXELS:
             raise InputError(
                 f"Images of {image_shape} are too large for Limner; make them smaller."
@@ -255,7 +259,7 @@ class LatentVariableModel(nn.Module, ABC):
         Raises:
             InputError: images or latents of another type, shape or range.
         """
-        check_images(x, self)
+        self.check_images(x)
         return self(x, generator, trace, divergence=divergence, latents=latents)
 
     @abstractmethod
@@ -311,10 +315,37 @@ class LatentVariableModel(nn.Module, ABC):
             InputError: latents or noise of a wrong number or shape.
         """
         draws = Draws(generator, latents, noise)
-        for given, name in ((latents, "latents"), (noise, "noise")):
-            if given is not None and not isinstance(given, str):
-                check_groups(given, self, draws.copies * batch, name)
+        check_model_dtype(self._dtype)
+        if latents is not None or noise is not None:
+            shapes, names, rows = self.latent_shapes, self.group_names, draws.copies * batch
+            check_latents(latents, shapes, rows, names=names)
+            check_latents(noise, shapes, rows, names=names, what="noise")
         return draws
+
+    def check_images(self, x: object) -> None:
+        """Refuse images that this model cannot score.
+
+        Pixels that are differentiated may be grey, also for a Bernoulli; under a transform of
+        torch.func values cannot be read.
+
+        Raises:
+            InputError: images of another type, shape or range.
+        """
+        self.check_form(x)
+        if isinstance(x, Tensor) and not transformed():
+            check_values(x, self.config.observation, grey=x.requires_grad)
+
+    def check_form(self, x: object) -> None:
+        """The part of `check_images` that reads no values.
+
+        Raises:
+            InputError: images of another type or shape.
+        """
+        check_form(x, self.image_shape, self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
 
     def compile_parts(self) -> None:
         """Compile the hot part of inference. Results agree with eager mode to rounding."""

@@ -1,4 +1,4 @@
-"""The report: one HTML file with no references to anything outside itself."""
+"""The report: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -19,18 +19,18 @@ from limner.training.storage import write_atomically
 
 
 def write(runs: Sequence[Run], out: Path, comparison: Mapping[str, Any] | None = None) -> Path:
-    """Write the report on `runs` to the file `out`.
+    """Write a report about `runs` to the file `out`.
 
     Args:
-        runs: trained runs; those that were evaluated get their row in the table.
-        comparison: `{"rows", "description", "command"}` as `limner compare` makes it, with paired
-            differences to the best; without it rows come from each run's results.
+        runs: trained runs; those that were evaluated have a row in the table.
+        comparison: `{"rows", "description", "command"}` from `limner compare`, with paired
+            differences to the best; without it, rows come from each run's results.
 
     Raises:
         InputError: no run is given, one is not trained, or `out` cannot be written.
     """
     if not runs:
-        raise InputError("A report needs at least one run; name the folder of one.")
+        raise InputError("A report needs at least one run; give the folder of one.")
     subjects = _subjects(runs)
     output_folder(out.parent)
     write_atomically(out, render(runs, subjects, comparison or {}))
@@ -67,7 +67,7 @@ def render(runs: Sequence[Run], subjects: Sequence[Subject], comparison: Mapping
 
 
 def _subjects(runs: Sequence[Run]) -> list[Subject]:
-    """Model, images and metrics of each run; images that runs share are loaded once."""
+    """Model, images and metrics of each run; shared images are loaded once."""
     loaded: dict[str, Dataset] = {}
     subjects = []
     for run in runs:
@@ -82,5 +82,5 @@ def _subjects(runs: Sequence[Run]) -> list[Subject]:
 
 
 def _part(name: str) -> Markup:
-    """A file beside this one, to be put into the page as it is."""
+    """A file of this package, inserted into the page unchanged."""
     return Markup(files("limner.report").joinpath(name).read_text(encoding="utf-8"))

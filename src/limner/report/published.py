@@ -1,8 +1,8 @@
-"""Published results to hold ours against, each with its binarization, bound and source.
+"""Published results to compare with, each with its binarization, bound and source.
 
-Nats per image, negative, lower is better. Only figures of one binarization and one kind of bound
-compare: on MNIST static against dynamic costs about two nats, an ELBO against an
-importance-weighted bound two to four.
+Negative bounds in nats per image, lower is better. Only numbers with the same binarization and the
+same kind of bound are comparable: on MNIST, static binarization costs about two nats more than
+dynamic, and an ELBO is two to four nats worse than an importance-weighted bound.
 """
 
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class Published(NamedTuple):
     dataset: str
     model: str
     nats: str
-    """-log p(x) or its bound, as printed; with "<" where the authors state it so."""
+    """-log p(x) or its bound, as printed; with "<" if the authors give it so."""
     bound: str
-    """ELBO, or IW, the importance-weighted bound, with its number of samples K."""
+    """ELBO, or IW: the importance-weighted bound with its number of samples K."""
     binarization: str
     source: str
 
@@ -45,10 +45,10 @@ PUBLISHED = (
 )
 
 SAME_IMAGES = {"mnist-5k": "mnist", "static-mnist": "mnist"}
-"""Datasets whose images are of the same kind as a published one's; not always as many."""
+"""Datasets with images of the same kind as a published one, though maybe fewer."""
 
 
 def published_for(dataset: str) -> list[Published]:
-    """What was published about images like those of `dataset`."""
+    """Published results on images like those of `dataset`."""
     kind = SAME_IMAGES.get(dataset, dataset)
     return [entry for entry in PUBLISHED if entry.dataset == kind]

@@ -1,4 +1,4 @@
-"""What the page says about one run, and about several beside each other."""
+"""The content of the page about one run, and about several side by side."""
 
 import json
 import shlex
@@ -22,13 +22,13 @@ from limner.report.wording import Stat, duration, mean_of, millions, number, pla
 from limner.training.runs import Run
 
 MAX_IMAGES = 2000
-"""Test images that the page's statistics are taken over."""
+"""Test images used for the statistics of the page."""
 FILM_IMAGES = 16
 
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page shows of one run."""
+    """Everything the page shows about one run."""
 
     anchor: str
     label: str
@@ -42,7 +42,7 @@ class Section:
 
 
 def section(index: int, run: Run, label: str, subject: Subject) -> Section:
-    """The section of the run number `index`."""
+    """The section of run number `index`."""
     results = run.results() or {}
     return Section(
         anchor=f"run-{index}",
@@ -80,7 +80,7 @@ def _facts(
         ("seed", plain(config.seed)),
         ("training time", duration(results.get("training_seconds", last.get("seconds")))),
         (
-            "images a second",
+            "images per second",
             number(results.get("images_per_second", last.get("images_per_second"))),
         ),
     ]
@@ -89,7 +89,7 @@ def _facts(
 
 
 def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Results with their errors; nothing where the run was not evaluated."""
+    """Results with their errors; empty if the run was not evaluated."""
     if not results:
         return []
     samples = (results.get("iw_bound") or {}).get("num_samples", "K")
@@ -105,7 +105,7 @@ def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{number(results.get('num_images'))} {results.get('split', 'test')} images of "
             f"{results['dataset']}, {results['binarization']} binarization",
         ),
-        *([("mind", results["note"])] if "note" in results else []),
+        *([("note", results["note"])] if "note" in results else []),
     ]
     if active is not None:
         units = results.get("latent_units")
@@ -115,7 +115,7 @@ def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _bits(results: Mapping[str, Any]) -> Stat:
-    """Bits per dimension by the ELBO."""
+    """Bits per dimension of the ELBO."""
     bits = results.get("bits_per_dim")
     return bits.get("elbo", bits) if isinstance(bits, Mapping) else bits
 
@@ -132,7 +132,7 @@ def _films(subject: Subject) -> list[ShownFilm]:
 
 
 def _commands(run: Run) -> list[str]:
-    """What makes this run, its numbers and its figures again."""
+    """Commands that reproduce this run, its numbers and its figures."""
     path = run.name if run.path.is_absolute() else str(run.path)
     quoted = shlex.quote(path)
     return [
@@ -147,7 +147,7 @@ def _commands(run: Run) -> list[str]:
 def rows_of(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]]:
     """A row of the comparison for each run that has results.
 
-    With differences to the best, image by image, where all were measured on the same images.
+    With paired differences to the best if all were evaluated on the same images.
     """
     named = dict(zip(labels, runs, strict=True))
     evaluated = {name: run for name, run in named.items() if run.results() is not None}
@@ -158,7 +158,7 @@ def rows_of(runs: Sequence[Run], labels: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Rows of a comparison as text, lowest cost first where there is one."""
+    """Rows of a comparison as text, lowest -ELBO first."""
 
     def cost(row: Mapping[str, Any]) -> float:
         mean = mean_of(row.get("elbo"))
@@ -170,14 +170,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def samples_in(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The number of importance samples behind the rows, or the numbers."""
+    """The number of importance samples of the rows, or the numbers if they differ."""
     bounds = [row.get("iw_bound") for row in rows]
     counts = {bound["num_samples"] for bound in bounds if bound and "num_samples" in bound}
     return " or ".join(map(str, sorted(counts)))
 
 
 def _as_text(row: Mapping[str, Any], best: bool, mixed: bool) -> dict[str, str]:
-    """A row's cells; K beside the importance-weighted bound where rows are `mixed`."""
+    """The cells of a row; if rows are `mixed`, with K beside the importance-weighted bound."""
     samples = f", K = {samples_in([row])}" if mixed and row.get("iw_bound") else ""
     difference = row.get("difference_to_best")
     worse = None if difference is None else {**difference, "mean": abs(difference["mean"])}
@@ -197,7 +197,7 @@ def _as_text(row: Mapping[str, Any], best: bool, mixed: bool) -> dict[str, str]:
 
 @torch.no_grad()
 def compared(labels: Sequence[str], subjects: Sequence[Subject]) -> list[ShownPicture]:
-    """Figures that hold several runs beside each other."""
+    """Figures that show several runs side by side."""
     metrics = {label: subject.metrics for label, subject in zip(labels, subjects, strict=True)}
     metrics = {name: entries for name, entries in metrics.items() if entries}
     pictures = []
@@ -212,14 +212,14 @@ def compared(labels: Sequence[str], subjects: Sequence[Subject]) -> list[ShownPi
             for name, subject in zip(labels, subjects, strict=True)
         ]
         caption = "Mean images from each model's prior, not chosen."
-        alt = f"A row of samples each of {', '.join(labels)}."
+        alt = f"One row of samples for each of {', '.join(labels)}."
         figure = grids.labelled_rows(rows)
         pictures.append(Picture("compared-samples", "What they draw", caption, alt, figure))
     return [shown(picture) for picture in pictures]
 
 
 def labels_of(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]] = ()) -> list[str]:
-    """What each run is called, all different: as in the row that it is in, else by its folder."""
+    """A different label for each run: that of its row if it has one, otherwise its folder."""
     in_rows = {name: row["name"] for row in rows for name in row.get("runs", ())}
     labels = [in_rows.get(run.path.name, run.name) for run in runs]
     return [
@@ -231,7 +231,7 @@ def labels_of(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]] = ()) -> li
 def ours_and_published(
     runs: Sequence[Run], labels: Sequence[str], datasets: Sequence[Dataset]
 ) -> dict[str, list[Published]]:
-    """This page's bounds and published ones, each saying what it is about."""
+    """The bounds of this page and published ones, each with what it was measured on."""
     ours, published = [], []
     for run, images, label in zip(runs, datasets, labels, strict=True):
         results = run.results()

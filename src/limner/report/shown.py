@@ -1,4 +1,4 @@
-"""Figures and films as a page shows them: everything inside data URIs."""
+"""Figures and films for a page, with everything in data URIs."""
 
 import base64
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class ShownPicture:
 
 @dataclass(frozen=True)
 class ShownFilm:
-    """A film on the page: frames below each other in one image, of which one is seen at a time."""
+    """A film on the page: one image with all frames in a column, of which one is visible."""
 
     title: str
     caption: str
@@ -31,13 +31,13 @@ class ShownFilm:
     captions: tuple[str, ...]
     width: int
     height: int
-    """Of one frame, in pixels."""
+    """`width` and `height` are those of one frame, in pixels."""
 
 
 def shown(picture: Picture) -> ShownPicture:
-    """The figure as SVG that follows the reader's colour scheme."""
+    """The figure as SVG that adapts to the reader's colour scheme."""
     # Percent-encoded text is smaller than base64. Slashes are encoded too, so that XML namespaces
-    # are not mistaken for references to a network.
+    # do not look like addresses on a network.
     svg = quote(style.themed_svg(picture.figure), safe=" !$()*+,-.:;=?@[]^_`{|}~")
     src = f"data:image/svg+xml,{svg}"
     return ShownPicture(picture.name, picture.title, picture.caption, picture.alt, src)

@@ -1,20 +1,20 @@
-"""Numbers as a reader wants them."""
+"""Numbers as text."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Stat = Mapping[str, Any] | float | int | None
-"""`{"mean", "stderr"}`, a bare number, or nothing known."""
+"""`{"mean", "stderr"}`, a number, or None if unknown."""
 NOTHING = "–"
 
 
 def mean_of(value: Stat) -> float | int | None:
-    """The mean of a statistic, whether or not it comes with its error."""
+    """The mean of a statistic, with or without its error."""
     return value.get("mean") if isinstance(value, Mapping) else value
 
 
 def with_error(value: Stat, sign: int = 1, digits: int = 2) -> str:
-    """`97.13 ± 0.42`, or without the error where there is none; `sign` -1 negates."""
+    """`97.13 ± 0.42`, or without the error if there is none; `sign` -1 negates."""
     mean = mean_of(value)
     if mean is None:
         return NOTHING
@@ -50,7 +50,7 @@ def duration(seconds: float | int | None) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting as text: nothing for None, 20 for 20.0, entries of a list with commas between."""
+    """A setting as text: – for None, 20 for 20.0, the entries of a list separated by commas."""
     if isinstance(value, list | tuple):
         return ", ".join(plain(entry) for entry in value)
     return NOTHING if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,11 +1,11 @@
 """Put a finished run into the repository: its results, and its weights under a name.
 
-    python -m results.publish RUN --name NAME
+    python -m tools.publish RUN --name NAME
 
 writes results/NAME (config, results, metrics, figures), src/limner/weights/NAME (a run folder with
-the best averaged weights and a model card), and results/README.md anew from all results/*/. What
-was evaluated last, on all test images, is what is published: `limner evaluate RUN --num-samples K`
-comes first. Run from the root of the checkout.
+the best averaged weights and a model card), and results/README.md again from all results/*/. It
+publishes the last evaluation on all test images, so run `limner evaluate RUN --num-samples K`
+first. Run it from the root of the checkout.
 """
 
 import json
@@ -32,24 +32,24 @@ from limner.training import named
 from limner.training.runs import Run
 from limner.training.storage import load_tensors, save_tensors, write_atomically
 
-RESULTS = Path(__file__).parent
+RESULTS = Path(__file__).parents[1] / "results"
 MAX_RESULTS, MAX_WEIGHTS = 2**20, 40 * 2**20
-"""Bytes in the repository: of one folder of results, and of all weights."""
+"""Limits in bytes: for one folder of results, and for all weights."""
 LEFT_OUT = ("representation",)
-"""Figures that say little for their size."""
+"""Large figures with little information."""
 COUNTERPARTS = {
     "vae": "VAE, one layer",
     "ladder-vae": "Ladder VAE",
     "draw, none": "DRAW without attention",
     "draw, filterbank": "DRAW, filterbank attention",
 }
-"""How the published results of a model begin."""
+"""How the names of published results of a model begin."""
 
 
 Maker = Mapping[str, Any]
 """Commit, versions and hardware."""
 SOON = (100, 95, 90, 87)
-"""Nats whose first passing is told."""
+"""Bounds in nats whose first passing is reported."""
 
 
 class Entry(NamedTuple):
@@ -59,6 +59,8 @@ class Entry(NamedTuple):
     config: RunConfig
     results: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
+    home: Path = RESULTS
+    """The folder with the results of all runs."""
 
 
 def publish(
@@ -70,30 +72,32 @@ def publish(
     hardware: str | None = None,
     target: str | None = None,
     weights: bool = True,
+    home: Path = RESULTS,
 ) -> None:
     """Publish a run.
 
     Args:
         run: the run's folder
-        name: what the results and the trained model are called
-        commit: that trained and evaluated it, where the run does not know
-        hardware: that trained and evaluated it, where the run does not know or names it badly
-        target: nats that were aimed at, and by which bound
-        weights: also the trained model, which limner.load then knows by its name
+        name: name of the results and of the trained model
+        commit: commit that trained and evaluated it, if the run has no record
+        hardware: hardware that trained and evaluated it, if the run has no good record
+        target: target in nats, and for which bound
+        weights: also publish the trained model, which limner.load then knows by its name
+        home: folder for the results
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise InputError(f"A name is of small letters, digits and hyphens; got {name}.")
+        raise InputError(f"--name takes small letters, digits and hyphens; got {name}.")
     found = Run.at(Path(run))
     if not weights and name in named.names():
-        raise InputError(f"{name} names other weights; publish these with them or as another.")
+        raise InputError(f"{name} names other weights; publish them too, or choose another name.")
     results = _results(found, commit, hardware, target)
-    entry = Entry(name, _portable(found.config), results, found.metrics())
+    entry = Entry(name, _portable(found.config, home), results, found.metrics(), home)
     if name in [one.name for one in _trainings(entry)[:-1]]:
         raise InputError(f"{name} is what this run started from; publish it by another name.")
-    for place in (RESULTS, named.FOLDER):
+    for place in (home, named.FOLDER):
         place.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=RESULTS) as one, TemporaryDirectory(dir=named.FOLDER) as other:
-        made = {RESULTS / name: Path(one), named.FOLDER / name: Path(other)}
+    with TemporaryDirectory(dir=home) as one, TemporaryDirectory(dir=named.FOLDER) as other:
+        made = {home / name: Path(one), named.FOLDER / name: Path(other)}
         if not weights:
             made.pop(named.FOLDER / name)
         else:
@@ -105,28 +109,28 @@ def publish(
         for folder, new in made.items():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(new, folder)
-    write_atomically(RESULTS / "README.md", page(entries()))
+    write_atomically(home / "README.md", page(entries(home)))
 
 
-def entries() -> list[Entry]:
-    """All that is published, by name."""
-    return [_entry(path.parent.name) for path in sorted(RESULTS.glob("*/results.json"))]
+def entries(home: Path = RESULTS) -> list[Entry]:
+    """All published runs, by name."""
+    return [_entry(path.parent.name, home) for path in sorted(home.glob("*/results.json"))]
 
 
-def _entry(name: str) -> Entry:
-    run = Run.at(RESULTS / name)
-    return Entry(name, run.config, read_json(run.path / "results.json"), run.metrics())
+def _entry(name: str, home: Path) -> Entry:
+    run = Run.at(home / name)
+    return Entry(name, run.config, read_json(run.path / "results.json"), run.metrics(), home)
 
 
 def _trainings(entry: Entry) -> list[Entry]:
-    """What was trained for it, one after the other: what it started from, then itself."""
+    """Its trainings in order: those it started from, then its own."""
     start = entry.config.start_from
-    return [*(_trainings(_entry(Path(start).name)) if start else ()), entry]
+    return [*(_trainings(_entry(Path(start).name, entry.home)) if start else ()), entry]
 
 
-def _portable(config: RunConfig) -> RunConfig:
-    """The config without where the images lie on this disk."""
-    if config.start_from is not None and not _others_have(config.start_from):
+def _portable(config: RunConfig, home: Path) -> RunConfig:
+    """The config without the folder of the images on this machine."""
+    if config.start_from is not None and not _others_have(config.start_from, home):
         raise InputError(f"Others do not have {config.start_from}; publish it first, by its name.")
     if config.data.name not in datasets():
         raise InputError(
@@ -135,9 +139,9 @@ def _portable(config: RunConfig) -> RunConfig:
     return config.with_(data=config.data.with_(root=None))
 
 
-def _others_have(start: str) -> bool:
-    """Whether it is a trained model's name, or where the commands of results/ put that run."""
-    run, published = Path(start), RESULTS / Path(start).name
+def _others_have(start: str, home: Path) -> bool:
+    """Whether it is the name of a trained model, or where the commands in results/ put that run."""
+    run, published = Path(start), home / Path(start).name
     if start in named.names() and not run.exists():
         return True
     metrics = [folder / "metrics.jsonl" for folder in (run, published)]
@@ -151,7 +155,7 @@ def _others_have(start: str) -> bool:
 def _results(
     run: Run, commit: str | None, hardware: str | None, target: str | None
 ) -> dict[str, Any]:
-    """The run's results, with who made them."""
+    """The run's results, with the commits and machines that made them."""
     results = run.results()
     if results is None:
         raise InputError(f"{run.path} was not evaluated; run limner evaluate {run.path} first.")
@@ -161,7 +165,7 @@ def _results(
     for maker in (*trained, measured):
         if not maker.get("commit") or not maker.get("hardware"):
             raise InputError(
-                f"{run.path} does not know what made it; pass --commit and --hardware."
+                f"{run.path} has no record of what made it; pass --commit and --hardware."
             )
     made = {"trained_with": trained, "evaluated_with": measured}
     return results | made | ({"target": target} if target else {})
@@ -190,12 +194,12 @@ def _write_facts(folder: Path, run: Run, entry: Entry) -> None:
 
 
 def _write_weights(folder: Path, run: Run, entry: Entry) -> None:
-    """The best weights, averaged if the run averages, in float32 as they were trained."""
+    """The best weights, averaged if the run averages, in float32 as in training."""
     tensors, document = load_tensors(run.weights("best")[0])
     bound = entry.results.get("validation_elbo")
     if bound is not None and bound != document["validation_elbo"]:
         raise InputError(
-            f"{run.path} was trained on since it was evaluated; run limner evaluate {run.path} "
+            f"{run.path} was trained further since its evaluation; run limner evaluate {run.path} "
             "again."
         )
     kind = "ema." if entry.config.ema_decay else "raw."
@@ -217,9 +221,9 @@ def _check_size(folders: Sequence[Path], limit: int) -> None:
 
 
 def counterpart(entry: Entry) -> Published | None:
-    """The published result of the same model, of the same binarization where there is one."""
+    """The published result of the same model, with the same binarization if there is one."""
     if seen_in_training("mnist", entry.results["dataset"]):
-        return None  # a few thousand digits compare with no paper
+        return None  # a few thousand digits are not comparable with any paper
     model = entry.config.model
     kind = ", ".join(filter(None, (model.kind, getattr(model, "attention", None))))
     alike = [
@@ -252,23 +256,23 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 _HEAD = """# Results
 
-Written by `python -m results.publish`; not edited by hand. Nats an image over test images, lower is
+Written by `python -m tools.publish`; do not edit it. Nats per image over test images, lower is
 better, with the standard error over images. −L_K is the importance-weighted bound of K samples. A
-figure compares with a published one only where bound, K and binarization are the same: static
-against dynamic MNIST costs about two nats, an ELBO against L_5000 two to four. A training that was
-not finished says after how many epochs of how many; nothing is extrapolated. Hours are those of
-training alone. Where a training started from the weights of another, epochs and hours
-stand as a sum, the other's first.
+result is comparable with a published one only if bound, K and binarization are the same: on MNIST,
+static binarization costs about two nats more than dynamic, and an ELBO is two to four nats worse
+than L_5000. For an unfinished training, the number of epochs is given as "done of planned"; nothing
+is extrapolated. Hours are training time only. If a training started from the weights of another,
+epochs and hours are sums, with those of the other first.
 """
 
 
 _HOW_SOON = """
-## How soon
+## Minutes to reach a bound
 
 Minutes of training until the −ELBO of 10,000 validation images, measured at the end of epochs with
-the averaged weights, was first at or below so many nats. Rates that fall to zero at the end of a
-longer budget make a run slower to each of them. Pauses count. Trainings that started from the
-weights of another are left out.
+the averaged weights, first reached each value. With a longer budget the learning rate falls later,
+so a run reaches them later. Pauses count. Trainings that started from the weights of another are
+left out.
 """
 
 
@@ -298,8 +302,8 @@ def _row(entry: Entry) -> list[str]:
 
 
 def _section(entry: Entry) -> str:
-    published, pictures = counterpart(entry), sorted((RESULTS / entry.name).glob("*.png"))
-    held = f"- Beside it: {_cited(published)}\n" if published else ""
+    published, pictures = counterpart(entry), sorted((entry.home / entry.name).glob("*.png"))
+    held = f"- Published: {_cited(published)}\n" if published else ""
     shown = ", ".join(f"[{file.stem}]({entry.name}/{file.name})" for file in pictures)
     return (
         f"\n## {entry.name}\n\n{_facts(entry, f'runs/{entry.name}')}{held}"
@@ -359,7 +363,7 @@ def _machines(entry: Entry) -> str:
 
 
 def _each(makers: Sequence[Maker], told: Callable[[Maker], str]) -> str:
-    """What is told of the makers of a run, once each."""
+    """What `told` says of the makers of a run, without repetition."""
     return "; ".join(dict.fromkeys(map(told, makers)))
 
 
@@ -378,7 +382,7 @@ def card(entry: Entry) -> str:
     """The model card."""
     name, results, data = entry.name, entry.results, entry.config.data
     shape, known = " × ".join(map(str, results["image_shape"])), counterpart(entry)
-    beside = f" Published beside it: {_cited(known)}." if known else ""
+    beside = f" Published: {_cited(known)}." if known else ""
     trained_on = dict.fromkeys(one.config.data.name for one in _trainings(entry))
     taken = [
         note
@@ -387,12 +391,12 @@ def card(entry: Entry) -> str:
         if (note := seen_in_training(trained, other))
     ]
     limits = [
-        f"It knows images like those of {data.name} alone: {shape}, {results['binarization']} "
-        f"binarization, {results['observation']} observation. Of other images its bounds and "
-        "drawings say little.",
-        "One training with one seed: the standard error is that over test images, and says "
-        "nothing of other seeds. A bound is a lower bound of log p(x), not log p(x).",
-        "Samples are drawn from its prior, not chosen: some show nothing readable.",
+        f"It was trained only on images like those of {data.name}: {shape}, "
+        f"{results['binarization']} binarization, {results['observation']} observation. Its bounds "
+        "and samples say little about other images.",
+        "One training with one seed: the standard error is over test images, and does not include "
+        "the variation between seeds. A bound is a lower bound of log p(x), not log p(x).",
+        "Samples from its prior are not selected, and some are unreadable.",
         *taken,
     ]
     return (
@@ -401,9 +405,9 @@ def card(entry: Entry) -> str:
         f"validation bound, in float32.\n\n"
         f'    model = limner.load("{name}")\n    limner sample {name}\n\n'
         f"## Data\n\n{data.name}, {results['binarization']} binarization, in Limner's split; "
-        f"trained on the training images of {' and '.join(trained_on)} alone. The images are not "
-        f"part of this model; `limner data get {data.name}` gets them.\n\n"
-        f"## Figure\n\n{_measured(results)}.{beside}\n\n"
+        f"trained on the training images of {' and '.join(trained_on)} only. The images are not "
+        f"part of this model; `limner data get {data.name}` downloads them.\n\n"
+        f"## Result\n\n{_measured(results)}.{beside}\n\n"
         f"## Commands\n\n{_facts(entry, name)}\n"
         f"## Licence\n\nMIT, as Limner.\n\n"
         f"## Limits\n\n" + "".join(f"- {limit}\n" for limit in limits)
@@ -412,6 +416,6 @@ def card(entry: Entry) -> str:
 
 if __name__ == "__main__":
     try:
-        tyro.cli(publish, prog="python -m results.publish", config=(tyro.conf.FlagCreatePairsOff,))
+        tyro.cli(publish, prog="python -m tools.publish", config=(tyro.conf.FlagCreatePairsOff,))
     except InputError as error:
         sys.exit(f"publish: {error}")

@@ -1,16 +1,17 @@
-"""What each part that is not in the DRAW paper buys, in nats, at equal training time.
+"""What each part that is not in the DRAW paper gains, in nats, at equal training time.
 
-    python -m results.ablation --data DIR --minutes 5
+    python -m tools.ablation --data DIR --minutes 5
 
 trains every variant of every group for the same time on the same threads, and writes
-results/ablation.json and results/ablation.md. It measures on validation images: parts are chosen
-here, so the test images are left alone. Variants whose run is there are kept; `--groups` trains
-those of some groups and keeps what is written of the others. Run from the root of the checkout.
-Times are of the clock: what else runs must leave it its cores.
+results/ablation.json and results/ablation.md. It uses validation images, because it serves to
+choose parts. Finished runs are kept. `--groups` trains some groups and keeps the results of the
+others. Run it from the root of the checkout. Time is wall-clock time, so nothing else should use
+the cores.
 """
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from limner.training import Run, train
 from limner.training.start import ancestry
 from limner.training.storage import write_atomically
 
-RESULTS = Path(__file__).parent
+RESULTS = Path(__file__).parents[1] / "results"
 IW_SAMPLES, IW_IMAGES = 10, 1000
 PAPER = recipe("draw")
 MODEL, OPTIMIZER = PAPER.model, PAPER.optimizer
@@ -43,17 +44,17 @@ Changes = dict[str, Settings | float]
 
 
 class Variant(NamedTuple):
-    """What is changed in the recipe of its group."""
+    """Changes to the recipe of its group."""
 
     changes: Changes
     last: Changes | None = None
-    """What is changed for the last fifth of the time, a training from the weights of the rest."""
+    """Changes for the last fifth of the time, a training that starts from the first part."""
     plain_windows: bool = False
-    """Whether windows start as torch starts any linear layer."""
+    """Whether windows are initialized like any linear layer in torch."""
 
 
 class Group(NamedTuple):
-    """Variants, the first of which is what the others are held against."""
+    """Variants, of which the first is the baseline."""
 
     about: str
     base: RunConfig
@@ -90,7 +91,7 @@ GROUPS = {
         },
     ),
     "windows": Group(
-        "The study's DRAW with attention, T = 16, batch 64, and where its windows start",
+        "The study's DRAW with attention, T = 16, batch 64, and how its windows start",
         ATTENTIVE,
         {
             "over the whole image": Variant({}),
@@ -106,36 +107,50 @@ def ablate(
     minutes: float,
     groups: tuple[str, ...] = tuple(GROUPS),
     out: Path = Path("runs/ablation"),
+    home: Path = RESULTS,
 ) -> None:
     """Train all variants, and write the tables.
 
     Args:
         data: folder of the images
         minutes: training time of each
-        groups: those that are trained
+        groups: groups to train
         out: folder of the runs
+        home: folder of ablation.json and ablation.md
     """
-    if unknown := set(groups) - set(GROUPS):
-        raise InputError(f"There is no group {unknown.pop()}; choose from {', '.join(GROUPS)}.")
+    measure(GROUPS, groups, data, minutes, out, home)
+
+
+def measure(
+    known: Mapping[str, Group],
+    chosen: Sequence[str],
+    data: Path | None,
+    minutes: float,
+    out: Path,
+    home: Path,
+) -> None:
+    """Train the variants of the `chosen` groups, and write the tables of all that are `known`."""
+    if unknown := set(chosen) - set(known):
+        raise InputError(f"There is no group {unknown.pop()}; choose from {', '.join(known)}.")
     trained = {}
-    for key in groups:
-        _, base, variants = GROUPS[key]
+    for key in chosen:
+        _, base, variants = known[key]
         base = base.with_(epochs=None, minutes=minutes, data=base.data.with_(root=data))
         rows = [
             {"variant": name} | _figures(_trained(base, variant, out / key / _slug(name)))
             for name, variant in variants.items()
         ]
         trained[key] = {"minutes": minutes, "threads": torch.get_num_threads(), "variants": rows}
-    document = RESULTS / "ablation.json"
+    document = home / "ablation.json"
     written = json.loads(document.read_text())["groups"] if document.is_file() else {}
     written |= trained
-    facts = {"groups": {key: written[key] for key in GROUPS if key in written}}
+    facts = {"groups": {key: written[key] for key in known if key in written}}
     write_atomically(document, json.dumps(facts, indent=2) + "\n")
-    write_atomically(RESULTS / "ablation.md", page(facts))
+    write_atomically(home / "ablation.md", page(known, facts))
 
 
 def _trained(base: RunConfig, variant: Variant, folder: Path) -> Run:
-    """The finished run of a variant; of two that follow each other, the last."""
+    """The finished run of a variant; of two parts, the last."""
     config = base.with_(**variant.changes)
     if variant.last is None or config.minutes is None:
         return _finished(config, folder, variant)
@@ -145,7 +160,7 @@ def _trained(base: RunConfig, variant: Variant, folder: Path) -> Run:
 
 
 def _finished(config: RunConfig, folder: Path, variant: Variant, after: Run | None = None) -> Run:
-    """The run of `config`, trained unless it is there, and later than the one that it follows."""
+    """The run of `config`, trained unless it is finished, and after the one that it follows."""
     run = Run(folder, config)
     if run.exported.is_file() and Run.at(folder).config == config:
         finished = run.exported.stat().st_mtime
@@ -156,7 +171,7 @@ def _finished(config: RunConfig, folder: Path, variant: Variant, after: Run | No
 
 
 def _plain_windows() -> AbstractContextManager[object]:
-    """A context in which windows start as torch starts any linear layer."""
+    """A context in which windows are initialized like any linear layer in torch."""
 
     def init_heads(reader: FilterbankWindows, heads: nn.Linear, write_scale: float) -> None:
         heads.weight.data[: reader.patch_dim].mul_(write_scale)
@@ -188,15 +203,15 @@ def _slug(name: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
-def page(facts: dict[str, Any]) -> str:
+def page(known: Mapping[str, Group], facts: dict[str, Any]) -> str:
     """results/ablation.md."""
-    tables = [_table(GROUPS[key], found) for key, found in facts["groups"].items()]
+    tables = [_table(known[key], found) for key, found in facts["groups"].items()]
     return (
-        "# What each part buys\n\n"
-        "Written by `python -m results.ablation`; not edited by hand. -ELBO in nats on the 10,000 "
-        "validation images; gain is over the first of a table, higher is better; "
+        "# What each part gains\n\n"
+        "Written by `python -m tools.ablation`; do not edit it. -ELBO in nats on the 10,000 "
+        "validation images; gain is relative to the first row of a table, higher is better; "
         f"-L_{IW_SAMPLES} is of the first {IW_IMAGES:,} of them. One seed each: a few tenths of a "
-        "nat are chance, and what pays in minutes need not pay in hours.\n\n" + "\n".join(tables)
+        "nat are chance, and a gain after minutes may vanish after hours.\n\n" + "\n".join(tables)
     )
 
 
@@ -238,6 +253,6 @@ _HEAD = f"""| variant | −ELBO | last whole epoch of training | gain | −L_{IW
 
 if __name__ == "__main__":
     try:
-        tyro.cli(ablate, prog="python -m results.ablation")
+        tyro.cli(ablate, prog="python -m tools.ablation")
     except InputError as error:
         sys.exit(f"ablation: {error}")

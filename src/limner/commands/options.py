@@ -1,0 +1,63 @@
+"""Flags that several commands share, each declared once.
+
+A command takes a dataclass of them as `Annotated[Options, FLAT]`: its fields become flags.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from limner.data import DataConfig
+from limner.models import LatentVariableModel
+from limner.training.runs import Checkpoint, Run, WeightKind
+
+FLAT = tyro.conf.arg(name="")
+"""The flags of a dataclass get no prefix."""
+RunName = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(help="a run folder, or the name of a trained model"),
+]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to use instead of those of the run."""
+
+    name: str | None = None
+    """other images than the run's own, binarized in the same way"""
+    root: Path | None = None
+    """folder with the images"""
+
+    def open(self, run: str) -> Run:
+        """A run that shows these images if any are given, otherwise its own."""
+        found = Run.open(run)
+        given = {key: value for key, value in vars(self).items() if value is not None}
+        data: DataConfig = found.config.data.with_(**given)
+        return found.on(data) if given else found
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights of a run to load."""
+
+    checkpoint: Checkpoint = "best"
+    """best by the validation bound, or last"""
+    weights: WeightKind = "ema"
+    """averaged over training steps (ema), or raw"""
+
+    def load(self, run: Run) -> LatentVariableModel:
+        return run.model(self.checkpoint, self.weights)
+
+
+@dataclass(frozen=True)
+class Subject(Weights):
+    """Which weights, and which images."""
+
+    data: Images = Images()
+
+
+SUBJECT, IMAGES, WEIGHTS = Subject(), Images(), Weights()
+"""The defaults."""
