@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from limner.cpu.products import add_outer, product
 from limner.layers.gathered import ROWS
-from limner.layers.products import add_outer, product
 from limner.models import DRAW
 
 

@@ -44,7 +44,7 @@ take = GuardedStep(build_optimizer(model, config), config.clip_norm, torch.devic
 
 def step(index):
     x, started = batches.batch(0, index), time.perf_counter()
-    bound = elbo(model.infer(x)).mean()
+    bound = elbo(model(x)).mean()
     (-bound).backward()
     take(config.learning_rate * min(1, (index + 1) / config.warmup_steps))
     take.optimizer.zero_grad()

@@ -46,7 +46,7 @@ def limner_step(model: LatentVariableModel, x: Tensor, precision: str = "float32
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            inference = model.infer(x)
+            inference = model(x)
         (-elbo(inference).mean()).backward()
         take(config.learning_rate)
         take.optimizer.zero_grad()

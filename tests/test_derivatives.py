@@ -63,7 +63,7 @@ def test_second_derivatives_of_a_bound(kind, memory):
     """By parameters, through draws, attention and recurrence, and by pixels."""
     model, x, bound, parameters = parts(kind)
     if memory is not None:
-        model.config = model.config.with_(memory=memory)
+        model.memory = memory
     assert gradgradcheck(bound, parameters, fast_mode=True)
     x = x.requires_grad_()
     assert gradgradcheck(lambda x: elbo(model(x, seeded())), x, fast_mode=True)
@@ -77,13 +77,15 @@ def test_curvature_is_that_of_finite_differences(kind):
     v = [torch.randn_like(parameter) for parameter in parameters]
 
     def slope(share, create_graph=False):
-        moved = [(p + share * d).detach().requires_grad_() for p, d in zip(parameters, v)]
+        moved = [
+            (p + share * d).detach().requires_grad_() for p, d in zip(parameters, v, strict=True)
+        ]
         first = torch.autograd.grad(bound(*moved), moved, create_graph=create_graph)
-        return sum((g * d).sum() for g, d in zip(first, v)), moved
+        return sum((g * d).sum() for g, d in zip(first, v, strict=True)), moved
 
     first, moved = slope(0.0, create_graph=True)
     second = torch.autograd.grad(first, moved)
-    found = sum((g * d).sum() for g, d in zip(second, v))
+    found = sum((g * d).sum() for g, d in zip(second, v, strict=True))
     step = 1e-5
     expected = (slope(step)[0] - slope(-step)[0]) / (2 * step)
     assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -148,6 +150,6 @@ def test_a_torch_that_hides_its_transforms_raises_its_own_error(monkeypatch):
     monkeypatch.setattr(limner.transforms, "_transforms_active", None)
     assert not limner.transforms.transformed()
     model, _, bound, parameters = parts("draw")
-    model.config = model.config.with_(memory="store")
+    model.memory = "store"
     with pytest.raises(RuntimeError, match="setup_context"):
         grad(bound)(*(p.detach() for p in parameters))

@@ -26,7 +26,9 @@ from limner.commands import compare as compare_command
 from limner.commands import train as train_command
 from limner.commands.data import SUBCOMMANDS
 from limner.config import RunConfig
+from limner.evaluation.likelihood import elbo_per_step
 from limner.models import kinds as model_kinds
+from limner.models import register, registry
 from limner.recipes import RECIPES
 from limner.training import train
 
@@ -217,7 +219,7 @@ def test_commands_in_the_text_exist_and_have_their_flags(page):
     for code in re.findall(r"`([^`\n]+)`", prose(page)):
         words = code.split()
         if words[0] == "limner" and len(words) > 1 and words[1] in (*COMMANDS, words[1].lower()):
-            if "two-layer-vae" in words:  # the worked example
+            if "gru-draw" in words:  # the worked example
                 continue
             assert words[1] in COMMANDS or words[1].startswith("-"), code
             for flag in re.findall(r"--[a-z][\w.-]*", code):
@@ -271,13 +273,17 @@ def example():
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["new_model"] = module  # its annotations are looked up there
     spec.loader.exec_module(module)
-    return module
+    register(module.GRUDraw, module.GRUDrawConfig)
+    yield module
+    registry._registered.pop("gru-draw")
+    sys.modules.pop("new_model")
 
 
 def test_the_example_is_short_and_the_page_knows_how_short():
     lines = len(EXAMPLE.read_text().splitlines())
-    assert lines < 100
+    assert lines <= 70
     assert f"{lines} lines" in PAGES["docs/new-model.md"]
 
 
@@ -292,23 +298,76 @@ def promises():
 
 @pytest.mark.parametrize(("promise", "observation"), [*promises()])
 def test_the_example_keeps_what_every_model_promises(promise, observation, example, monkeypatch):
-    config = example.TwoLayerVAEConfig(hidden_dim=6, latent_dims=(4, 3))
-    monkeypatch.setitem(test_models_all.CONFIGS, "two-layer-vae", config)
-    monkeypatch.setattr(test_models_all, "build", example.TwoLayerVAE)
-    given = {"kind": "two-layer-vae", "observation": observation, "shape": (3, 4, 5)}
+    config = example.GRUDrawConfig(num_steps=3, hidden_dim=6, latent_dim=3)
+    monkeypatch.setitem(test_models_all.CONFIGS, "gru-draw", config)
+    given = {"kind": "gru-draw", "observation": observation, "shape": (3, 4, 5)}
     promise(**{name: given[name] for name in inspect.signature(promise).parameters})
+
+
+def tiny(example, memory="store"):
+    """The example in float64, some images, and a source of noise."""
+    torch.manual_seed(0)
+    config = example.GRUDrawConfig(num_steps=7, hidden_dim=6, latent_dim=3, memory=memory)
+    x = (torch.rand(4, 1, 5, 4) < 0.4).double()
+    return example.GRUDraw(config, (1, 5, 4)).double(), x, torch.Generator().manual_seed(1)
+
+
+def test_the_example_inherits_recomputed_steps(example):
+    """The same gradients, from less memory."""
+    found, held = [], []
+    for memory in ("store", "recompute"):
+        model, x, noise = tiny(example, memory)
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor,
+            lambda tensor: tensor,
+        ):
+            bound = elbo(model.infer(x, noise)).mean()
+        bound.backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+        held.append(sum(saved))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+    assert held[1] < held[0] / 2
+
+
+def test_the_example_inherits_traces_and_bounds_per_step(example):
+    """The bound after step t is that of a model with t steps and the same latents."""
+    model, x, noise = tiny(example)
+    trace = model.infer(x, noise, trace=True)
+    assert trace.canvases.shape == (7, 4, 1, 5, 4)
+    assert trace.features.shape == (4, 20)
+    for t, bound in enumerate(elbo_per_step(model, x, trace).unbind(1), start=1):
+        model.num_steps = t
+        zs = [latent.z for latent in trace.latents[:t]]
+        torch.testing.assert_close(bound, elbo(model.infer(x, latents=zs)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore")  # of torch.compile itself
+def test_the_example_inherits_compiling(example):
+    found = []
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for compiled in (False, True):
+        model, x, _ = tiny(example)
+        model.float().compiled = compiled
+        elbo(model(x.float(), torch.Generator().manual_seed(1))).mean().backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
 
 
 def test_the_code_on_the_example_trains_bounds_and_samples(example):
     torch.manual_seed(0)
     p = torch.rand(1, 6, 6) ** 3
     x = (torch.rand(40, 1, 6, 6) < p).float()
-    names = vars(example) | {"x": x, "TwoLayerVAEConfig": example.TwoLayerVAEConfig}
+    names = vars(example) | {"x": x}
     (block,) = blocks("docs/new-model.md", "python")
     exec(compile(block, "docs/new-model.md", "exec"), names)
     trained = names["model"]
     torch.manual_seed(0)
-    untrained = example.TwoLayerVAE(trained.config, (1, 6, 6)).init_from_images(x).eval()
+    untrained = example.GRUDraw(trained.config, (1, 6, 6)).init_from_images(x).eval()
     assert elbo(trained.infer(x)).mean() > elbo(untrained.infer(x)).mean()
     assert importance_weighted_bound(trained, x, 20).mean() > elbo(trained.infer(x)).mean()
     assert trained.sample(3).shape == (3, 1, 6, 6)
@@ -316,14 +375,16 @@ def test_the_code_on_the_example_trains_bounds_and_samples(example):
 
 REGISTERED = """
 import limner
-from new_model import TwoLayerVAE, TwoLayerVAEConfig
+from new_model import GRUDraw, GRUDrawConfig
 
-limner.register(TwoLayerVAE, TwoLayerVAEConfig)
+limner.register(GRUDraw, GRUDrawConfig)
 
 from limner.cli import main
 
-tiny = "--model.hidden-dim 128 --epochs 1 --evaluate-samples 2 --device cpu --data.name digits"
-assert main(["train", "two-layer-vae", *tiny.split(), "--out", "run"]) == 0
+tiny = "--model.num-steps 3 --epochs 1 --evaluate-samples 2 --device cpu --data.name digits"
+memory = "--model.memory recompute"
+assert main(["train", "gru-draw", *tiny.split(), *memory.split(), "--out", "run"]) == 0
+assert main(["evaluate", "run", "--per-step", "--num-samples", "2"]) == 0
 assert main(["animate", "run", "--grid", "1", "2", "--magnification", "1"]) == 0
 assert main(["encode", "run"]) == 0
 """
@@ -341,3 +402,4 @@ def test_one_line_registers_the_example_and_every_command_knows_it(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "results.json").is_file()
+    assert list((tmp_path / "run" / "figures").glob("animation-*.gif"))

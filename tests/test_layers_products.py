@@ -31,9 +31,7 @@ def test_products_and_their_gradients(rows, columns, inner, generator):
     ours = products.differentiable_product(a, b)
     assert_close(ours, a @ b.T)
     assert_close(products.product(a, b), a @ b.T)
-    first = [
-        torch.autograd.grad(y, (a, b), of_product, create_graph=True) for y in (ours, a @ b.T)
-    ]
+    first = [torch.autograd.grad(y, (a, b), of_product, create_graph=True) for y in (ours, a @ b.T)]
     assert_close(*first)
     second = [torch.autograd.grad(of_a.square().sum() + of_b.sum(), (a, b)) for of_a, of_b in first]
     assert_close(*second, rtol=1e-4, atol=1e-4)

@@ -124,8 +124,8 @@ class RunConfig(Settings):
             raise ValueError("a run needs a budget; give epochs or minutes")
         aim = self.objective
         check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
-        recurrent = isinstance(self.model, RecurrentConfig)
-        if aim.traced and recurrent and self.model.memory == "recompute":
+        memory = self.model.memory if isinstance(self.model, RecurrentConfig) else None
+        if aim.traced and memory == "recompute":
             raise ValueError(
                 f"the {aim.gradient} gradient needs every step kept; choose memory store or auto"
             )

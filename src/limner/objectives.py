@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 from torch.func import functional_call
 
@@ -198,7 +198,7 @@ def _scored(model: LatentVariableModel, x: Tensor, zs: Sequence[Tensor], fixed: 
 
 def _unwrapped(model: LatentVariableModel) -> LatentVariableModel:
     """The model inside a DistributedDataParallel, if it is in one."""
-    return getattr(model, "module", model)  # type: ignore[return-value]
+    return getattr(model, "module", model)
 
 
 @torch.no_grad()

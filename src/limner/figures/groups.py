@@ -4,6 +4,7 @@ Group 1 is nearest the image, as `Inference.latents` of the ladder.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -33,5 +34,6 @@ def from_the_top(
 def completed_by_means(model: LatentVariableModel, held: Sequence[Tensor], keep: int) -> Tensor:
     """The same with the groups below at the mean of their prior."""
     below = len(held) - keep
-    latents = ["mean"] * below + list(held[below:])
+    means: list[Literal["mean"]] = ["mean"] * below
+    latents = [*means, *held[below:]]
     return model.generate(len(held[0]), trace=False, latents=latents).images

@@ -89,7 +89,7 @@ def filterbank(
     like = {"device": window.stride.device, "dtype": window.stride.dtype}
     offsets = torch.arange(0.5 - size / 2, size / 2, **like)
 
-    gaussians = _gaussians if transformed() else _Gaussians.apply
+    gaussians: Any = _gaussians if transformed() else _Gaussians.apply
 
     def filters(center: Tensor, length: int) -> Tensor:
         pixels = torch.arange(1, length + 1, **like)
@@ -114,7 +114,8 @@ def _gaussians(
     center: Tensor, stride: Tensor, sigma: Tensor, offsets: Tensor, pixels: Tensor
 ) -> Tensor:
     """F[i, a] = exp(p (a - mu_i)^2) / Z_i along each axis, [*batch, axes, N, A]."""
-    return _normalised(*_places(center, stride, sigma, offsets), pixels)
+    mu, p = _places(center, stride, sigma, offsets)
+    return _normalised(mu, p, pixels)
 
 
 def _normalised(mu: Tensor, p: Tensor, pixels: Tensor) -> Tensor:

@@ -1,28 +1,28 @@
 """Compiled regions: the hot part of a model as one function, by torch.compile."""
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 
+from limner.cpu.compiler import ON_A_CPU
 from limner.cpu.products import lower_to_onednn
 
-ON_A_CPU: dict[str, Any] = {
-    "cpp_wrapper": True,
-    "cpp.use_decompose_tanh": True,
-    "size_asserts": False,
-    "alignment_asserts": False,
-}
-"""What a region does is called from C++ too, tanh is taken by way of exp, and the shapes of
-intermediate tensors are not checked."""
+RECOMPILE_LIMIT = 64
+"""Versions of one function. Each model, mode and shape is one; torch's own limit is 8."""
 
 
 @cache
 def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     """`function` compiled for a kind of device and the shapes it is called with, for all models."""
-    torch._dynamo.config.recompile_limit = 64  # every model, mode and shape is a version; 8 is few
-    if device != "cpu":
-        return torch.compile(function, dynamic=False)
-    lower_to_onednn()
-    return torch.compile(function, dynamic=False, options=ON_A_CPU)
+    options: dict[str, Any] = {"dynamic": False}
+    if device == "cpu":
+        lower_to_onednn()
+        options["options"] = ON_A_CPU
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        options["recompile_limit"] = RECOMPILE_LIMIT
+        return torch.compile(function, **options)
+    region = torch.compile(function, **options)  # an older torch has one limit for all regions
+    return torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT)(region)

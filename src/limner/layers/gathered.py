@@ -137,7 +137,7 @@ class _Biases(Function):
         return (*(tensor.view_as(tensor) for tensor in tensors), *rows)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         block: _Block = ctx.block
         passed, width = iter(gradients[: ctx.passed]), len(block.biases)
         sums = [_Sum(next(passed), next(passed) if has else None) for has in block.has_bias]
@@ -146,10 +146,7 @@ class _Biases(Function):
         if torch.is_grad_enabled():
             added = [_with_biases(*each) for each in zip(sums, terms, block.per_image, strict=True)]
         else:
-            complete = all(len(term.ds) == block.count for term in terms if term.ds)
-            again = all(s.weight is not None for s, term in zip(sums, terms, strict=True) if term.ds)
-            all_rows = all(len(x) > 1 for term in terms for x in term.xs)
-            repeated = block.compiling and block.full and complete and again and all_rows
+            repeated = block.compiling and block.full and _alike(sums, terms, block.count)
             add = compiled(_added, "cpu") if repeated else _added
             added = add(sums, terms, block.per_image)
         pairs = zip(added, block.has_bias, strict=True)
@@ -174,6 +171,15 @@ def _terms(
     return _Terms([d for d, _ in pairs], [x for _, x in pairs if x is not None])
 
 
+def _alike(sums: Sequence[_Sum], terms: Sequence[_Terms], count: int) -> bool:
+    """Whether the layers that were called have sums, and terms of all steps and all images."""
+    called = [(total, term) for total, term in zip(sums, terms, strict=True) if term.ds]
+    return all(
+        total.weight is not None and len(term.ds) == count and all(len(x) > 1 for x in term.xs)
+        for total, term in called
+    )
+
+
 def _with_biases(total: _Sum, terms: _Terms, per_image: bool) -> _Sum:
     """The sum and the gradients of the biases, differentiable."""
     if not terms.ds:
@@ -182,9 +188,7 @@ def _with_biases(total: _Sum, terms: _Terms, per_image: bool) -> _Sum:
     return _Sum(total.weight, term if total.bias is None else total.bias + term)
 
 
-def _added(
-    sums: Sequence[_Sum], terms: Sequence[_Terms], per_image: Sequence[bool]
-) -> list[_Sum]:
+def _added(sums: Sequence[_Sum], terms: Sequence[_Terms], per_image: Sequence[bool]) -> list[_Sum]:
     """The sums and the terms of several steps; sums of weights are changed in place."""
     added = []
     for total, (ds, xs), has_rows in zip(sums, terms, per_image, strict=True):

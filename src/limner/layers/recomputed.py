@@ -43,7 +43,7 @@ class _Recomputed(Function):
         return run(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
         again = torch.is_grad_enabled()
         if not again:

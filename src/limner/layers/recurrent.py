@@ -60,7 +60,7 @@ class _LSTM(Function):
         return h, new, sigmoids, g, bounded
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         c, sigmoids, g, bounded = ctx.saved_tensors
         of_h, of_new, of_sigmoids, of_g, of_bounded = gradients
         i, f, _, o = sigmoids.chunk(4, dim=-1)
@@ -73,9 +73,7 @@ class _LSTM(Function):
             (tanh_backward, _sum(_times(k, i), of_g), g),
             (sigmoid_backward, _sum(_times(of_h, bounded), of_o), o),
         ]
-        of_gates = [
-            torch.zeros_like(y) if d is None else slope(d, y) for slope, d, y in parts
-        ]
+        of_gates = [torch.zeros_like(y) if d is None else slope(d, y) for slope, d, y in parts]
         return torch.cat(of_gates, dim=-1), _times(k, f)
 
 

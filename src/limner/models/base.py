@@ -28,7 +28,7 @@ from limner.models.checks import (
     check_model_dtype,
     check_values,
 )
-from limner.models.memory import saved_floats
+from limner.models.memory import SavedFloats, saved_floats
 from limner.settings import Settings
 from limner.transforms import transformed
 
@@ -101,7 +101,8 @@ class Draws:
     ):
         self.generators = [generator] if isinstance(generator, torch.Generator) else generator
         self.copies = len(self.generators) if self.generators else 1
-        self.latents, self.given_noise = latents, noise
+        self.latents: Latents = latents
+        self.given_noise = noise
 
     def spread(self, tensor: Float[Tensor, "batch *rest"]) -> Float[Tensor, "copies_batch *rest"]:
         """`tensor` once for every source of noise: as many rows as there are draws."""
@@ -109,15 +110,17 @@ class Draws:
 
     def given(self, group: int) -> Tensor | None:
         """The z to use for `group`, if there is one."""
-        latents = self.latents
-        given = None if latents is None or isinstance(latents, str) else latents[group]
-        return None if isinstance(given, str) else given
+        wanted = self._wanted(group)
+        return None if isinstance(wanted, str) else wanted
+
+    def _wanted(self, group: int) -> Tensor | Literal["mean"] | None:
+        if self.latents is None or isinstance(self.latents, str):
+            return self.latents
+        return self.latents[group]
 
     def noise(self, group: int, like: Tensor) -> Tensor:
         """Standard normal noise for `group`; zero if its mean is wanted, or its z is given."""
-        latents = self.latents
-        wanted = latents if latents is None or isinstance(latents, str) else latents[group]
-        if wanted is not None:
+        if self._wanted(group) is not None:
             return torch.zeros_like(like)
         if self.given_noise is not None and (given := self.given_noise[group]) is not None:
             return given
@@ -214,6 +217,7 @@ class LatentVariableModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.compiled = False
+        self.saved_floats: SavedFloats | None = None
         self.register_load_state_dict_pre_hook(_rename)
         check_image_shape(image_shape)
         if math.prod(image_shape) > MAX_PIXELS:

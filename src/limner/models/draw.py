@@ -16,7 +16,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 
 from limner.layers.attention import Windows

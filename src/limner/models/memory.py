@@ -48,15 +48,14 @@ class SavedFloats(NamedTuple):
 
 def saved_floats(model: "LatentVariableModel") -> SavedFloats:
     """Of a training pass of `model`, whatever its modules are; measured once, by trial."""
-    found = model.__dict__.get("_saved_floats")
-    if found is None:
-        found = model.__dict__["_saved_floats"] = _measured(model)
-    return found
+    if model.saved_floats is None:
+        model.saved_floats = _measured(model)
+    return model.saved_floats
 
 
 def _measured(model: "LatentVariableModel") -> SavedFloats:
     trial = with_tensors(model, {}).eval()
-    trial.__dict__["_saved_floats"] = SavedFloats(0, 0)
+    trial.saved_floats = SavedFloats(0, 0)
     trial.compiled = False
     if not hasattr(trial, "num_steps"):
         return SavedFloats(_saved(trial, 3) - _saved(trial, 2), 0)

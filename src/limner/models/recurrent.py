@@ -5,8 +5,8 @@ For t = 1..T, with the state s_0 learned:
     p_t = prior(s_{t-1});   q_t, s_t = posterior(x, s_{t-1});   z_t ~ q_t   (p_t if x is absent)
     s_t = update(z_t, s_t);   c_t = canvas(s_t);   p(x | z) = observation(c_T)
 
-A model says what a cell is. This class does the rest for every cell: it infers and generates, traces,
-stores the steps or recomputes them, compiles them, and sums weight gradients over them.
+A model says what a cell is. This class does the rest for every cell: it infers and generates,
+traces, stores the steps or recomputes them, compiles them, and sums weight gradients over them.
 """
 
 import math
@@ -34,8 +34,8 @@ from limner.models.base import (
     Generator,
     Inference,
     Latent,
-    LatentVariableModel,
     Latents,
+    LatentVariableModel,
     Memory,
     ModelConfig,
     Noise,
@@ -63,18 +63,18 @@ class RecurrentConfig(ModelConfig):
 class RecurrentModel(LatentVariableModel):
     """A cell and its unrolling. A subclass writes `initial`, `prior`, `posterior` and `update`.
 
-    `num_steps` starts at the config's and may be changed at any time.
+    `num_steps` and `memory` start as in the config and may be changed at any time.
     """
 
     compiling_pays_after = 0
+    num_steps: int
+    memory: Memory
     starts_alike: bool = False
     """Whether before the first step all but x is the same for all images, so that one row does."""
 
-    config: RecurrentConfig
-
     def __init__(self, config: RecurrentConfig, image_shape: Sequence[int]):
         super().__init__(config, image_shape)
-        self.num_steps = config.num_steps
+        self.num_steps, self.memory = config.num_steps, config.memory
         self.c_0 = nn.Parameter(torch.zeros(self.canvas_shape))
 
     # The cell
@@ -202,8 +202,8 @@ class RecurrentModel(LatentVariableModel):
 
         `recompute` if storing all steps would take more than a quarter of the device's memory.
         """
-        if self.config.memory != "auto":
-            return self.config.memory
+        if self.memory != "auto":
+            return self.memory
         stored = self._bytes_of_steps(batch, self.num_steps)
         return "store" if stored < device_memory(self.c_0.device) / 4 else "recompute"
 

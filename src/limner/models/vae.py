@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from limner.layers.compiling import compiled
 from limner.layers.gaussian import GaussianHead, StandardNormal, mapped
-from limner.layers.mlp import ActivationName, mlp
 from limner.layers.linear import Linear
+from limner.layers.mlp import ActivationName, mlp
 from limner.models.base import (
     MAX_LAYERS,
     Divergence,

@@ -11,6 +11,7 @@ from limner.errors import InputError
 from limner.models import LatentVariableModel, ModelConfig, build
 from limner.training.runs import Run
 
+
 def initial_model(
     config: RunConfig, dataset: Dataset, start_from: str | None = None
 ) -> LatentVariableModel:
