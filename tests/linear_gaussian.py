@@ -41,6 +41,11 @@ class _Known(LatentVariableModel):
         log_likelihood = Normal(mu, self.sigma, validate_args=False).log_prob(x.flatten(1)).sum(1)
         return Inference(kl, log_likelihood, latents if trace else None)
 
+    def check_form(self, x):
+        """Any real number may be a pixel."""
+
+    check_images = check_form
+
     def generate(self, n, generator=None, trace=True, *, latents=None, noise=None):
         raise NotImplementedError
 
@@ -57,7 +62,7 @@ class LinearGaussian(_Known):
     """
 
     def __init__(self, scales=(1.5, -0.7), rows=1):
-        super().__init__(ModelConfig(observation="gaussian"), (1, 1, len(scales)))
+        super().__init__(ModelConfig(kind="known", observation="gaussian"), (1, 1, len(scales)))
         zeros = [0.0] * len(scales)
         self.scales = torch.tensor(scales, dtype=torch.float64)
         precision = 1 + (self.scales / self.sigma) ** 2
@@ -97,7 +102,7 @@ class TwoGroups(_Known):
     w, s = 1.3, 0.8
 
     def __init__(self, rows=1, a=0.9):
-        super().__init__(ModelConfig(observation="gaussian"), (1, 1, 1))
+        super().__init__(ModelConfig(kind="known", observation="gaussian"), (1, 1, 1))
         self.a = parameter(a, rows=rows)
         self.shifts = parameter(0.0, 0.0, rows=rows)
         var = self._variance(a)

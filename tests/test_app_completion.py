@@ -37,7 +37,7 @@ class OneLatent(LatentVariableModel):
     latent_shapes = [(1,)]  # noqa: RUF012
 
     def __init__(self):
-        super().__init__(ModelConfig(observation="gaussian"), (1, 1, 2))
+        super().__init__(ModelConfig(kind="known", observation="gaussian"), (1, 1, 2))
         self.w, self.b = (torch.tensor(each, dtype=torch.float64) for each in (WEIGHTS, BIAS))
 
     def forward(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
@@ -51,6 +51,9 @@ class OneLatent(LatentVariableModel):
     def generate(self, n, generator=None, trace=True, *, latents=None, noise=None):
         z = self.w.new_empty(n, 1).normal_(generator=generator)
         return Generation(self.pixels(z).mean, self.pixels(z))
+
+    def check_images(self, x):
+        """Any real number may be a pixel."""
 
     def pixels(self, z):
         return Pixels((z * self.w + self.b)[:, None, None])

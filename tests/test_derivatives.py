@@ -77,9 +77,8 @@ def test_curvature_is_that_of_finite_differences(kind):
     v = [torch.randn_like(parameter) for parameter in parameters]
 
     def slope(share, create_graph=False):
-        moved = [
-            (p + share * d).detach().requires_grad_() for p, d in zip(parameters, v, strict=True)
-        ]
+        pairs = zip(parameters, v, strict=True)
+        moved = [(p + share * d).detach().requires_grad_() for p, d in pairs]
         first = torch.autograd.grad(bound(*moved), moved, create_graph=create_graph)
         return sum((g * d).sum() for g, d in zip(first, v, strict=True)), moved
 

@@ -10,7 +10,6 @@ from torch.testing import assert_close
 from limner import DRAWConfig, InputError, LadderVAEConfig, VAEConfig
 from limner.evaluation.interpolation import (
     decode_noise,
-    latents_of_noise,
     noise_of_images,
     noise_of_prior,
     walk,
@@ -23,12 +22,14 @@ from limner.evaluation.probes import (
 )
 from limner.evaluation.representations import encode_images
 from limner.models import build
+from map_draw import MapDrawConfig
 
 CONFIGS = {
     "vae": VAEConfig(hidden_dims=(6,), latent_dim=3),
     "ladder": LadderVAEConfig(hidden_dims=(6, 5, 4), latent_dims=(4, 3, 2)),
     "draw": DRAWConfig(num_steps=3, hidden_dim=5, latent_dim=2),
     "draw-learned-prior": DRAWConfig(num_steps=4, hidden_dim=5, latent_dim=2, prior="learned"),
+    "latent maps": MapDrawConfig(num_steps=3),
 }
 models = pytest.mark.parametrize("kind", CONFIGS)
 
@@ -51,7 +52,7 @@ def images(n=5):
 def test_codes_are_posterior_means_side_by_side(kind):
     model = make(kind)
     inference = model.infer(images(), trace=True, latents="mean")
-    means = [latent.q.loc for latent in inference.latents]
+    means = [latent.q.loc.flatten(1) for latent in inference.latents]
     done = []
     codes = encode_images(model, images(), report=lambda n, _: done.append(n))
     assert_close(codes, torch.cat(means, dim=1))
@@ -143,13 +144,27 @@ def test_noise_of_images_decodes_to_their_reconstruction(kind):
 
 
 @models
-def test_noise_and_latents_are_each_others_inverse(kind):
+@torch.no_grad()
+def test_noise_of_the_prior_decodes_to_its_latents(kind):
+    """e_t = (z_t - mu_p) / sigma_p of the latents that are generated from e."""
     model = make(kind)
     noise = noise_of_prior(model, 4, torch.Generator().manual_seed(0))
-    zs = latents_of_noise(model, noise)
-    traced = model.infer(images(4), trace=True, latents=zs)
-    back = torch.cat([(z - p.loc) / p.scale for _, p, z in traced.latents], dim=1)
+    parts = noise.split([math.prod(shape) for shape in model.latent_shapes], dim=1)
+    given = [part.unflatten(1, s) for part, s in zip(parts, model.latent_shapes, strict=True)]
+    generation = model.generate(4, noise=given)
+    assert_close(decode_noise(model, noise), generation.images)
+    traced = model.infer(images(4), trace=True, latents=generation.latents)
+    back = torch.cat([((z - p.loc) / p.scale).flatten(1) for _, p, z in traced.latents], dim=1)
     assert_close(back, noise)
+
+
+def test_a_walk_takes_one_pass_through_the_steps():
+    """Not one for each step, as when p of every group was asked of an inference."""
+    model = make("draw")
+    noise, steps = noise_of_prior(model, 2, torch.Generator().manual_seed(0)), []
+    model.heads.register_forward_hook(lambda *_: steps.append(1))
+    decode_noise(model, noise)
+    assert len(steps) == 1 + model.num_steps
 
 
 def test_walks_are_straight_or_of_one_length():

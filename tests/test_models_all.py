@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from limner import DRAWConfig, LadderVAEConfig, VAEConfig, elbo
 from limner.models import build
+from map_draw import MapDrawConfig
 
 CONFIGS = {
     "vae": VAEConfig(hidden_dims=(8, 6), latent_dim=3),
@@ -21,6 +22,7 @@ CONFIGS = {
     "draw-learned-prior": DRAWConfig(
         num_steps=3, hidden_dim=6, latent_dim=3, attention="filterbank", prior="learned"
     ),
+    "latent maps": MapDrawConfig(num_steps=3),
 }
 OBSERVATIONS = ("bernoulli", "gaussian", "discretized_logistic")
 models = pytest.mark.parametrize("kind", CONFIGS)
@@ -143,10 +145,13 @@ def test_tracing_changes_no_number_and_tells_the_groups(kind):
     assert len(inference.latents) == model.num_groups == len(model.group_names)
     for i, (q, p, z) in enumerate(inference.latents):
         assert z.shape == q.loc.shape == p.loc.shape
-        kl = torch.distributions.kl_divergence(q, p).sum(1)
+        assert z.shape == (3, *model.latent_shapes[i])
+        kl = torch.distributions.kl_divergence(q, p).flatten(1).sum(1)
         assert_close(inference.kl[:, i], kl)
     sampled = model.infer(x, seeded(), divergence="sampled").kl
-    log_ratios = [(q.log_prob(z) - p.log_prob(z)).sum(1) for q, p, z in inference.latents]
+    log_ratios = [
+        (q.log_prob(z) - p.log_prob(z)).flatten(1).sum(1) for q, p, z in inference.latents
+    ]
     assert_close(sampled, torch.stack(log_ratios, 1))
 
 
@@ -175,11 +180,37 @@ def test_latents_can_be_given_or_held_at_their_means(kind):
         assert_close(z, q.loc)
     alike = model.generate(3, latents="mean").images
     assert_close(alike[0], alike[1])
-    free = [*latents[:-1], None]
-    assert torch.equal(
-        model.generate(3, seeded(), latents=free).images,
-        model.generate(3, seeded(), latents=free).images,
-    )
+
+
+@models
+@torch.no_grad()
+def test_generation_takes_some_latents_and_noise_and_draws_the_rest(kind):
+    model = make(kind)
+    drawn = model.generate(3, seeded())
+    zs = drawn.latents
+    assert [z.shape for z in zs] == [(3, *shape) for shape in model.latent_shapes]
+    assert_close(model.generate(3, latents=zs).images, drawn.images)
+    assert model.generate(3, trace=False).latents is None
+
+    p = [group.p for group in model.infer(images(3), latents=zs, trace=True).latents]
+    noise = [(z - each.loc) / each.scale for z, each in zip(zs, p, strict=True)]
+    assert_close(model.generate(3, noise=noise).images, drawn.images)
+
+    for one in range(model.num_groups):
+        held = [z if group == one else None for group, z in enumerate(zs)]
+        some = [e if group == one else None for group, e in enumerate(noise)]
+        first = model.generate(3, seeded(1), latents=held)
+        assert torch.equal(first.latents[one], zs[one])
+        assert torch.equal(first.images, model.generate(3, seeded(1), latents=held).images)
+        second = model.generate(3, seeded(1), noise=some)
+        for other in {*range(model.num_groups)} - {one}:
+            assert not torch.allclose(first.latents[other], zs[other])
+            assert not torch.allclose(second.latents[other], zs[other])
+
+    means = model.generate(3, latents=["mean"] * model.num_groups)
+    assert_close(means.images, model.generate(3, latents="mean").images)
+    silent = [torch.zeros(3, *shape).double() for shape in model.latent_shapes]
+    assert_close(means.images, model.generate(3, noise=silent).images)
 
 
 @models
@@ -218,6 +249,7 @@ COMPILE = """
 import torch
 from limner import DRAWConfig, LadderVAEConfig, VAEConfig
 from limner.models import build
+from map_draw import MapDrawConfig
 
 with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
     for config in {configs}:

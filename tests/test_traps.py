@@ -99,7 +99,7 @@ def test_each_step_has_noise_of_its_own(x):
 @pytest.mark.parametrize(("steps", "latent_dim"), [(1, 3), (4, 3), (3, 3), (4, 1)])
 def test_the_kl_of_a_posterior_that_is_the_prior_is_zero(x, steps, latent_dim):
     model = draw(num_steps=steps, latent_dim=latent_dim)
-    for parameter in model.posterior.parameters():
+    for parameter in model.posterior_head.parameters():
         torch.nn.init.zeros_(parameter)
     assert_close(model.infer(x).kl, torch.zeros(3, steps, dtype=torch.float64))
 
@@ -171,7 +171,7 @@ def test_grey_pixels_and_a_bernoulli_are_refused():
 @pytest.mark.parametrize("log_sigma", [-1e4, 1e4])
 def test_no_log_sigma_overflows(x, log_sigma):
     model = draw(prior="learned").float()
-    for head in (model.posterior, model.prior):
+    for head in (model.posterior_head, model.prior_head):
         torch.nn.init.constant_(head.linear.bias[LATENT:], log_sigma)
     bound = elbo(model.infer(x.float()))
     bound.sum().backward()

@@ -16,7 +16,8 @@ LOG_SIGMA_RANGE = (-10.0, 5.0)
 
 def normal(mu: Tensor, log_sigma: Tensor) -> Normal:
     """N(mu, sigma^2) with log sigma held to `LOG_SIGMA_RANGE`, so that no exponential overflows."""
-    return Normal(mu, log_sigma.clamp(*LOG_SIGMA_RANGE).exp(), validate_args=False)
+    sigma = full(log_sigma).clamp(*LOG_SIGMA_RANGE).exp()
+    return Normal(full(mu), sigma, validate_args=False)
 
 
 class StandardNormal(Normal):
@@ -78,5 +79,5 @@ class GaussianHead(nn.Module):
         self.linear = Linear(in_dim, 2 * latent_dim)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Normal:
-        mu, log_sigma = full(self.linear(features)).chunk(2, dim=-1)
+        mu, log_sigma = self.linear(features).chunk(2, dim=-1)
         return normal(mu, log_sigma)

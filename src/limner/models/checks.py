@@ -16,6 +16,8 @@ from limner.errors import InputError
 from limner.layers.observation import ObservationName
 
 Shape = Sequence[int]
+SMALLEST_SIDE = 8
+"""A first number at least as large is a height, if the last one can be a number of channels."""
 SLACK = 1e-5
 """How far a value may lie outside [0, 1]: rounding of a scaled image does that."""
 
@@ -137,7 +139,7 @@ def check_image_shape(image_shape: Shape) -> None:
             f"image_shape is (channels, height, width), all at least 1; got {tuple(image_shape)}."
         )
     first, second, last = image_shape
-    if last in (1, 3) and first not in (1, 3) and min(first, second) > last:
+    if last in (1, 3) and first not in (1, 3) and min(first, second) >= SMALLEST_SIDE:
         raise InputError(
             f"image_shape is (channels, height, width), channels first; pass "
             f"{(last, first, second)} in place of {tuple(image_shape)}."
