@@ -11,7 +11,8 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 RANKS = [  # each may import what stands above it, and itself
-    {"errors", "heap"},
+    {"errors", "cpu"},
+    {"device", "progress"},
     {"settings"},
     {"layers", "data"},
     {"models"},

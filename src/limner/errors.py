@@ -29,7 +29,10 @@ class Stopped(Exception):
 
     def __init__(self, sentence: str, signum: int):
         super().__init__(sentence)
-        self.status = 128 + signum
+        self.signum, self.status = signum, 128 + signum
+
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[str, int]]:
+        return Stopped, (str(self), self.signum)
 
 
 @contextmanager

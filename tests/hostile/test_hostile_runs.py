@@ -5,7 +5,6 @@ import os
 import pickle
 import shutil
 import struct
-import sys
 from functools import cache
 
 import pytest
@@ -25,7 +24,7 @@ from limner.figures.gallery import _kl
 from limner.figures.subject import Subject
 from limner.models import LadderVAEConfig
 from limner.report import sections
-from limner.training import runs, train
+from limner.training import launch, runs, train
 from limner.training.runs import Run
 from limner.training.storage import load_tensors, read_document, save_tensors
 
@@ -58,7 +57,7 @@ def sound(tmp_path_factory):
 def digits(monkeypatch):
     """The dataset, read once for all."""
     monkeypatch.setattr(runs, "load_dataset", once)
-    monkeypatch.setattr(sys.modules["limner.training.train"], "load_dataset", once)
+    monkeypatch.setattr(launch, "load_dataset", once)
 
 
 @pytest.fixture

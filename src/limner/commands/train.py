@@ -1,13 +1,13 @@
 """`limner train`: one model, from flags, a recipe or a run's own config."""
 
 import argparse
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Annotated
 
 import tyro
-from accelerate import PartialState
 
 from limner.commands.evaluate import evaluate
 from limner.config import RunConfig
@@ -16,6 +16,7 @@ from limner.models import MODELS
 from limner.recipes import RECIPES, Recipe, recipe
 from limner.training import Run
 from limner.training import train as train_run
+from limner.training.processes import ProcessLost, launched_rank
 
 EPOCHS = 20
 """Passes over the images where neither epochs nor minutes are given."""
@@ -64,8 +65,12 @@ def train(arguments: list[str]) -> None:
         default=TrainOptions(preset),
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
-    run = train_run(options.config, options.out, options.resume, options.overwrite)
-    if PartialState().is_main_process:
+    try:
+        run = train_run(options.config, options.out, options.resume, options.overwrite)
+    except ProcessLost:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's; this process ends by itself
+        raise
+    if launched_rank() == 0:
         evaluate(str(run.path), num_samples=run.config.evaluate_samples, device=run.config.device)
 
 

@@ -26,10 +26,11 @@ from limner.data import DataConfig, Dataset
 from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.models import LatentVariableModel, build, outline
+from limner.progress import warn
 from limner.settings import MAX_JSON, parse_json, read_bytes, read_json
 from limner.training import named
-from limner.training.display import warn
 from limner.training.made import Maker
+from limner.training.noise import seeded
 from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
 from limner.training.storage import (
     first_sound,
@@ -217,7 +218,8 @@ class Run:
             raise InputError(
                 f"The weights in {self.path} do not fit its config.json; restore the folder."
             )
-        model = build(self.config.model, shape)
+        with seeded(0):  # the caller's random state stays as it is
+            model = build(self.config.model, shape)
         model.load_state_dict(state)
         return model.eval()
 
@@ -247,10 +249,12 @@ class Run:
 
     def export(self) -> Path:
         """Write model.safetensors, the best averaged weights."""
-        tensors, document = load_tensors(self.path / "checkpoints" / "best.safetensors")
-        kind = "ema." if any(name.startswith("ema.") for name in tensors) else "raw."
-        kept = {name: tensor for name, tensor in tensors.items() if name.startswith(kind)}
-        save_tensors(self.exported, kept, document)
+        best = self.path / "checkpoints" / "best.safetensors"
+        for kind in ("ema.", "raw."):
+            tensors, document = load_tensors(best, kind)
+            if tensors:
+                save_tensors(self.exported, tensors, document)
+                break
         return self.exported
 
     def dataset(self, data: DataConfig | None = None) -> Dataset:

@@ -1,18 +1,17 @@
-"""What a training starts from: weights drawn from the seed, or those of a trained model."""
+"""The start of a training: weights drawn from the seed, or those of a trained model."""
 
 from collections.abc import Iterator
-
-import torch
 
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, frozen, seen_in_training
 from limner.data import names as datasets
 from limner.errors import InputError
 from limner.models import LatentVariableModel, ModelConfig, build
+from limner.training.noise import seeded
 from limner.training.runs import Run
 
 FREE = {"num_steps", "memory"}
-"""What may differ between a model and the one that it starts from."""
+"""Settings that may differ between a model and the one that it starts from."""
 
 
 def initial_model(
@@ -23,8 +22,8 @@ def initial_model(
     Raises:
         InputError: there are no such weights, or they are those of another model.
     """
-    torch.manual_seed(config.seed)
-    model = build(config.model, dataset.image_shape)
+    with seeded(config.seed):
+        model = build(config.model, dataset.image_shape)
     model.init_from_images(frozen(dataset, "train", config.model.observation))
     if start_from is not None:
         start = Run.open(start_from)

@@ -1,0 +1,41 @@
+"""Signs that a training went wrong, found at its end."""
+
+import math
+from collections.abc import Iterator
+
+from limner.data import Dataset, pixel_kind
+from limner.training.runs import Run
+
+
+def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
+    """A sentence for each sign in the metrics of a finished training.
+
+    A bound is absurd if it is below `uniform_bound`: a model that learned anything is above.
+    """
+    last = (run.metrics() or [None])[-1]
+    if last is None:
+        return
+    skipped, step, bound = last["skipped_steps"], last["step"], last["validation"]["elbo"]
+    advice = "train again with a lower --optimizer.learning-rate"
+    if skipped:
+        yield (
+            f"{skipped:,} of {step:,} steps ({skipped / step:.1%}) were skipped, because their "
+            f"gradient was not finite; {advice}."
+        )
+    floor = uniform_bound(dataset, run.config.model.observation)
+    if bound is None:
+        yield f"The last validation bound is not finite: training diverged; {advice}."
+    elif bound < floor:
+        yield (
+            f"The last validation bound, {bound:,.4g} nats per image, is worse than the "
+            f"{floor:,.4g} of random guessing: training diverged; {advice}."
+        )
+
+
+def uniform_bound(dataset: Dataset, observation: str) -> float:
+    """log p(x) in nats of an image if all values of every pixel are equally likely.
+
+    There are 2 values of a binary pixel and 256 levels; a density on [0, 1] is 1.
+    """
+    nats = {"binary": math.log(2), "levels": math.log(256), "dequantized": 0.0}
+    return -nats[pixel_kind(dataset, observation)] * math.prod(dataset.image_shape)
