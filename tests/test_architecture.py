@@ -72,6 +72,13 @@ def test_plots_belong_to_figures_the_playground_to_app_and_nothing_is_unpickled(
     assert not wrong
 
 
+def test_only_the_command_line_changes_the_allocator():
+    wrong = {
+        str(name) for name, path in MODULES.items() if "limner.cpu.heap" in " ".join(imports(path))
+    }
+    assert wrong == {"cli.py"}
+
+
 def test_models_do_not_know_each_other():
     for name, path in MODULES.items():
         if name.parts[0] == "models" and path.name != "__init__.py":
