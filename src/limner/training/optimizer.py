@@ -13,7 +13,7 @@ TINY = 1e-30
 """Moments below this are set to zero on a CPU, far above 1e-38, where denormal numbers begin.
 
 A unit that became inactive has a gradient of zero, so its moments decay until they are denormal,
-and a step with denormal moments takes many times as long (cpu/README.md)."""
+which is slow on many processors (cpu/README.md)."""
 CLEAR_EVERY = 128
 """Steps between two searches for such moments."""
 
@@ -73,7 +73,7 @@ class GuardedStep:
         """Set tiny moments to zero; due every `CLEAR_EVERY` steps on a CPU."""
         for state in self.optimizer.state.values():
             for name in ("exp_avg", "exp_avg_sq"):
-                state[name].masked_fill_(state[name].abs() < TINY, 0)
+                torch.hardshrink(state[name], TINY, out=state[name])
 
     def stuck(self) -> bool:
         """Whether `MAX_STREAK` steps in a row were skipped."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from limner.errors import InputError
 
-Log = Callable[[Mapping[str, float], int], None]
+Log = Callable[[Mapping[str, float], int], object]
 """Takes figures by name, and the step."""
 
 
@@ -32,16 +34,20 @@ def trackers(names: Sequence[str], folder: Path) -> Iterator[Log]:
             from torch.utils.tensorboard import SummaryWriter
 
             writer = stack.enter_context(SummaryWriter(str(folder / name)))
-            logs.append(lambda figures, step: _add(writer, figures, step))
+            logs.append(partial(_add, writer))
         if "wandb" in names:
-            import wandb
+            import wandb  # type: ignore[import-not-found]
 
             run = stack.enter_context(wandb.init(project=name))
             logs.append(lambda figures, step: run.log(dict(figures), step=step))
-        yield lambda figures, step: [log(figures, step) for log in logs] and None
+
+        def log(figures: Mapping[str, float], step: int) -> None:
+            for each in logs:
+                each(figures, step)
+
+        yield log
 
 
-def _add(writer, figures: Mapping[str, float], step: int) -> None:
+def _add(writer: Any, figures: Mapping[str, float], step: int) -> None:
     for name, value in figures.items():
         writer.add_scalar(name, value, step)
-    writer.flush()
