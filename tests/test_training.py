@@ -452,7 +452,7 @@ def test_divergence_is_reported_with_advice(tmp_path, capsys):
     wild = OptimizerConfig(learning_rate=30.0, warmup_steps=0)
     train(config(optimizer=wild, epochs=5), tmp_path / "wild")
     assert re.search(
-        r"The last validation bound, -[\d,.e+]+ nats per image, is worse than the -44\.36 of .*"
+        r"The last validation bound, -[\d,.e+]+ nats per image, is far worse than the -44\.36 of .*"
         r"lower --optimizer\.learning-rate",
         capsys.readouterr().err,
     )

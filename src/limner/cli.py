@@ -52,7 +52,7 @@ COMMANDS = {
 
 
 CLOSED_PIPE = 128 + signal.SIGPIPE
-"""The status where whoever read the output has left, as the shell reckons it."""
+"""The exit status if the reader of the output has closed it, as in a shell."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A context in which a Ctrl-C is not lost where Python must ignore it: it comes once more.
+    """A context that raises a KeyboardInterrupt again if Python ignored it.
 
-    Python ignores what is raised in a destructor, and in some callbacks of compiled code.
+    Python ignores exceptions in destructors and in some callbacks of compiled code.
     """
     hook = sys.unraisablehook
 
@@ -92,7 +92,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _interrupt_after(hook: CodeType) -> None:
-    """Interrupt the main thread once it has left the hook, where it would ignore that as well."""
+    """Interrupt the main thread after it has left the hook, which would ignore that as well."""
     main = threading.main_thread().ident
     assert main is not None
     while any(frame.f_code is hook for frame, _ in walk_stack(sys._current_frames()[main])):
@@ -156,7 +156,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "limner COMMAND --help tells the options of a command.",
+            "limner COMMAND --help lists the options of a command.",
         ]
     )
 

@@ -10,7 +10,8 @@ from limner.training.runs import Run
 def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
     """A sentence for each sign in the metrics of a finished training.
 
-    A bound is absurd if it is below `uniform_bound`: a model that learned anything is above.
+    A bound is absurd if it is more than one bit per pixel worse than `uniform_bound`. A model that
+    learned anything is above `uniform_bound`, and one that learned nothing from noise is near it.
     """
     last = (run.metrics() or [None])[-1]
     if last is None:
@@ -22,13 +23,13 @@ def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
             f"{skipped:,} of {step:,} steps ({skipped / step:.1%}) were skipped, because their "
             f"gradient was not finite; {advice}."
         )
-    floor = uniform_bound(dataset, run.config.model.observation)
+    guess = uniform_bound(dataset, run.config.model.observation)
     if bound is None:
         yield f"The last validation bound is not finite: training diverged; {advice}."
-    elif bound < floor:
+    elif bound < guess - math.log(2) * math.prod(dataset.image_shape):
         yield (
-            f"The last validation bound, {bound:,.4g} nats per image, is worse than the "
-            f"{floor:,.4g} of random guessing: training diverged; {advice}."
+            f"The last validation bound, {bound:,.4g} nats per image, is far worse than "
+            f"the {guess:,.4g} of random guessing: training diverged; {advice}."
         )
 
 

@@ -50,7 +50,7 @@ def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
 
 
 def ancestry(run: Run) -> Iterator[Run]:
-    """The run, the one that it started from, and so on, as far as they are still there."""
+    """The run, the run that it started from, and so on, as far as they exist."""
     passed = set()
     while run.path not in passed:
         passed.add(run.path)
@@ -64,7 +64,7 @@ def ancestry(run: Run) -> Iterator[Run]:
 
 
 def seen_before(run: Run, shown: DataConfig) -> str | None:
-    """What to know of numbers on `shown`, if the run's weights come from some of its images."""
+    """A note for numbers on `shown` if the run was trained on some of its images."""
     for one in ancestry(run):
         trained = one.config.data
         if note := seen_in_training(trained.name, shown.name):
