@@ -577,3 +577,16 @@ def test_grey_images_train(observation, tmp_path):
 
 def test_a_short_training_is_averaged_too():
     assert [step for step in range(1, 100) if due(step)] == [1, 2, 4, 8, 16, 32, 64, 96]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own imports
+def test_trackers_get_the_figures_of_each_validation(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(config(trackers=("tensorboard",)), tmp_path / "run")
+    events = EventAccumulator(str(run.path / "run")).Reload()
+    logged = events.Scalars("validation/elbo")
+    assert [event.step for event in logged] == [entry["step"] for entry in run.metrics()]
+    expected = [entry["validation"]["elbo"] for entry in run.metrics()]
+    assert [event.value for event in logged] == pytest.approx(expected)
