@@ -24,7 +24,7 @@ from contextlib import nullcontext
 from math import inf
 from time import perf_counter
 from benchmarks import speed
-from limner.heap import kept_memory
+from limner.cpu.heap import kept_memory
 from limner.models import build
 
 name, batch, way, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])

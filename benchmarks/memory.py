@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from limner.config import OptimizerConfig
 from limner.data import DataConfig, TrainingBatches, frozen, load
-from limner.heap import kept_memory
+from limner.cpu.heap import kept_memory
 from limner.models import DRAWConfig, build
 from limner.objectives import elbo
 from limner.training.optimizer import GuardedStep, build_optimizer

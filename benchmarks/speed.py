@@ -8,7 +8,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from benchmarks.textbook import TextbookDRAW
@@ -17,9 +16,10 @@ from limner.data import DataConfig, TrainingBatches
 from limner.data import load as load_data
 from limner.models import DRAWConfig, LadderVAEConfig, LatentVariableModel, VAEConfig, build
 from limner.objectives import elbo
-from limner.training.display import training_display
+from limner.progress import training_display
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer
+from limner.training.processes import Processes
 from limner.training.runs import Run
 from limner.training.start import initial_model
 from limner.training.trainer import Trainer
@@ -159,7 +159,9 @@ def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) 
     dataset = load_data(config.data)
     with tempfile.TemporaryDirectory() as folder, training_display(kind) as display:
         run = Run.create(Path(folder) / "run", config)
-        trainer = Trainer(run, dataset, Accelerator(cpu=True), initial_model(config, dataset))
+        trainer = Trainer(
+            run, dataset, Processes(torch.device("cpu")), initial_model(config, dataset)
+        )
         trainer.begin()
         x = trainer.batches.batch(0, 0)
         bare = limner_step(trainer.model, x)

@@ -12,8 +12,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from accelerate import Accelerator
 from safetensors.torch import save_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from limner.cli import main
 from limner.config import ObjectiveConfig, RunConfig
@@ -22,7 +22,7 @@ from limner.data import load as load_data
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig
 from limner.models.base import Draws
 from limner.training import Run
-from limner.training.optimizer import GuardedStep
+from limner.training.processes import processes
 from limner.training.start import initial_model
 from limner.training.state import figures_of
 from limner.training.trainer import Trainer
@@ -45,7 +45,7 @@ CASES |= {"ladder-vae-elbo-compiled": ("ladder-vae", "elbo")}
 BATCH = 12
 
 
-def trainer_of(case, run, accelerator):
+def trainer_of(case, run, group):
     model, objective = CASES[case]
     config = RunConfig(
         model=MODELS[model],
@@ -57,7 +57,7 @@ def trainer_of(case, run, accelerator):
     )
     dataset = load_data(config.data)
     model = initial_model(config, dataset)
-    trainer = Trainer(Run(run, config), dataset, accelerator, model)
+    trainer = Trainer(Run(run, config), dataset, group, model)
     trainer.begin()
     return trainer
 
@@ -67,26 +67,25 @@ def take_step(trainer):
 
     The noise of a group is one tensor for the whole batch, whatever the number of processes.
     """
-    counters, part = trainer.counters, trainer.accelerator.process_index
-    processes, gradient = trainer.processes, {}
+    step, part, count = trainer.counters.step, trainer.processes.rank, trainer.processes.count
+    gradient = {}
 
     def noise(_, group, like):
-        generator = torch.Generator().manual_seed(100 * counters.step + group)
-        samples = len(like) * processes // BATCH
+        generator = torch.Generator().manual_seed(100 * step + group)
+        samples = len(like) * count // BATCH
         whole = torch.randn(samples, BATCH, *like.shape[1:], generator=generator)
-        return whole[:, part::processes].flatten(0, 1).to(like)
+        return whole[:, part::count].flatten(0, 1).to(like)
 
-    def step(guarded, rate):
-        for index, parameter in enumerate(guarded.parameters):
-            gradient[f"{counters.step}.{index}"] = parameter.grad.clone()
-        return original(guarded, rate)
+    def note(*_):
+        for index, parameter in enumerate(trainer.step.parameters):
+            gradient[f"{step}.{index}"] = parameter.grad.clone()
 
-    original = GuardedStep.__call__
-    with patch.object(Draws, "noise", noise), patch.object(GuardedStep, "__call__", step):
-        x = trainer.batches.batch(counters.epoch, counters.index).double()
-        trainer._train_step(x[part::processes])
-    trainer._count()
-    trainer._log(figures_of(trainer.totals.read()))
+    hook = register_optimizer_step_pre_hook(note)
+    x = trainer.batches.batch(trainer.counters.epoch, trainer.counters.index).double()
+    with patch.object(Draws, "noise", noise):
+        trainer.take_step(x[part::count])
+    hook.remove()
+    trainer.record(figures_of(trainer.totals.read()))
     return gradient
 
 
@@ -100,21 +99,21 @@ def own_noise(trainer):
 
     original = Draws.noise
     with patch.object(Draws, "noise", noise):
-        trainer._train_step(trainer.batches.batch(0, 0)[:2].double())
+        trainer.take_step(trainer.batches.batch(0, 0)[:2].double())
     return drawn[0]
 
 
 def steps(out):
     torch.set_default_dtype(torch.float64)
-    accelerator = Accelerator(cpu=True)
-    seen = {"noise": own_noise(trainer_of("vae-elbo", out, accelerator))}
-    for case in CASES:
-        trainer = trainer_of(case, out / case, accelerator)
-        if case.endswith("compiled"):
-            trainer.model.compile_parts()
-        seen |= {f"{case}.{name}": value for name, value in take_step(trainer).items()}
-        trainer._save()
-    save_file(seen, out / f"process-{accelerator.process_index}.safetensors")
+    with processes("cpu", out) as group:
+        seen = {"noise": own_noise(trainer_of("vae-elbo", out, group))}
+        for case in CASES:
+            trainer = trainer_of(case, out / case, group)
+            if case.endswith("compiled"):
+                trainer.model.compile_parts()
+            seen |= {f"{case}.{name}": value for name, value in take_step(trainer).items()}
+            trainer.save()
+        save_file(seen, out / f"process-{group.rank}.safetensors")
 
 
 @contextmanager
@@ -128,17 +127,16 @@ def watched(out):
         if writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
             written.append(f"{event} {args[0]}")
 
-    def step(guarded, rate):
+    def signalled(*_):
         nonlocal taken
         taken += 1
         if rank == env.get("VICTIM") and taken == int(env["STEP"]):
             signal.raise_signal(int(env["SIGNAL"]))
-        return original(guarded, rate)
 
-    original = GuardedStep.__call__
     sys.addaudithook(note)
-    with patch.object(GuardedStep, "__call__", step):
-        yield
+    hook = register_optimizer_step_pre_hook(signalled)
+    yield
+    hook.remove()
     kept = "\n".join(path for path in written if str(out) in path)
     (out.parent / f"process-{rank}.txt").write_text(kept)
 

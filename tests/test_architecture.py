@@ -11,8 +11,9 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 RANKS = [  # each may import what stands above it, and itself
-    {"errors", "heap", "transforms"},
+    {"errors", "transforms"},
     {"cpu"},
+    {"device", "progress"},
     {"settings"},
     {"layers", "data"},
     {"models"},
@@ -70,6 +71,13 @@ def test_plots_belong_to_figures_the_playground_to_app_and_nothing_is_unpickled(
         if root in homes and name.parts[0] != homes[root]
     }
     assert not wrong
+
+
+def test_only_the_command_line_changes_the_allocator():
+    wrong = {
+        str(name) for name, path in MODULES.items() if "limner.cpu.heap" in " ".join(imports(path))
+    }
+    assert wrong == {"cli.py"}
 
 
 MACHINERY = {"base", "recurrent", "checks", "memory"}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from limner.heap import kept_memory
+from limner.cpu.heap import kept_memory
 
 PR_SET_THP_DISABLE = 41
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)  # pages of one size are counted

@@ -14,8 +14,8 @@ from limner import InputError, VAEConfig
 from limner.cli import main
 from limner.config import RunConfig
 from limner.data import DataConfig, seen_in_training
+from limner.progress import warn
 from limner.training import named, train
-from limner.training.display import warn
 from limner.training.runs import Run
 from limner.training.storage import load_tensors, save_tensors
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from limner.training import Run, train
+from limner.training.processes import Processes
 from processes import BATCH, CASES, take_step, trainer_of
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def alone():
     torch.set_default_dtype(torch.float64)
-    yield Accelerator(cpu=True)
+    yield Processes(torch.device("cpu"))
     torch.set_default_dtype(torch.float32)
 
 
@@ -158,13 +158,14 @@ def test_the_threads_of_the_group_end_with_the_training(whole):
 
 
 def test_accelerate_launch_gives_the_bits_of_torchrun(whole, tmp_path):
+    pytest.importorskip("accelerate")
     launcher = [*ACCELERATE, "--num_processes", "2", "--main_process_port", "0"]
     status, errors = launch(launcher, "limner", tmp_path / "run", *TRAIN)
     assert status == 0, errors
     assert_same(tmp_path / "run", whole)
 
 
-# Stopping and going on
+# Stopping and resuming
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_a_killed_process_stops_all_with_a_sentence(killed):
     assert not (run / "results.json").exists()
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_been(killed, whole, tmp_path):
+def test_a_killed_run_continues_to_the_same_end(killed, whole, tmp_path):
     """On two hosts, as far as one can be two."""
     run = shutil.copytree(killed[0], tmp_path / "run")
     with socket.socket() as free:
@@ -203,7 +204,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(killed, whole, tmp_path):
     assert_same(run, whole)
 
 
-def test_a_signal_to_one_process_stops_all_and_three_go_on(tmp_path):
+def test_a_signal_to_one_process_stops_all_and_three_continue(tmp_path):
     run = tmp_path / "run"
     fate = {"VICTIM": "1", "STEP": "30", "SIGNAL": str(int(signal.SIGTERM))}
     status, errors = launch(torchrun(2), "limner", run, *TRAIN, **fate)
@@ -218,7 +219,7 @@ def test_a_signal_to_one_process_stops_all_and_three_go_on(tmp_path):
     assert (entry["epoch"], entry["step"]) == (1.0, STEPS)
 
 
-def test_one_process_goes_on_where_two_were_killed(killed, tmp_path):
+def test_one_process_continues_after_two_were_killed(killed, tmp_path):
     run = Run.open(shutil.copytree(killed[0], tmp_path / "run"))
     (entry,) = train(run.config, run.path, resume=True).metrics()
     assert (entry["epoch"], entry["step"]) == (1.0, STEPS)

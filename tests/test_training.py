@@ -1,13 +1,17 @@
 """Training: resumed equals uninterrupted to the bit, schedules, skipped steps, run folders."""
 
-import importlib
 import json
+import math
+import pickle
+import re
 import shutil
 import signal
-from types import SimpleNamespace
+from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from limner import InputError, load
 from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
@@ -18,14 +22,14 @@ from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.objectives import elbo
 from limner.training import Run, train
 from limner.training.averaging import averaged, due, recompute_batch_norm
+from limner.training.compilation import wants_compiling
+from limner.training.divergence import uniform_bound
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
 from limner.training.start import ancestry, seen_before
 from limner.training.state import Totals
 from limner.training.storage import load_tensors, save_tensors
-from limner.training.validation import Validator
 
-train_module = importlib.import_module("limner.training.train")
 MODELS = {
     "vae": VAEConfig(hidden_dims=(16,), latent_dim=4),
     "ladder-vae": LadderVAEConfig(hidden_dims=(16, 8), latent_dims=(4, 2)),
@@ -47,24 +51,27 @@ def config(model="vae", **changes):
     return RunConfig(**values | changes)
 
 
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Send a signal to the training after so many steps."""
+@contextmanager
+def before_each_step(action):
+    """Call `action(step)` before each step of any optimizer, from 1."""
+    steps = iter(range(1, 10**9))
+    handle = register_optimizer_step_pre_hook(lambda *_: action(next(steps)))
+    try:
+        yield
+    finally:
+        handle.remove()
 
-    def arrange(steps):
-        step = GuardedStep.__call__
-        left = [steps]
 
-        def stopping(self, rate):
-            left[0] -= 1
-            if left[0] == 0:
-                signal.raise_signal(signal.SIGTERM)
-            return step(self, rate)
+def stopped_after(steps, *arguments, **options):
+    """`train`, with a signal before that many steps are done."""
 
-        monkeypatch.setattr(GuardedStep, "__call__", stopping)
+    def stop(step):
+        if step == steps:
+            signal.raise_signal(signal.SIGTERM)
 
-    yield arrange
-    monkeypatch.undo()
+    with before_each_step(stop), pytest.raises(Stopped) as stopped:
+        train(*arguments, **options)
+    assert stopped.value.status == 128 + signal.SIGTERM
 
 
 def weights_of(run):
@@ -76,15 +83,11 @@ def weights_of(run):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(model, tmp_path, stop_after):
+def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(model, tmp_path):
     whole = train(config(model), tmp_path / "whole")
     out = tmp_path / "stopped"
-    for steps, going in ((1, False), (2, True)):
-        stop_after(steps)
-        with pytest.raises(Stopped) as stopped:
-            train(config(model), out, resume=going)
-        assert stopped.value.status == 128 + signal.SIGTERM
-    stop_after(10**6)
+    for steps, resume in ((1, False), (2, True)):
+        stopped_after(steps, config(model), out, resume=resume)
     resumed = train(config(model), out, resume=True)
     expected, found = weights_of(whole), weights_of(resumed)
     assert expected.keys() == found.keys()
@@ -105,18 +108,15 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(model, tmp_pat
         ("attention", "compiled", "compiled"),
     ],
 )
-def test_auto_compiles_where_the_budget_makes_up_for_the_compiler(kind, short, long, monkeypatch):
-    monkeypatch.setattr(train_module, "has_compiler", lambda: True)
-
+def test_auto_compiles_if_the_budget_makes_up_for_the_compiler(kind, short, long):
     def mode(**budget):
-        return train_module._mode(
-            SimpleNamespace(
-                config=config(kind, compile="auto", **budget),
-                batches=SimpleNamespace(steps_per_epoch=100),
-                model=build(MODELS[kind], (1, 4, 4)),
-                device=torch.device("cpu"),
-            )
+        wanted = wants_compiling(
+            config(kind, compile="auto", **budget),
+            build(MODELS[kind], (1, 4, 4)),
+            100,
+            torch.device("cuda"),  # needs no C++ compiler
         )
+        return "compiled" if wanted else "eager"
 
     assert mode(epochs=1) == short
     assert mode(epochs=1000) == mode(epochs=None, minutes=5.0) == long
@@ -125,13 +125,10 @@ def test_auto_compiles_where_the_budget_makes_up_for_the_compiler(kind, short, l
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of its own doings
-def test_a_resumed_run_is_the_same_when_compiled(tmp_path, stop_after):
+def test_a_resumed_run_is_the_same_when_compiled(tmp_path):
     compiled = config("attention", compile="always")
     whole = train(compiled, tmp_path / "whole")
-    stop_after(4)
-    with pytest.raises(Stopped):
-        train(compiled, tmp_path / "stopped")
-    stop_after(10**6)
+    stopped_after(4, compiled, tmp_path / "stopped")
     resumed = train(compiled, tmp_path / "stopped", resume=True)
     expected, found = weights_of(whole), weights_of(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -162,15 +159,12 @@ def test_steps_share_their_weights_so_that_deeper_ones_start_from_fewer(trained,
     assert bounds[1] > bounds[0]
 
 
-def test_resuming_does_not_need_what_a_run_started_from(trained, tmp_path, stop_after):
+def test_resuming_does_not_need_what_a_run_started_from(trained, tmp_path):
     start = Run.create(tmp_path / "start", trained.config)
     shutil.copytree(trained.path, start.path, dirs_exist_ok=True)
     whole = train(started(start), tmp_path / "whole")
-    stop_after(2)
-    with pytest.raises(Stopped):
-        train(started(start), tmp_path / "stopped")
+    stopped_after(2, started(start), tmp_path / "stopped")
     shutil.rmtree(start.path)
-    stop_after(10**6)
     resumed = train(started(start), tmp_path / "stopped", resume=True)
     expected, found = weights_of(whole), weights_of(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -243,46 +237,23 @@ def test_another_split_of_the_same_images_counts_too(trained, tmp_path):
     assert seen_before(first, first.data) is None
 
 
-def test_denormal_numbers_are_zero_while_a_model_trains(tmp_path, monkeypatch):
-    def is_zero():
-        return bool(torch.tensor(2e-38) * 0.1 == 0)
-
-    seen, step = [], GuardedStep.__call__
-
-    def watched(self, rate):
-        seen.append(is_zero())
-        return step(self, rate)
-
-    monkeypatch.setattr(GuardedStep, "__call__", watched)
-    assert not is_zero()
-    train(config(epochs=1), tmp_path / "run")
-    assert all(seen)
-    assert not is_zero()
-
-
-def test_metrics_are_cut_back_to_the_checkpoint(tmp_path, stop_after):
-    stop_after(4)
-    with pytest.raises(Stopped):
-        train(config(), tmp_path / "run")
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
+    stopped_after(4, config(), tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.jsonl"
     written = metrics.read_text()
     metrics.write_text(written + '{"epoch": 99}\n{"torn')
-    stop_after(10**6)
     run = train(config(), tmp_path / "run", resume=True)
     assert [entry["epoch"] for entry in run.metrics()] == [1.0, 2.0]
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, stop_after):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
     out = tmp_path / "run"
     whole = train(config(), tmp_path / "whole")
-    for steps, going in ((2, False), (2, True)):
-        stop_after(steps)
-        with pytest.raises(Stopped):
-            train(config(), out, resume=going)
+    for resume in (False, True):
+        stopped_after(2, config(), out, resume=resume)
     newest, before = Run.open(out).training_states
     newest.write_bytes(newest.read_bytes()[:-7])
     assert before.is_file()
-    stop_after(10**6)
     resumed = train(config(), out, resume=True)
     expected, found = weights_of(whole), weights_of(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -378,14 +349,18 @@ def test_totals_are_sums_over_finite_batches_whenever_they_are_read(read_every):
     assert torch.equal(totals.read(), expected)
 
 
-@pytest.mark.parametrize(("bounds", "best"), [([-3.0, -2.0, -1.0], 3), ([-1.0, -2.0, -3.0], 1)])
-def test_the_best_weights_are_so_by_the_bound_that_is_trained(bounds, best, tmp_path, monkeypatch):
-    monkeypatch.setattr(Validator, "_iw_bound", lambda *_: bounds.pop(0))
-    weighted = ObjectiveConfig(kind="iwae", num_samples=2)
-    run = train(config(objective=weighted, epochs=3), tmp_path / "run")
+def test_the_best_weights_are_chosen_by_the_bound_that_is_trained(tmp_path):
+    """A high rate makes both bounds part: the importance-weighted one rises, the ELBO falls."""
+    wild = OptimizerConfig(learning_rate=0.15, warmup_steps=0, schedule="constant")
+    weighted = ObjectiveConfig(kind="iwae", num_samples=5)
+    changes = {"objective": weighted, "optimizer": wild, "ema_decay": 0.0, "epochs": 6}
+    run = train(config(**changes), tmp_path / "run")
+    figures = [entry["validation"] for entry in run.metrics()]
+    best, other = (max(range(6), key=lambda i: figures[i][name]) for name in ("iw_bound", "elbo"))
+    assert best != other
     _, document = load_tensors(run.weights("best")[0])
-    assert document["epoch"] == best
-    assert document["validation_elbo"] == run.metrics()[best - 1]["validation"]["elbo"]
+    assert document["epoch"] == best + 1
+    assert document["validation_elbo"] == figures[best]["elbo"]
 
 
 def test_the_importance_weighted_bound_is_measured_where_it_is_trained(tmp_path):
@@ -394,11 +369,10 @@ def test_the_importance_weighted_bound_is_measured_where_it_is_trained(tmp_path)
     assert figures["validation"]["iw_bound"] > figures["validation"]["elbo"]
 
 
-def test_many_bad_steps_in_a_row_stop_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("limner.training.optimizer.MAX_STREAK", 3)
-    monkeypatch.setattr("limner.training.trainer.kl_weight", lambda *_: float("nan"))
+def test_many_bad_steps_in_a_row_stop_the_run(tmp_path):
+    wild = OptimizerConfig(learning_rate=1e30, warmup_steps=0, clip_norm=1e30)
     with pytest.raises(InputError, match=r"not finite for .* steps in a row.*learning-rate"):
-        train(config(epochs=3), tmp_path / "run")
+        train(config(epochs=3, batch_size=20, optimizer=wild), tmp_path / "run")
 
 
 def test_schedules():
@@ -436,14 +410,77 @@ def test_batch_norm_statistics_are_those_of_the_training_set():
     torch.testing.assert_close(first[1].running_mean, outputs.mean(0), rtol=1e-4, atol=1e-5)
 
 
-def test_signals_are_remembered_and_handlers_restored():
+def test_signals_are_reported_and_remembered_and_handlers_restored(capsys):
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.received == signal.SIGINT
+        assert "Stopping after this step" in capsys.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_the_error_of_a_stopped_training_can_be_pickled():
+    again = pickle.loads(pickle.dumps(Stopped("Stopped by SIGTERM", signal.SIGTERM)))
+    assert (str(again), again.status) == ("Stopped by SIGTERM", 143)
+
+
+def test_a_run_stopped_after_many_steps_resumes_to_the_same_bits(tmp_path):
+    """Moments are searched for tiny numbers by the step, not by the steps since the resume."""
+    long = config(epochs=3, batch_size=20)
+    whole = train(long, tmp_path / "whole")
+    stopped_after(100, long, tmp_path / "stopped")
+    resumed = train(long, tmp_path / "stopped", resume=True)
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_one_image_per_batch_is_refused_if_there_is_batch_norm(tmp_path):
+    with pytest.raises(InputError, match="at least two images per batch"):
+        train(config("ladder-vae", batch_size=1), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("model", ["vae", "ladder-vae"])
+def test_two_images_per_batch_train(model, tmp_path):
+    run = train(config(model, batch_size=2, epochs=1), tmp_path / "run")
+    assert run.metrics()[-1]["validation"]["elbo"] is not None
+
+
+def test_divergence_is_reported_with_advice(tmp_path, capsys):
+    wild = OptimizerConfig(learning_rate=30.0, warmup_steps=0)
+    train(config(optimizer=wild, epochs=5), tmp_path / "wild")
+    assert re.search(
+        r"The last validation bound, -[\d,.e+]+ nats per image, is far worse than the -44\.36 of .*"
+        r"lower --optimizer\.learning-rate",
+        capsys.readouterr().err,
+    )
+    train(config(epochs=1), tmp_path / "calm")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("observation", "binarization", "bits"),
+    [("bernoulli", "dynamic", 1), ("discretized_logistic", "none", 8), ("gaussian", "none", 0)],
+)
+def test_random_guessing_costs_the_bits_of_a_pixel(observation, binarization, bits):
+    dataset = load_data(DataConfig(name="digits", binarization=binarization))
+    nats = uniform_bound(dataset, observation)
+    assert nats == pytest.approx(-64 * bits * math.log(2))
+
+
+def test_a_gradient_whose_square_overflows_is_clipped():
+    linear = torch.nn.Linear(3, 2)
+    step = GuardedStep(build_optimizer(linear, OptimizerConfig()), 10.0, torch.device("cpu"))
+    before = linear.weight.detach().clone()
+    for parameter in linear.parameters():
+        parameter.grad = torch.full_like(parameter, 1e25)
+    norm = step(1e-3)
+    assert norm.item() == pytest.approx(8**0.5 * 1e25)
+    assert step.skipped == 0
+    assert not torch.equal(linear.weight, before)
+    assert step.optimizer.state[linear.weight]["exp_avg"].isfinite().all()
 
 
 def test_run_folders_are_guarded(tmp_path):
@@ -490,6 +527,25 @@ def test_damaged_runs_are_told_in_a_sentence(damage, sentence, tmp_path):
         load(tmp_path / "nowhere")
 
 
+def test_files_are_safetensors_as_the_library_reads_them(tmp_path):
+    path = tmp_path / "file.safetensors"
+    tensors = {
+        "flags": torch.tensor([True, False, True]),
+        "columns": torch.arange(6.0).view(2, 3).T,
+        "double": torch.tensor(0.5, dtype=torch.float64),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "step": torch.tensor(7),
+        "empty": torch.empty(0, 4),
+    }
+    save_tensors(path, tensors, {"a": 1})
+    for found in (load_file(path), load_tensors(path)[0]):
+        assert found.keys() == tensors.keys()
+        for name, value in tensors.items():
+            assert torch.equal(found[name], value), name
+            assert found[name].dtype == value.dtype
+    assert load_tensors(path, "h")[0].keys() == {"half"}
+
+
 def test_a_flipped_bit_is_found(tmp_path):
     path = tmp_path / "file.safetensors"
     save_tensors(path, {"w": torch.arange(6.0).view(2, 3), "empty": torch.empty(0)}, {"a": 1})
@@ -521,3 +577,16 @@ def test_grey_images_train(observation, tmp_path):
 
 def test_a_short_training_is_averaged_too():
     assert [step for step in range(1, 100) if due(step)] == [1, 2, 4, 8, 16, 32, 64, 96]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own imports
+def test_trackers_get_the_figures_of_each_validation(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(config(trackers=("tensorboard",)), tmp_path / "run")
+    events = EventAccumulator(str(run.path / "run")).Reload()
+    logged = events.Scalars("validation/elbo")
+    assert [event.step for event in logged] == [entry["step"] for entry in run.metrics()]
+    expected = [entry["validation"]["elbo"] for entry in run.metrics()]
+    assert [event.value for event in logged] == pytest.approx(expected)

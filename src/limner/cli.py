@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from traceback import walk_stack
 from types import CodeType
 from typing import NamedTuple
 
+from limner.cpu.heap import kept_memory
 from limner.errors import InputError, Stopped, enough_memory, unknown
 
 
@@ -21,12 +22,20 @@ class Command(NamedTuple):
     summary: str
     parses: bool = False
     """The function parses the arguments itself."""
+    keeps_memory: bool = False
+    """Freed memory stays with the process, for speed; see cpu/README.md."""
 
 
 COMMANDS = {
-    "train": Command("train:train", "train a model, then evaluate it", parses=True),
-    "evaluate": Command("evaluate:evaluate", "ELBO, importance-weighted bound, active units"),
-    "compare": Command("compare:compare", "train and compare models, or compare finished runs"),
+    "train": Command(
+        "train:train", "train a model, then evaluate it", parses=True, keeps_memory=True
+    ),
+    "evaluate": Command(
+        "evaluate:evaluate", "ELBO, importance-weighted bound, active units", keeps_memory=True
+    ),
+    "compare": Command(
+        "compare:compare", "train and compare models, or compare finished runs", keeps_memory=True
+    ),
     "report": Command("report:report", "an HTML page about one or several runs"),
     "sample": Command("sample:sample", "images from the prior"),
     "reconstruct": Command("reconstruct:reconstruct", "test images beside their reconstructions"),
@@ -122,10 +131,11 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
     function: Callable[..., None] = getattr(
         importlib.import_module(f"limner.commands.{module}"), function_name
     )
-    if command.parses:
-        function(arguments)
-    else:
-        parse(name, function, arguments)
+    with kept_memory() if command.keeps_memory else nullcontext():
+        if command.parses:
+            function(arguments)
+        else:
+            parse(name, function, arguments)
 
 
 def parse(name: str, function: Callable[..., None], arguments: list[str]) -> None:

@@ -37,7 +37,7 @@ class OptimizerConfig(Settings):
     name: Literal["adam", "adamw"] = Field(default="adam", description="Adam, or AdamW")
     learning_rate: PositiveFloat = Field(default=2e-3, description="peak learning rate")
     weight_decay: NonNegativeFloat = Field(
-        default=0.0, description="L2 (adam) or decoupled (adamw)"
+        default=0.0, description="of all parameters: L2 (adam) or decoupled (adamw)"
     )
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="decay of both moments")
     epsilon: PositiveFloat = Field(

@@ -1,18 +1,18 @@
-"""The two ways in which a command ends early without being at fault."""
+"""Errors that end a command early with a sentence instead of a traceback."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
 LONGEST = 1200
-"""Characters of a message; what a file says of itself could be endless."""
+"""Characters of a message; text from a file may be of any length."""
 
 
 class InputError(ValueError):
     """Input that Limner cannot use. The message is one sentence: what was wrong and what to do.
 
     The command line prints it and exits with status 2; nothing has been written by then. Names and
-    values that it quotes can neither break the line nor speak to the terminal.
+    values that it quotes cannot break the line or send control characters to the terminal.
     """
 
     def __init__(self, sentence: str):
@@ -39,7 +39,10 @@ class Stopped(Exception):
 
     def __init__(self, sentence: str, signum: int):
         super().__init__(sentence)
-        self.status = 128 + signum
+        self.signum, self.status = signum, 128 + signum
+
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[str, int]]:
+        return Stopped, (str(self), self.signum)
 
 
 @contextmanager

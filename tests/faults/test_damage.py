@@ -10,8 +10,8 @@ import torch
 from victim import Limner, Trial, at_event, die, images_in, tiny
 
 from limner import InputError, load
+from limner.progress import warn
 from limner.training import Run
-from limner.training.display import warn
 from limner.training.storage import load_tensors
 
 pytestmark = pytest.mark.slow

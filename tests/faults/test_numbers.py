@@ -1,18 +1,19 @@
 """NaN in images and in gradients, and batches that are too large for the memory."""
 
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 from victim import MODELS, Limner, Trial, images_in, spare_memory, tiny
 
 from limner.cli import main
 from limner.config import OptimizerConfig
 from limner.models import DRAWConfig
-from limner.objectives import objective
 from limner.training import Run
-from limner.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -27,17 +28,32 @@ def test_images_that_are_not_finite_are_refused(value, tmp_path):
     assert not trial.out.exists()
 
 
-def test_steps_without_a_gradient_are_counted(tmp_path, monkeypatch):
+@contextmanager
+def in_training_steps(spoil):
+    """Call `spoil(step, output)` on the output of the VAE's first ReLU in each step, from 0."""
+    calls = count()
+
+    def hook(module, _, output):
+        if isinstance(module, torch.nn.ReLU) and torch.is_grad_enabled():
+            step, decoder = divmod(next(calls), 2)
+            return None if decoder else spoil(step, output)
+        return None
+
+    handle = register_module_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_steps_without_a_gradient_are_counted_and_reported(tmp_path, capsys):
     trial = Trial(tiny(images_in(tmp_path)), tmp_path / "run")
-    steps = iter(range(1000))
-
-    def sometimes(*arguments, **options):
-        terms = objective(*arguments, **options)
-        return terms._replace(value=terms.value * (float("nan") if next(steps) % 3 else 1.0))
-
-    monkeypatch.setattr("limner.training.trainer.objective", sometimes)
-    assert main(["train", "--config", str(given(trial)), "--out", str(trial.out)]) == 0
-    assert [entry["skipped_steps"] for entry in Run(trial.out, trial.config).metrics()] == [2, 5, 8]
+    with in_training_steps(lambda step, x: x * torch.nan if (step - 1) % 3 else x):
+        assert main(["train", "--config", str(given(trial)), "--out", str(trial.out)]) == 0
+    counts = [entry["skipped_steps"] for entry in Run(trial.out, trial.config).metrics()]
+    steps = Run(trial.out, trial.config).metrics()[-1]["step"]
+    assert f"{counts[-1]} of {steps} steps" in capsys.readouterr().err
+    assert counts == [2, 5, 8]
     model = Run.open(trial.out).model()
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
@@ -61,13 +77,13 @@ def test_too_large_a_batch_is_told(model, tmp_path):
     assert ("--model.memory recompute" in outcome.told) == (model == "draw")
 
 
-def test_an_accelerator_that_is_full_is_told(tmp_path, monkeypatch, capsys):
+def test_a_gpu_that_is_full_is_reported(tmp_path, capsys):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(Trainer, "_train_step", full)
     trial = Trial(tiny(images_in(tmp_path)), tmp_path / "run")
-    assert main(["train", "--config", str(given(trial)), "--out", str(trial.out)]) == 2
+    with in_training_steps(full):
+        assert main(["train", "--config", str(given(trial)), "--out", str(trial.out)]) == 2
     assert "lower --batch-size 40" in capsys.readouterr().err
 
 

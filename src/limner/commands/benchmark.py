@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
+from limner.device import pick_device
 from limner.errors import InputError
-from limner.evaluation.device import pick_device
 
 
 def benchmark(

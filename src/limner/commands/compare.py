@@ -18,10 +18,10 @@ from limner.data import DataConfig, pixel_kind
 from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs, comparison_table
+from limner.progress import warn
 from limner.recipes import STUDY
 from limner.report import write
 from limner.training import Run, train
-from limner.training.display import warn
 from limner.training.storage import write_atomically
 
 DEFAULT_DATA = DataConfig()

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject
 from limner.data import Split, frozen
+from limner.device import Device, pick_device
 from limner.errors import InputError
-from limner.evaluation.device import Device, pick_device
-from limner.evaluation.progress import progress_bar
 from limner.evaluation.representations import check_groups, encode_images
+from limner.progress import progress_bar
 from limner.training.storage import write_atomically
 
 

@@ -12,12 +12,11 @@ from torch import Tensor
 from limner.commands.options import FLAT, RunName, Subject
 from limner.data import Dataset, Split, frozen
 from limner.data import names as datasets
+from limner.device import Device, pick_device
 from limner.errors import InputError
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
-from limner.evaluation.device import Device, pick_device
-from limner.evaluation.progress import progress_bar
 from limner.evaluation.results import groups_table, results_table
-from limner.training.display import warn
+from limner.progress import progress_bar, warn
 from limner.training.made import maker
 from limner.training.runs import Run
 from limner.training.start import seen_before

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject
 from limner.data import Dataset, Split, frozen
+from limner.device import Device, pick_device
 from limner.errors import InputError
-from limner.evaluation.device import Device, pick_device
 from limner.evaluation.probes import (
     Accuracy,
     Labelled,
@@ -20,9 +20,9 @@ from limner.evaluation.probes import (
     principal_components,
     probe_representation,
 )
-from limner.evaluation.progress import Report, progress_bar
 from limner.evaluation.representations import check_groups, encode_images
 from limner.models import LatentVariableModel
+from limner.progress import Report, progress_bar
 from limner.training.storage import write_atomically
 
 

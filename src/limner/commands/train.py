@@ -2,13 +2,13 @@
 
 import argparse
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Annotated, NamedTuple
 
 import tyro
-from accelerate import PartialState
 
 from limner.commands.evaluate import Options, evaluate
 from limner.config import AnyModelConfig, RunConfig
@@ -18,6 +18,7 @@ from limner.recipes import RECIPES, recipe
 from limner.settings import Hidden
 from limner.training import Run
 from limner.training import train as train_run
+from limner.training.processes import ProcessLost, launched_rank
 
 EPOCHS = 20
 """Passes over the training images if neither epochs nor minutes are given."""
@@ -65,8 +66,12 @@ def train(arguments: list[str]) -> None:
         )
     except InputError as error:
         raise InputError(_with_flag(str(error))) from None
-    run = train_run(options.config, options.out, options.resume, options.overwrite)
-    if PartialState().is_main_process:
+    try:
+        run = train_run(options.config, options.out, options.resume, options.overwrite)
+    except ProcessLost:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's; this process ends by itself
+        raise
+    if launched_rank() == 0:
         options = Options(num_samples=run.config.evaluate_samples, device=run.config.device)
         evaluate(str(run.path), options)
 

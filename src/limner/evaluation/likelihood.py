@@ -16,11 +16,10 @@ from torch import Tensor
 from limner.data.pixels import mixed_seed
 from limner.errors import InputError
 from limner.evaluation.partial import Partial, fingerprint
-from limner.evaluation.progress import Report
 from limner.evaluation.units import count_active, unit_sums
-from limner.heap import kept_memory
 from limner.models import Inference, LatentVariableModel, RecurrentModel
 from limner.objectives import elbo, importance_weighted_bound
+from limner.progress import Report
 
 BLOCK = 50
 """Images that are evaluated together; another number gives other noise."""
@@ -43,7 +42,6 @@ class Evaluation:
     seconds: float
 
 
-@kept_memory()
 @torch.no_grad()
 def evaluate_model(
     model: LatentVariableModel,

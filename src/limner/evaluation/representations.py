@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.errors import InputError
-from limner.evaluation.progress import Report
 from limner.models import Inference, LatentVariableModel
 from limner.objectives import rows_that_fit
+from limner.progress import Report
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 EVERY = 32
-"""Steps between two updates of the average, whose decay is that of so many steps."""
+"""Steps between two updates of the average; each applies the decay of that many steps."""
 
 
 def due(step: int) -> bool:
@@ -38,11 +38,22 @@ def has_batch_norm(model: nn.Module) -> bool:
 def recompute_batch_norm(model: nn.Module, batches: Iterable[Tensor], seed: int) -> None:
     """Batch-norm statistics of `model` over `batches` of training images, for its present weights.
 
-    Leaves the global random state and the model's mode as they were; does nothing to a model
-    without batch norm.
+    Leaves the model's mode as it was; does nothing to a model without batch norm.
     """
-    if not has_batch_norm(model):
-        return
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        update_bn(batches, model)
+    if has_batch_norm(model):
+        with torch.no_grad():
+            update_bn(batches, _WithNoise(model, seed))
+
+
+class _WithNoise(nn.Module):
+    """A model whose noise comes from a generator of its own."""
+
+    def __init__(self, model: nn.Module, seed: int):
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+        device = next(model.parameters()).device
+        self.noise = torch.Generator(device).manual_seed(seed)
+
+    def forward(self, x: Tensor) -> object:
+        return self.model(x, self.noise)

@@ -1,13 +1,19 @@
 """Ctrl-C and SIGTERM: noticed at once, obeyed between two steps."""
 
+import contextlib
 import signal
 import threading
 from types import FrameType
 from typing import Self
 
+from limner.progress import console
+
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM are remembered; a second one interrupts at once."""
+    """A context in which SIGINT and SIGTERM are remembered; a second one interrupts at once.
+
+    Handlers can only be set in the main thread: in others, signals are not remembered.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -27,3 +33,5 @@ class StopSignals:
         if self.received:
             raise KeyboardInterrupt
         self.received = signum
+        with contextlib.suppress(RuntimeError, OSError):  # the signal came while one was printed
+            console.print("Stopping after this step; a second Ctrl-C stops at once.")

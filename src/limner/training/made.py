@@ -1,4 +1,4 @@
-"""What made a run: commit, versions, hardware."""
+"""Code and machine of a training: commit, versions, hardware."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ SOURCE = Path(limner.__file__).parents[2]
 
 
 class Maker(BaseModel):
-    """Code and machine; `commit` is None where Limner does not run from a checkout."""
+    """Code and machine; `commit` is None if Limner does not run from a checkout."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -28,7 +28,7 @@ class Maker(BaseModel):
 
 
 def maker(device: torch.device, processes: int = 1) -> Maker:
-    """What computes here and now."""
+    """This code and machine."""
     cuda = device.type == "cuda"
     return Maker(
         limner=limner.__version__,
@@ -42,7 +42,7 @@ def maker(device: torch.device, processes: int = 1) -> Maker:
 
 
 def _commit() -> str | None:
-    """Where the checkout stands, with `+ changes` where a source file differs."""
+    """The commit of the checkout, with `+ changes` if a source file differs."""
     if not (SOURCE / ".git").exists():
         return None
     head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "src")
@@ -61,7 +61,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _processor() -> str:
-    """Its name and the number of cores."""
+    """Name of the processor and number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
 """Trained models that come with Limner: `weights/NAME/` in the package, a run folder each.
 
 config.json, model.safetensors (the best averaged weights), results.json, and README.md, the model
-card. They are read only: what commands make of them goes to runs/named/NAME.
+card. They are read only: commands write their results to runs/named/NAME.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The optimizer, its schedules, and steps that skip themselves."""
+"""The optimizer, its schedules, and steps that are skipped without a finite gradient."""
 
 import math
 
@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from limner.config import OptimizerConfig, RunConfig
 
 MAX_STREAK = 50
-"""So many steps in a row without a finite gradient stop the run."""
+"""Steps in a row without a finite gradient that stop the run."""
+TINY = 1e-30
+"""Moments below this are set to zero on a CPU, far above 1e-38, where denormal numbers begin.
+
+A unit that became inactive has a gradient of zero, so its moments decay until they are denormal,
+which is slow on many processors (cpu/README.md)."""
+CLEAR_EVERY = 128
+"""Steps between two searches for such moments."""
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
@@ -27,9 +34,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 class GuardedStep:
     """Clip the gradient, then step, unless the gradient is not finite.
 
-    The decision is made on the device, by the optimizer's own `found_inf`: the moments and the step
-    count of a skipped step do not move either. `skipped` counts such steps and `streak` those in a
-    row, both as tensors on the device.
+    The decision is made on the device, by the optimizer's own `found_inf`: a skipped step does not
+    change the moments or their step count either. `skipped` counts such steps and `streak` those in
+    a row, both as tensors on the device.
     """
 
     def __init__(self, optimizer: torch.optim.Adam, clip_norm: float, device: torch.device):
@@ -41,7 +48,7 @@ class GuardedStep:
     def __call__(self, learning_rate: float) -> Tensor:
         """Take the step; returns the gradient's norm before clipping."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = self._norm(gradients)
         unusable = (~norm.isfinite()).float()
         self.skipped += unusable
         self.streak = (self.streak + 1) * unusable
@@ -52,6 +59,21 @@ class GuardedStep:
         self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
         self.optimizer.step()
         return norm
+
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        """The norm; on a CPU, where reading it is free, also if its square overflows."""
+        norm = nn.utils.get_total_norm(gradients)
+        if norm.is_cpu and not norm.isfinite():
+            largest = nn.utils.get_total_norm(gradients, torch.inf)
+            if largest.isfinite():
+                return largest * nn.utils.get_total_norm([g / largest for g in gradients])
+        return norm
+
+    def clear_tiny(self) -> None:
+        """Set tiny moments to zero; due every `CLEAR_EVERY` steps on a CPU."""
+        for state in self.optimizer.state.values():
+            for name in ("exp_avg", "exp_avg_sq"):
+                torch.hardshrink(state[name], TINY, out=state[name])
 
     def stuck(self) -> bool:
         """Whether `MAX_STREAK` steps in a row were skipped."""

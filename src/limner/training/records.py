@@ -1,7 +1,7 @@
-"""What the files beside the weights say, checked when they are read.
+"""The JSON files of a run, checked when they are read.
 
-A run folder may come from anywhere. What reports and comparisons take from it has the types below;
-more may be written beside that.
+A run folder may come from anywhere. The values that reports and comparisons use have the types
+below; files may hold others too.
 """
 
 from collections.abc import Mapping

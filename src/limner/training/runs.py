@@ -1,7 +1,7 @@
 """Run folders: what a training leaves behind, and how to open it again.
 
 config.json             reproduces the run
-metrics.jsonl           one line a validated epoch
+metrics.jsonl           one line per validation
 checkpoints/            training.safetensors (to resume), best and last (raw and averaged weights)
 model.safetensors       the weights to use: best, averaged
 made.json               the code and the machines that trained it
@@ -26,10 +26,11 @@ from limner.data import DataConfig, Dataset
 from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.models import LatentVariableModel, build, outline
+from limner.progress import warn
 from limner.settings import MAX_JSON, parse_json, read_bytes, read_json
 from limner.training import named
-from limner.training.display import warn
 from limner.training.made import Maker
+from limner.training.noise import seeded
 from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
 from limner.training.storage import (
     first_sound,
@@ -52,8 +53,8 @@ _MAKERS = TypeAdapter(list[Maker])
 class Run:
     """One run folder.
 
-    `out` is where commands write: the folder itself, but for the models that come with Limner.
-    `data` is what commands show the model: the images of its training, or others.
+    `out` is the folder that commands write to: the run folder itself, except for the models that
+    come with Limner. `data` are the images that commands use: those of its training, or others.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Run:
 
     @property
     def shows_its_own(self) -> bool:
-        """Whether the images to show are those of its training, wherever they lie."""
+        """Whether the images to use are those of its training, in any folder."""
         return self.data.with_(root=None) == self.config.data.with_(root=None)
 
     @property
@@ -86,7 +87,7 @@ class Run:
         return self.path / "model.safetensors"
 
     def weights(self, checkpoint: Checkpoint) -> list[Path]:
-        """The file of a checkpoint, then what may stand in for it."""
+        """The file of a checkpoint, then the files that may replace it."""
         own = self.path / "checkpoints" / f"{checkpoint}.safetensors"
         return [own, self.exported] if checkpoint == "best" else [own]
 
@@ -132,8 +133,8 @@ class Run:
         """A new run folder holding its config.
 
         Raises:
-            InputError: the folder is not empty and `overwrite` is not given (or it is no run, and
-                so not Limner's to delete), or it cannot be written.
+            InputError: the folder is not empty and `overwrite` is not given (or it is not a run, so
+                Limner must not delete it), or it cannot be written.
         """
         run = cls(path, config)
         with run.claim(overwrite):
@@ -141,10 +142,10 @@ class Run:
 
     @contextlib.contextmanager
     def claim(self, overwrite: bool = False) -> Iterator[None]:
-        """Hold the folder for a new training: emptied, and with its config.
+        """Lock the folder for a new training, empty it and write its config.
 
         Raises:
-            InputError: as `create`, or another training holds the folder.
+            InputError: as `create`, or another training has locked the folder.
         """
         self._check_free(overwrite)
         with _locked(self.path):
@@ -154,7 +155,7 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for training; a second training is refused with an InputError."""
+        """Lock the run for training; a second training is refused with an InputError."""
         with _locked(self.path):
             self._set_up()
             yield
@@ -183,7 +184,7 @@ class Run:
         return False
 
     def _set_up(self, empty: bool = False) -> None:
-        """The config in its file, a place for checkpoints, nothing half-written."""
+        """Write the config, make a folder for checkpoints, remove half-written files."""
         try:
             for child in self.path.iterdir() if empty else ():
                 if child.name not in (".lock", "config.json"):
@@ -218,16 +219,17 @@ class Run:
             raise InputError(
                 f"The weights in {self.path} do not fit its config.json; restore the folder."
             )
-        model = build(self.config.model, shape)
+        with seeded(0):  # the caller's random state stays as it is
+            model = build(self.config.model, shape)
         model.load_state_dict(state)
         return model.eval()
 
     def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
-        """The best validation bound when a checkpoint was written, which tells it from others."""
+        """The validation bound of a checkpoint, by which reports tell evaluations apart."""
         return self._sound(checkpoint, read_document)[1].get("validation_elbo")
 
     def _sound(self, checkpoint: Checkpoint, read: Callable[[Path], T]) -> tuple[Path, T]:
-        """The file that holds the weights of a checkpoint, and what `read` reads there."""
+        """The file that holds the weights of a checkpoint, and the result of `read` on it."""
         sound = first_sound(self.weights(checkpoint), read, warn)
         if sound is None and self.exported.is_file():
             raise InputError(f"{self.name} holds its best weights only; ask for those.")
@@ -248,14 +250,16 @@ class Run:
 
     def export(self) -> Path:
         """Write model.safetensors, the best averaged weights."""
-        tensors, document = load_tensors(self.path / "checkpoints" / "best.safetensors")
-        kind = "ema." if any(name.startswith("ema.") for name in tensors) else "raw."
-        kept = {name: tensor for name, tensor in tensors.items() if name.startswith(kind)}
-        save_tensors(self.exported, kept, document)
+        best = self.path / "checkpoints" / "best.safetensors"
+        for kind in ("ema.", "raw."):
+            tensors, document = load_tensors(best, kind)
+            if tensors:
+                save_tensors(self.exported, tensors, document)
+                break
         return self.exported
 
     def dataset(self, data: DataConfig | None = None) -> Dataset:
-        """The dataset that the run is to show, or another one for its model.
+        """The dataset of the run, or another one for its model.
 
         Raises:
             InputError: the images have another shape than the model's.
@@ -271,7 +275,7 @@ class Run:
         return dataset
 
     def metrics(self) -> list[dict]:
-        """One entry a validated epoch; a last line without its end is still being written."""
+        """One entry per validation; a last line without a line break is still being written."""
         path = self.path / "metrics.jsonl"
         lines = read_bytes(path, MAX_METRICS).split(b"\n")[:-1] if path.is_file() else []
         advice = "remove its broken line"
@@ -285,12 +289,12 @@ class Run:
         return checked(read_json(path), Results, path, f"run limner evaluate {self.path} again")
 
     def _newest(self, name: str) -> Path:
-        """A file of an evaluation: of one made with a named model, else the one it came with."""
+        """A file of an evaluation: in `out` if it is there, else in the run folder."""
         made = self.out / name
         return made if made.is_file() else self.path / name
 
     def place(self, name: str) -> Path:
-        """Where to write the file `name` of the run, its folder made."""
+        """The path to write the file `name` of the run to; its folder is made."""
         path = self.out / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -299,7 +303,7 @@ class Run:
         return path
 
     def made(self) -> list[Maker]:
-        """What trained the run; several where it was resumed with another."""
+        """Code and machine that trained the run; several if it was resumed with another."""
         path = self.path / "made.json"
         with contextlib.suppress(InputError, ValidationError):
             if path.is_file():
@@ -307,13 +311,13 @@ class Run:
         return []
 
     def sign(self, maker: Maker) -> None:
-        """Write down what trains the run from here on."""
+        """Record the code and machine that train the run from here on."""
         makers = dict.fromkeys([*self.made(), maker])
         content = json.dumps([one.model_dump() for one in makers], indent=2)
         write_atomically(self.path / "made.json", content + "\n")
 
     def per_image(self) -> dict[str, Tensor]:
-        """The evaluation's values of single images.
+        """The evaluation's values for each image.
 
         Raises:
             InputError: the run was not evaluated.
@@ -330,7 +334,7 @@ class Run:
 def _locked(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # Opened for both, a pipe does not wait; what a link points at is not Limner's.
+        # Opening a pipe for reading and writing does not block; a link is never followed.
         lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise unwritable(path, error) from None
@@ -343,14 +347,15 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _leftover(path: Path) -> bool:
-    """Whether a training that was killed before it began may have left the file."""
+    """Whether the file may be left by a training that was killed before its first step."""
     return path.name == ".lock" or path.match(".*.tmp")
 
 
 def _config_of(path: Path) -> RunConfig:
-    """The config of the run in `path`: config.json, unless its checkpoints know better.
+    """The config of the run in `path`: that of its checkpoints if config.json differs.
 
-    A checksum guards them, not config.json. Where the images lie may be changed there.
+    Checkpoints have a checksum and config.json has none. Only the folder of the images may be
+    changed there.
     """
     file, known = path / "config.json", _known_config(path)
     if known is None:
@@ -364,7 +369,7 @@ def _config_of(path: Path) -> RunConfig:
 
 
 def _known_config(path: Path) -> RunConfig | None:
-    """The config that the files of weights in `path` know."""
+    """The config that is stored with the weights in `path`."""
     files = [path / "model.safetensors", *sorted(path.glob("checkpoints/*.safetensors"))]
     with contextlib.suppress(InputError):
         sound = first_sound(files, load_tensors, lambda _: None)

@@ -1,14 +1,13 @@
-"""What a training starts from: weights drawn from the seed, or those of a trained model."""
+"""The start of a training: weights drawn from the seed, or those of a trained model."""
 
 from collections.abc import Iterator
-
-import torch
 
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, frozen, seen_in_training
 from limner.data import names as datasets
 from limner.errors import InputError
 from limner.models import LatentVariableModel, ModelConfig, build
+from limner.training.noise import seeded
 from limner.training.runs import Run
 
 
@@ -20,8 +19,8 @@ def initial_model(
     Raises:
         InputError: there are no such weights, or they are those of another model.
     """
-    torch.manual_seed(config.seed)
-    model = build(config.model, dataset.image_shape)
+    with seeded(config.seed):
+        model = build(config.model, dataset.image_shape)
     model.init_from_images(frozen(dataset, "train", config.model.observation))
     if start_from is not None:
         start = Run.open(start_from)
@@ -48,7 +47,7 @@ def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
 
 
 def ancestry(run: Run) -> Iterator[Run]:
-    """The run, the one that it started from, and so on, as far as they are still there."""
+    """The run, the run that it started from, and so on, as far as they exist."""
     passed = set()
     while run.path not in passed:
         passed.add(run.path)
@@ -62,7 +61,7 @@ def ancestry(run: Run) -> Iterator[Run]:
 
 
 def seen_before(run: Run, shown: DataConfig) -> str | None:
-    """What to know of numbers on `shown`, if the run's weights come from some of its images."""
+    """A note for numbers on `shown` if the run was trained on some of its images."""
     for one in ancestry(run):
         trained = one.config.data
         if note := seen_in_training(trained.name, shown.name):

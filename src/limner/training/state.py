@@ -1,23 +1,20 @@
-"""Where a training stands, the weights that wait to be saved, and the figures of both."""
+"""Where a training stands, and sums of its figures."""
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from pydantic import NonNegativeFloat, NonNegativeInt
-from torch import Tensor, nn
-
-from limner.training.runs import WeightKind
+from torch import Tensor
 
 MOST_WAITING = 20
-"""Batches whose figures are added up at a time: a few calls for all of them."""
+"""Batches whose figures are added at a time: a few calls for all of them."""
 
 
 @dataclass
 class Counters:
-    """Where a training stands; with the tensors of `checkpoint.pack`, all that a resume needs."""
+    """Where a training stands. With its tensors, this is all that a resume needs."""
 
     epoch: NonNegativeInt = 0
     index: NonNegativeInt = 0
@@ -29,32 +26,21 @@ class Counters:
     metrics_bytes: NonNegativeInt = 0
 
 
-class Snapshot(NamedTuple):
-    """Validated weights that wait to be saved."""
-
-    states: dict[WeightKind, dict[str, Tensor]]
-    whole: WeightKind
-    """The kind that was validated; the other one's batch-norm statistics are yet to be computed."""
-    epoch: int
-    """Whose pixels the statistics are taken over."""
-    about: dict[str, float | None]
-    """What the file of the weights tells of them."""
-
-
-def copy_of(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
 class Totals:
     """Sums over the images of many batches: log-likelihood, KL of each group, count.
 
-    A batch whose figures are not finite is left out. Those of some batches wait to be added, one
-    after the other: the sums do not depend on when they are read.
+    A batch whose figures are not finite is left out. Batches are added one after the other, so the
+    sums do not depend on when they are read.
     """
 
     def __init__(self, sums: Float[Tensor, " groups_and_two"]):
         self._sums = sums
         self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    @classmethod
+    def of(cls, num_groups: int, device: torch.device) -> "Totals":
+        """Sums of no batches."""
+        return cls(torch.zeros(2 + num_groups, dtype=torch.float64, device=device))
 
     def add(
         self, log_likelihood: Float[Tensor, " batch"], kl: Float[Tensor, "batch groups"]

@@ -8,36 +8,52 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from limner.errors import InputError
 
 T = TypeVar("T")
+TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
+"""Names of types in safetensors files."""
 
 
-def write_atomically(path: Path, content: bytes | str, previous: Path | None = None) -> None:
+def write_atomically(
+    path: Path, content: bytes | str | Iterable[Any], previous: Path | None = None
+) -> None:
     """Replace `path` by `content`; readers and crashes see the old file or the new one.
 
     Args:
+        content: all of it, or parts (bytes or buffers) that are taken one by one.
         previous: where the old file goes, once the new one is whole.
 
     Raises:
         InputError: the place cannot be written or is full. The old file is still there.
     """
-    data = content.encode() if isinstance(content, str) else content
+    content = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)
         with open(temporary, "xb") as file:  # never through a link that lies there
-            file.write(data)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and path.exists():
@@ -51,7 +67,7 @@ def write_atomically(path: Path, content: bytes | str, previous: Path | None = N
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """What to tell whoever cannot write `path`."""
+    """The error for a path that cannot be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "free some space" if full else "make it writable, or choose another place with --out"
     return InputError(f"Cannot write {path}: {error.strerror}; {advice}.")
@@ -75,15 +91,44 @@ def save_tensors(
 
     `previous` is where the old file goes, as in `write_atomically`.
     """
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(document)
-    metadata = {"document": text, "sha256": _digest(stored, text)}
-    content = save({name: t.clone() for name, t in stored.items()}, metadata)
-    write_atomically(path, content, previous)
+    metadata = {"document": text, "sha256": _digest(tensors, text)}
+    write_atomically(path, _parts(tensors, metadata), previous)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[Any]:
+    """A safetensors file in parts: the header's length, the header, the bytes of each tensor.
+
+    The library would hold a copy of all tensors and end in errors without a number if the disk is
+    full. As it does, larger types come first, so that every tensor is aligned.
+    """
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    start = 0
+    for name in names:
+        end = start + tensors[name].nbytes
+        header[name] = {
+            "dtype": TYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    yield from (_bytes_of(tensors[name]) for name in names)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a tensor; a copy only if it is on another device or not contiguous."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def load_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and document of a file written by `save_tensors`.
+
+    Args:
+        prefix: keep only tensors whose name begins with it; all are checked.
 
     Raises:
         InputError: missing, truncated, altered, or not such a file.
@@ -92,9 +137,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        text = metadata["document"]
-        if metadata["sha256"] != _digest(tensors, text):
+            text, tensors = metadata["document"], {}
+            digest = hashlib.sha256(text.encode())
+            for name in sorted(file.keys()):
+                tensor = file.get_tensor(name)
+                _add_to(digest, name, tensor)
+                if name.startswith(prefix):
+                    tensors[name] = tensor
+        if metadata["sha256"] != digest.hexdigest():
             raise ValueError
         return tensors, _mapping(text)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError):
@@ -118,9 +168,9 @@ def read_document(path: Path) -> dict[str, Any]:
 def first_sound(
     paths: Iterable[Path], read: Callable[[Path], T], report: Callable[[str], None]
 ) -> tuple[Path, T] | None:
-    """The first of `paths` that `read` can read, and what it read; None where there is no file.
+    """The first of `paths` that `read` can read, and what it read; None if there is no file.
 
-    `report` is told which damaged file another one stands in for.
+    `report` gets a sentence for each damaged file that is passed over.
 
     Raises:
         InputError: there are files, and all are damaged.
@@ -141,7 +191,7 @@ def first_sound(
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no file, or one whose tensors would not fit into memory."""
+    """Refuse a path that is not a file, or a file that does not fit into memory."""
     if not path.is_file():
         raise InputError(f"There is no file {path}; train the run first.")
     if path.stat().st_size > psutil.virtual_memory().available:
@@ -158,7 +208,10 @@ def _mapping(text: str) -> dict[str, Any]:
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        _add_to(digest, name, tensors[name])
     return digest.hexdigest()
+
+
+def _add_to(digest: Any, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(_bytes_of(tensor))

@@ -1,68 +1,71 @@
 """The training loop, one for all models.
 
-Everything random is a function of (seed, step): the order of the images, their pixels (see
-`limner.data`) and the noise of the latents. A run that was stopped therefore resumes to the bit
-from weights, optimizer and counters alone.
+All randomness is a function of (seed, step): the order of the images, their pixels (see
+`limner.data`) and the noise of the latents. So weights, optimizer and counters are all that a
+stopped run needs to resume to the bit.
 """
 
 import json
-import os
 import signal
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import cast
 
 import torch
-import torch.distributed as dist
-from accelerate import Accelerator
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.data import Dataset, TrainingBatches
 from limner.data.pixels import mixed_seed
 from limner.errors import InputError, Stopped
 from limner.layers.batch import shared_batch
 from limner.models import LatentVariableModel
-from limner.objectives import objective
-from limner.settings import read_bytes
+from limner.objectives import ObjectiveTerms, objective
+from limner.progress import TrainingDisplay, warn
+from limner.training import metrics
 from limner.training.averaging import averaged
 from limner.training.averaging import due as average_due
-from limner.training.checkpoint import pack, unpack
-from limner.training.display import TrainingDisplay, warn
+from limner.training.checkpoints import Checkpoints, pack, unpack
+from limner.training.compilation import is_compile_error, reason
 from limner.training.interrupts import StopSignals
 from limner.training.made import maker
 from limner.training.optimizer import (
+    CLEAR_EVERY,
     MAX_STREAK,
     GuardedStep,
     build_optimizer,
     kl_weight,
     learning_rate,
 )
-from limner.training.runs import MAX_METRICS, Run, WeightKind
-from limner.training.state import Counters, Snapshot, Totals, copy_of, figures_of
-from limner.training.storage import (
-    first_sound,
-    load_tensors,
-    save_tensors,
-    unwritable,
-    write_atomically,
-)
+from limner.training.processes import Processes
+from limner.training.runs import Run, WeightKind
+from limner.training.state import Counters, Totals, figures_of
+from limner.training.storage import save_tensors
+from limner.training.trackers import Log
 from limner.training.validation import Validator
 
 READ_EVERY = 20
-"""Steps between two looks at what stays on the device, and agreements of several processes."""
+"""Steps between two readings from the device, and between two agreements of several processes."""
 
 
 class Trainer:
-    """Trains a model as a run's config says, from where it is or from the run's checkpoint."""
+    """Trains a model as a run's config says, from its present state or from the run's checkpoint.
+
+    Args:
+        log: gets the figures of each validation.
+    """
 
     def __init__(
-        self, run: Run, dataset: Dataset, accelerator: Accelerator, model: LatentVariableModel
+        self,
+        run: Run,
+        dataset: Dataset,
+        processes: Processes,
+        model: LatentVariableModel,
+        log: Log | None = None,
     ):
         config = self.config = run.config
-        self.run, self.dataset, self.accelerator = run, dataset, accelerator
-        self.device, self.processes = accelerator.device, accelerator.num_processes
+        self.run, self.dataset, self.processes, self.log = run, dataset, processes, log
+        self.device = processes.device
         self.batches = TrainingBatches(
             dataset, config.model.observation, config.batch_size, config.seed, self.device
         )
@@ -73,31 +76,27 @@ class Trainer:
         )
         self.noise = torch.Generator(self.device)
         self.validator = Validator(config, dataset, self.batches, self.device)
-        self.totals = self._no_totals()
+        about = {"image_shape": dataset.image_shape, "config": config.model_dump(mode="json")}
+        self.checkpoints = Checkpoints(run, self.validator, about)
+        self.totals = Totals.of(self.model.num_groups, self.device)
         self.counters = Counters()
-        self.snapshots: dict[str, Snapshot] = {}
-
-    # The loop
 
     def fit(self, display: TrainingDisplay, signals: StopSignals) -> None:
         """Train until the budget is spent.
 
         Raises:
-            Stopped: a signal asked to leave; the state is saved.
+            Stopped: a signal asked to stop; the state is saved.
             InputError: gradients stayed non-finite.
         """
-        if self.accelerator.is_main_process and self._share() < 1:
-            self.run.sign(maker(self.device, self.processes))
+        if self.processes.is_first and self._share() < 1:
+            self.run.sign(maker(self.device, self.processes.count))
         self.begin()
         while self._share() < 1:
             self.advance(display, signals)
         self._refuse_if_stuck()
         if self.counters.validated_step != self.counters.step:
-            self._validate()
-        self._save()
-        if self.accelerator.is_main_process:
-            self.run.export()
-        self._leave_if_asked(*self._agreed(signals.received))
+            self.validate()
+        self.save()
 
     def begin(self) -> None:
         """Start the clock."""
@@ -105,20 +104,53 @@ class Trainer:
         self.first_step, self.first_seconds = self.counters.step, self.counters.seconds
 
     def advance(self, display: TrainingDisplay, signals: StopSignals) -> None:
-        """One step, and what falls due after it: validation, figures, checkpoint, stopping."""
+        """One step, and what is due after it: validation, figures, checkpoint, stopping."""
         x = self.batches.batch(self.counters.epoch, self.counters.index)
-        self._train_step(x[self.accelerator.process_index :: self.processes])
-        self._count()
+        self.take_step(x[self.processes.rank :: self.processes.count])
         if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
-            self._validate()
-        if self.processes == 1 or self.counters.step % READ_EVERY == 0:
+            self.validate()
+        if self.processes.count == 1 or self.counters.step % READ_EVERY == 0:
             self._attend(display, signals)
 
-    def _train_step(self, x: Tensor) -> None:
-        config, counters = self.config.objective, self.counters
-        rank = self.accelerator.process_index
-        self.noise.manual_seed(mixed_seed("latent", self.config.seed, counters.step, rank))
-        mixed = self.config.precision == "bfloat16"
+    # A step
+
+    def take_step(self, x: Tensor) -> None:
+        """One step on the images of this process."""
+        counters, terms = self.counters, self._gradient_or_none(x)
+        if terms is None:
+            self.model.compiled = False
+            self.step.optimizer.zero_grad()
+            terms = self._gradient(x)
+        self.processes.average([p.grad for p in self.step.parameters if p.grad is not None])
+        self.step(learning_rate(self.config.optimizer, counters.step, self._share()))
+        self.step.optimizer.zero_grad()
+        counters.step += 1
+        if self.device.type == "cpu" and counters.step % CLEAR_EVERY == 0:
+            self.step.clear_tiny()
+        if self.average is not None and average_due(counters.step):
+            self.average.update_parameters(self.model)
+        self.totals.add(terms.log_likelihood, terms.kl)
+        counters.index += 1
+        if counters.index == self.batches.steps_per_epoch:
+            counters.epoch, counters.index = counters.epoch + 1, 0
+        if self.processes.count == 1:
+            counters.seconds = time.monotonic() - self.started
+
+    def _gradient_or_none(self, x: Tensor) -> ObjectiveTerms | None:
+        """`_gradient`, or None if compiling failed: the step is then to be taken eagerly."""
+        try:
+            return self._gradient(x)
+        except Exception as error:
+            if not (self.model.compiled and is_compile_error(error)):
+                raise
+            warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
+            return None
+
+    def _gradient(self, x: Tensor) -> ObjectiveTerms:
+        """Add the gradient of the negative objective to that of the parameters."""
+        step, rank = self.counters.step, self.processes.rank
+        self.noise.manual_seed(mixed_seed("latent", self.config.seed, step, rank))
+        config, mixed = self.config.objective, self.config.precision == "bfloat16"
         precision = torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
         with precision, shared_batch():
             terms = objective(
@@ -128,47 +160,13 @@ class Trainer:
                 kind=config.kind,
                 num_samples=config.num_samples,
                 gradient=config.gradient,
-                beta=kl_weight(self.config, counters.step / self.batches.steps_per_epoch),
+                beta=kl_weight(self.config, step / self.batches.steps_per_epoch),
                 free_bits=config.free_bits,
             )
         (-terms.value.mean()).backward()
-        self._share_gradients()
-        self.step(learning_rate(self.config.optimizer, counters.step, self._share()))
-        self.step.optimizer.zero_grad()
-        if self.average is not None and average_due(counters.step + 1):
-            self.average.update_parameters(self.model)
-        self.totals.add(terms.log_likelihood, terms.kl)
+        return terms
 
-    def _share_gradients(self) -> None:
-        """The mean of the gradient over all processes, in one message."""
-        if self.processes == 1:
-            return
-        gradients = [p.grad for p in self.step.parameters if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        flat = self._reduced(flat, "mean")
-        for gradient, mean in zip(
-            gradients, flat.split([g.numel() for g in gradients]), strict=True
-        ):
-            gradient.copy_(mean.view_as(gradient))
-
-    def _reduced(self, tensor: Tensor, how: str) -> Tensor:
-        return cast(Tensor, self.accelerator.reduce(tensor, how))
-
-    def _agreed(self, *values: float) -> list[float]:
-        """The largest of each value over all processes."""
-        tensor = torch.tensor(values, device=self.device, dtype=torch.float64)
-        if self.processes > 1:
-            dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return tensor.tolist()
-
-    def _count(self) -> None:
-        counters = self.counters
-        counters.step += 1
-        counters.index += 1
-        if counters.index == self.batches.steps_per_epoch:
-            counters.epoch, counters.index = counters.epoch + 1, 0
-        if self.processes == 1:
-            counters.seconds = time.monotonic() - self.started
+    # Between steps
 
     def _share(self) -> float:
         """The share of the budget that is spent."""
@@ -180,34 +178,27 @@ class Trainer:
         return max(shares)
 
     def _attend(self, display: TrainingDisplay, signals: StopSignals) -> None:
-        """Between steps: agree on the time, show figures, save in time, stop when asked."""
+        """Agree on the time, show figures, save if it is due, stop if a signal came."""
         now = time.monotonic()
         due = now - self.saved > 60 * self.config.checkpoint_minutes
         stop = signals.received
-        if self.processes > 1:
-            self.counters.seconds, due, stop = self._agreed(now - self.started, due, int(stop))
+        if self.processes.count > 1:
+            seconds, due, stop = self.processes.largest(now - self.started, due, int(stop))
+            self.counters.seconds = seconds
         if display.due():
             self._show(display)
         if self.counters.step % READ_EVERY == 0 or self.counters.index == 0:
             self._refuse_if_stuck()
         if due or stop:
-            self._save()
-        self._leave_if_asked(stop)
+            self.save()
+        if stop:
+            raise stopped(self.run, int(stop))
 
     def _refuse_if_stuck(self) -> None:
         if self.step.stuck():
             raise InputError(
                 f"The gradient was not finite for {MAX_STREAK} steps in a row at epoch "
                 f"{self._epochs():.2f}; train anew with a lower --optimizer.learning-rate."
-            )
-
-    def _leave_if_asked(self, stop: float) -> None:
-        """Raise Stopped where a signal was received; the state is saved by then."""
-        if stop:
-            raise Stopped(
-                f"Stopped by {signal.Signals(int(stop)).name}; continue with "
-                f"limner train --resume --out {self.run.path}",
-                int(stop),
             )
 
     def _show(self, display: TrainingDisplay) -> None:
@@ -229,34 +220,32 @@ class Trainer:
 
     # Validation
 
-    def _validate(self) -> None:
+    def validate(self) -> None:
         """Validate the weights that will be used, log, keep them if they are the best."""
-        if self.processes > 1:
-            self.counters.seconds = self._agreed(time.monotonic() - self.started)[0]
-        epoch, best = max(0, self.counters.epoch - 1), self.counters.best_bound
-        states: dict[WeightKind, dict[str, Tensor]] = {"raw": copy_of(self.model)}
+        counters, last = self.counters, self.counters.best_bound
+        if self.processes.count > 1:
+            (counters.seconds,) = self.processes.largest(time.monotonic() - self.started)
+        models: dict[WeightKind, nn.Module] = {"raw": self.model}
         if self.average is not None:
-            states["ema"] = copy_of(self.average.module)
+            models["ema"] = self.average.module
         used: WeightKind = "raw" if self.average is None else "ema"
-        states[used], figures = self.validator(states[used], epoch)
-        about = {"epoch": self._epochs(), "validation_elbo": figures["elbo"]}
-        snapshot = self.snapshots["last"] = Snapshot(states, used, epoch, about)
+        epoch = max(0, counters.epoch - 1)
+        figures = self.validator(models[used].state_dict(), epoch)
         bound = figures[self.validator.trained_bound]
-        if best is None or (bound is not None and bound > best):
-            self.counters.best_bound = bound
-            self.snapshots["best"] = snapshot
-        self.counters.validated_step = self.counters.step
-        self._log(figures)
-        self.totals = self._no_totals()
+        best = last is None or (bound is not None and bound > last)
+        if self.processes.is_first:
+            document = {"epoch": self._epochs(), "validation_elbo": figures["elbo"]}
+            self.checkpoints.keep(models, used, epoch, best, document)
+        if best:
+            counters.best_bound = bound
+        counters.validated_step = counters.step
+        self.record(figures)
+        self.totals = Totals.of(self.model.num_groups, self.device)
 
-    def _no_totals(self) -> Totals:
-        sums = torch.zeros(2 + self.model.num_groups, dtype=torch.float64, device=self.device)
-        return Totals(sums)
-
-    def _log(self, validation: dict) -> None:
-        """Append the figures of training since the last entry, and of validation."""
-        totals = self._reduced(self.totals.read(), "sum")
-        if not self.accelerator.is_main_process:
+    def record(self, validation: dict) -> None:
+        """Log the figures of training since the last validation, and of this one."""
+        totals = self.processes.sum(self.totals.read())
+        if not self.processes.is_first:
             return
         counters = self.counters
         entry = {
@@ -270,116 +259,84 @@ class Trainer:
             "train": figures_of(totals),
             "validation": validation,
         }
-        try:
-            with open(self.run.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-                counters.metrics_bytes = file.tell()
-        except OSError as error:
-            raise unwritable(self.run.path / "metrics.jsonl", error) from None
-        self.accelerator.log(
-            {
+        counters.metrics_bytes = metrics.append(self.run.path / "metrics.jsonl", entry)
+        if self.log is not None:
+            figures = {
                 f"{part}/{name}": value
                 for part in ("train", "validation")
                 for name, value in entry[part].items()
                 if isinstance(value, float)
-            },
-            step=counters.step,
-        )
+            }
+            self.log(figures, counters.step)
 
     # State
 
     @property
-    def _modules(self) -> dict[str, torch.nn.Module]:
-        modules: dict[str, torch.nn.Module] = {"model": self.model}
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"model": self.model}
         return modules if self.average is None else modules | {"average": self.average}
 
-    def _save(self) -> None:
-        """Best and last weights, then the state to resume from; the state before is kept beside."""
+    def save(self) -> None:
+        """Write a checkpoint to resume from."""
         self.saved = time.monotonic()
-        totals = self._reduced(self.totals.read(), "sum")
-        if not self.accelerator.is_main_process:
-            return
-        document = {
-            "image_shape": self.dataset.image_shape,
-            "config": self.config.model_dump(mode="json"),
-        }
-        for name, snapshot in self.snapshots.items():
-            states: dict[WeightKind, dict[str, Tensor]] = {
-                kind: state
-                if kind == snapshot.whole
-                else self.validator.with_statistics(state, snapshot.epoch)
-                for kind, state in snapshot.states.items()
-            }
-            self.run.save_weights(name, states, document | snapshot.about)
-        self.snapshots.clear()
-        tensors = pack(self._modules, self.step.optimizer)
-        tensors |= {"totals": totals, "skipped": self.step.skipped, "streak": self.step.streak}
-        state, previous = self.run.training_states
-        counters = asdict(self.counters) | {"config": document["config"]}
-        save_tensors(state, tensors, counters, previous)
+        totals = self.processes.sum(self.totals.read())
+        if self.processes.is_first:
+            tensors = pack(self._modules, self.step.optimizer)
+            tensors |= {"totals": totals, "skipped": self.step.skipped, "streak": self.step.streak}
+            self.checkpoints.save(tensors, asdict(self.counters))
 
     def restore(self) -> None:
-        """Stand where the last sound checkpoint stood, or at the start where none was written yet.
+        """Continue from the last sound checkpoint, or from the start if none was written yet.
 
         Metrics are cut back to it.
 
         Raises:
-            InputError: all checkpoints are damaged, or a finished run has none.
+            InputError: all checkpoints are damaged or of another run, or a finished run has none.
         """
-        sound = first_sound(self.run.training_states, load_tensors, warn)
-        if sound is None and self.run.exported.is_file():
-            raise InputError(
-                f"{self.run.path} is finished and keeps no checkpoint to resume from; choose "
-                "another --out, or replace it with --overwrite."
-            )
+        sound, first = self.checkpoints.read(), self.processes.is_first
         try:
             if sound is not None:
-                self._stand(*sound[1])
+                self._load(*sound[1])
         except (KeyError, TypeError, ValueError, RuntimeError):
             raise InputError(
                 f"The training state in {self.run.path} does not fit its config.json; restore the "
                 "folder, or train anew with --overwrite."
             ) from None
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            if sound is not None:
-                os.replace(sound[0], self.run.training_states[0])
-            self._cut_metrics()
+        self.processes.wait()
+        if first and sound is not None:
+            self.checkpoints.settle(sound[0])
+        if first:
+            metrics.cut_back(self.run.path / "metrics.jsonl", self.counters.metrics_bytes)
         if self.counters.validated_step >= 0:
             self._restore_best()
 
-    def _cut_metrics(self) -> None:
-        path, size = self.run.path / "metrics.jsonl", self.counters.metrics_bytes
-        kept = read_bytes(path, MAX_METRICS)[:size] if path.is_file() else b""
-        if len(kept) < size:
-            warn(f"{path} has lost its last lines; training goes on without them.")
-        write_atomically(path, kept[: kept.rfind(b"\n") + 1])
-
-    def _restore_best(self) -> None:
-        """Take the best weights from the finished model where their checkpoint is damaged.
-
-        Where that is no help, the best from here on take their place.
-        """
-        best, *_ = self.run.weights("best")
-        try:
-            sound = first_sound(self.run.weights("best"), load_tensors, warn)
-        except InputError:
-            sound = None
-        self.accelerator.wait_for_everyone()
-        if sound is None:
-            warn(f"{best} is damaged; the best weights from here on take its place.")
-            self.counters.best_bound, self.counters.validated_step = None, -1
-        elif sound[0] != best and self.accelerator.is_main_process:
-            save_tensors(best, *sound[1])
-
-    def _stand(self, tensors: dict[str, Tensor], document: dict) -> None:
-        """Where tensors and document say; raises what they provoke if they are of another run."""
+    def _load(self, tensors: dict[str, Tensor], document: dict) -> None:
+        """Take over a checkpoint; raises an error of several types if it does not match the run."""
         self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
         totals = tensors.pop("totals").to(self.device)
-        if self.accelerator.is_main_process:
+        if self.processes.is_first:
             self.totals = Totals(totals)
         self.step.skipped = tensors.pop("skipped").to(self.device)
         self.step.streak = tensors.pop("streak").to(self.device)
         unpack(tensors, self._modules, self.step.optimizer)
+
+    def _restore_best(self) -> None:
+        """Replace damaged best weights by those of the finished model, else by the best to come."""
+        (best, *_), sound = self.run.weights("best"), self.checkpoints.sound_best()
+        self.processes.wait()
+        if sound is None:
+            warn(f"{best} is damaged; the best weights from here on take its place.")
+            self.counters.best_bound, self.counters.validated_step = None, -1
+        elif sound[0] != best and self.processes.is_first:
+            save_tensors(best, *sound[1])
+
+
+def stopped(run: Run, signum: int) -> Stopped:
+    """The error that ends a training after a signal."""
+    return Stopped(
+        f"Stopped by {signal.Signals(signum).name}; continue with "
+        f"limner train --resume --out {run.path}",
+        signum,
+    )

@@ -1,6 +1,7 @@
-"""Weights as they will be used, and their bound on the validation images."""
+"""The bound of weights on the validation images."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,39 +13,39 @@ from limner.data.pixels import mixed_seed
 from limner.models import build
 from limner.objectives import importance_weighted_bound
 from limner.training.averaging import recompute_batch_norm
-from limner.training.state import copy_of, figures_of
+from limner.training.noise import seeded
+from limner.training.state import figures_of
 
 BATCH = 250
 
 
 class Validator:
-    """Measures weights in a model of their own, with the same images and noise every time."""
+    """Measures weights, loaded into its own `model`, with the same images and noise every time."""
 
     def __init__(
         self, config: RunConfig, dataset: Dataset, batches: TrainingBatches, device: torch.device
     ):
         self.config, self.batches, self.device = config, batches, device
         self.images = frozen(dataset, "validation", config.model.observation)
-        self.model = build(config.model, dataset.image_shape).to(device)
+        with seeded(config.seed):  # the caller's random state stays as it is
+            self.model = build(config.model, dataset.image_shape).to(device)
         self.trained_bound = "iw_bound" if config.objective.kind == "iwae" else "elbo"
-        """The figure by which weights are the best: that of the bound which training maximises."""
+        """The figure that chooses the best weights: the bound that training maximises."""
 
-    def __call__(
-        self, state: dict[str, Tensor], epoch: int
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """`with_statistics`, and the mean figures of the validation images with these weights."""
-        state = self.with_statistics(state, epoch)
-        return state, self._figures()
+    def __call__(self, state: Mapping[str, Tensor], epoch: int) -> dict[str, Any]:
+        """The mean figures of the validation images with these weights, after `with_statistics`."""
+        self.with_statistics(state, epoch)
+        return self._figures()
 
-    def with_statistics(self, state: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
-        """Weights with the batch-norm statistics that they have over the training set.
+    def with_statistics(self, state: Mapping[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        """Load weights, and compute the batch-norm statistics that they have over the training set.
 
-        The pixels are those drawn for `epoch`. Leaves the weights in `model`.
+        The pixels are those drawn for `epoch`. Returns the tensors of `model` itself.
         """
         self.model.load_state_dict(state)
         batches = (self.batches.batch(epoch, i) for i in range(self.batches.steps_per_epoch))
         recompute_batch_norm(self.model, batches, self.config.seed)
-        return copy_of(self.model)
+        return self.model.state_dict()
 
     @torch.no_grad()
     def _figures(self) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class Validator:
         return figures
 
     def _iw_bound(self, noise: torch.Generator) -> float | None:
-        """The mean bound of as many samples as training takes; None if it is not finite."""
+        """The mean bound with the number of samples of training; None if it is not finite."""
         samples = self.config.objective.num_samples
         bounds = [
             importance_weighted_bound(self.model, x.to(self.device), samples, generator=noise)

@@ -1,4 +1,4 @@
-"""Where an evaluation computes."""
+"""The device that computes."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def pick_device(name: Device) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one.
+    """The device of that name; `auto` is CUDA if there is one, else the CPU.
 
     Raises:
         InputError: CUDA is asked for and absent.

@@ -1,0 +1,62 @@
+"""Whether to compile, and how to recognise that compiling failed."""
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from subprocess import SubprocessError
+
+import torch
+
+from limner.config import RunConfig
+from limner.models import LatentVariableModel
+from limner.progress import warn
+
+COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+"""Modules that define errors of torch.compile."""
+
+
+def wants_compiling(
+    config: RunConfig, model: LatentVariableModel, steps_per_epoch: int, device: torch.device
+) -> bool:
+    """Whether to compile: the config asks for it or it pays, and there is a compiler."""
+    steps = (config.epochs or math.inf) * steps_per_epoch
+    pays = config.compile == "auto" and steps > model.compiling_pays_after
+    if config.objective.traced or not (pays or config.compile == "always"):
+        return False
+    if device.type == "cpu" and not has_compiler():
+        warn("There is no C++ compiler for torch.compile: training runs eagerly, slower.")
+        return False
+    return True
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile finds a C++ compiler."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None or bool(shutil.which("clang++"))
+
+
+def is_compile_error(error: BaseException) -> bool:
+    """Whether an error in a compiled training step may come from torch.compile.
+
+    Its type, or that of an error that caused it, is defined there; or a file, a program or a
+    library was missing, which a step does not use otherwise. A step that is taken eagerly after
+    such an error raises it again if it had another cause.
+    """
+    return any(
+        isinstance(one, (OSError, ImportError, SubprocessError))
+        or f"{type(one).__module__}.".startswith(tuple(f"{name}." for name in COMPILERS))
+        for one in _causes(error)
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Why compiling failed, in a few words."""
+    if any("Python.h" in str(one) for one in _causes(error)):
+        return "Python.h is missing; install Python's headers, for example python3-dev"
+    return type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

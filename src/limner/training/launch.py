@@ -1,0 +1,149 @@
+"""Train one run from its config, from the start or from where it stopped."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from limner.config import RunConfig
+from limner.data import Dataset, pixel_kind
+from limner.data import load as load_dataset
+from limner.errors import InputError, enough_memory
+from limner.models import LatentVariableModel
+from limner.progress import say, training_display, warn
+from limner.training.averaging import has_batch_norm
+from limner.training.compilation import wants_compiling
+from limner.training.divergence import remarks
+from limner.training.interrupts import StopSignals
+from limner.training.processes import Processes, processes
+from limner.training.runs import Run
+from limner.training.start import initial_model
+from limner.training.trackers import require, trackers
+from limner.training.trainer import Trainer, stopped
+
+
+def train(
+    config: RunConfig,
+    out: Path | str,
+    resume: bool = False,
+    overwrite: bool = False,
+    title: str | None = None,
+) -> Run:
+    """Train the model of `config` in the run folder `out`; returns the finished run.
+
+    Leaves torch's random state, signal handlers and an existing process group as they were.
+
+    Args:
+        resume: continue the run in `out`, whose config must be `config`.
+        overwrite: replace the run in `out`.
+        title: the name of the training on its progress bar.
+
+    Raises:
+        InputError: anything about config, data or folder that the user can fix. Nothing has been
+            written then.
+        Stopped: by Ctrl-C or SIGTERM, the state saved.
+    """
+    out = Path(out)
+    require(config.trackers)
+    with processes(config.device, out) as group, enough_memory(_savings(config)):
+        with group.first_of_host_first():
+            dataset = load_dataset(config.data)
+        pixel_kind(dataset, config.model.observation)
+        run = _opened(out, config) if resume else Run(out, config)
+        start = config.start_from
+        if not resume and start is not None and Path(start).resolve() == out.resolve():
+            raise InputError(f"{out} cannot start from itself; choose another --out.")
+        begun = resume and any(path.is_file() for path in run.training_states)
+        model = initial_model(config, dataset, None if begun else start)
+        _check_batch(min(config.batch_size, len(dataset.train)), group.count, model)
+        held = run.lock() if resume else run.claim(overwrite)
+        with held if group.is_first else nullcontext():
+            group.wait()
+            signum = _fit(run, dataset, group, model, resume, title or config.model.kind)
+            if group.is_first:
+                run.export()
+        group.wait()
+    if group.is_first:
+        for sentence in remarks(run, dataset):
+            warn(sentence)
+    if signum:
+        raise stopped(run, signum)
+    return run
+
+
+def _fit(
+    run: Run,
+    dataset: Dataset,
+    group: Processes,
+    model: LatentVariableModel,
+    resume: bool,
+    title: str,
+) -> int:
+    """Train to the end of the budget; returns the signal that came during the last steps, or 0."""
+    names = run.config.trackers if group.is_first else ()
+    with trackers(names, run.path) as log:
+        trainer = Trainer(run, dataset, group, model, log)
+        if resume:
+            trainer.restore()
+        steps = trainer.batches.steps_per_epoch
+        compiles = wants_compiling(run.config, model, steps, group.device)
+        say(_summary(trainer, "compiled" if compiles else "eager"))
+        if compiles:
+            model.compile_parts()
+        with training_display(title) as display, StopSignals() as signals:
+            trainer.fit(display, signals)
+            return int(group.largest(signals.received)[0])
+
+
+def _opened(out: Path, config: RunConfig) -> Run:
+    """The run in `out`, to be continued with `config`."""
+    run = Run.at(out)
+    if run.config != config:
+        raise InputError(f"{out} was started with another config; resume it with its own.")
+    return run
+
+
+def _savings(config: RunConfig) -> str:
+    """The advice to print when memory runs out."""
+    if config.objective.traced or getattr(config.model, "memory", "recompute") == "recompute":
+        return f"lower --batch-size {config.batch_size}"
+    return f"lower --batch-size {config.batch_size}, or pass --model.memory recompute"
+
+
+def _check_batch(batch: int, count: int, model: LatentVariableModel) -> None:
+    if batch % count:
+        raise InputError(
+            f"A batch of {batch} images cannot be shared by {count} processes; make "
+            "--batch-size a multiple of their number."
+        )
+    if batch == 1 and has_batch_norm(model):
+        raise InputError(
+            "Batch norm needs at least two images per batch, and this batch has one; raise "
+            "--batch-size, and use more than one training image."
+        )
+
+
+def _summary(trainer: Trainer, mode: str) -> str:
+    model, dataset = trainer.model, trainer.dataset
+    config, share = trainer.config, trainer.batches.batch_size // trainer.processes.count
+    kept = "store" if config.objective.traced else model.memory_mode(share)
+    return (
+        f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "
+        f"groups; {dataset.name}: {len(dataset.train):,} images of "
+        f"{'x'.join(map(str, dataset.image_shape))}, {dataset.binarization} binarization; about "
+        f"{needed_bytes(trainer) / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
+        f"{mode}."
+    )
+
+
+def needed_bytes(trainer: Trainer) -> int:
+    """The memory that a training needs on its device, besides that of Python and torch.
+
+    Weights are there several times: in training, their gradient, two moments of Adam, and in
+    validation; the average is one more. On a CPU the validated weights that wait to be saved (raw,
+    averaged) are there too. Saving needs no further copy.
+    """
+    batches, averages = trainer.batches, int(trainer.average is not None)
+    copies = 5 + averages + (1 + averages if trainer.device.type == "cpu" else 0)
+    weights = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
+    activations = trainer.model.stored_bytes(batches.batch_size // trainer.processes.count)
+    images = trainer.dataset.train.levels.nbytes + trainer.validator.images.nbytes
+    return copies * weights + activations + images
