@@ -69,7 +69,7 @@ def affine(
 ) -> Float[Tensor, "batch columns"]:
     """a b^T + bias, without a gradient. One row of `a` serves all rows of `bias`."""
     y = product(a, b)
-    return y + bias if len(a) == 1 else y.add_(bias)  # `addmm` is slower: it copies the bias first
+    return y + bias if a.shape[0] == 1 else y.add_(bias)  # `addmm` is slower: it copies the bias first
 
 
 class _Product(Function):

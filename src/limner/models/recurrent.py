@@ -290,9 +290,9 @@ def _explain(
         cell = with_tensors(cell, parameters)
     like = x.new_empty(batch, *cell.latent_shape)
     for t in steps:
-        repeated = all(len(leaf) == batch for leaf in tree_leaves(state))
         # A first step with one row happens once, and compiling it would not pay.
-        step = compiled(_step, x.device.type) if compiling and repeated else _step
+        repeated = compiling and all(len(leaf) == batch for leaf in tree_leaves(state))
+        step = compiled(_step, x.device.type) if repeated else _step
         if gathered is not None:
             gathered.begin()
         noise, given = draws.noise(t, like), draws.given(t)
