@@ -102,7 +102,8 @@ class _Affine(Function):
         x, weight = ctx.saved_tensors
         again = torch.is_grad_enabled()
         product = products.differentiable_product if again else products.product
-        d = gradient if x.shape[0] > 1 else gradient.sum(0, keepdim=True)
+        alike = gradient.shape[0] == x.shape[0]
+        d = gradient if alike else gradient.sum(0, keepdim=True)
         of_x = product(d, weight.T) if ctx.needs_input_grad[0] else None
         return of_x, product(d.T, x.T) if again else None, gradient
 
