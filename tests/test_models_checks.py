@@ -1,4 +1,4 @@
-"""What enters a model from outside is refused in one sentence that says what to change."""
+"""Invalid inputs of a model are refused with one sentence that says what to change."""
 
 import numpy as np
 import pytest

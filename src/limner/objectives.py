@@ -127,7 +127,7 @@ def _weighted(log_likelihood: Tensor, kl: Tensor, beta: float) -> Float[Tensor, 
 
 
 def _floored(kl: Float[Tensor, "batch groups"], free_bits: float) -> Float[Tensor, "batch groups"]:
-    """KL whose batch mean is max(free_bits, mean KL) in every group; constant where floored."""
+    """KL whose batch mean is max(free_bits, mean KL) in every group; constant if floored."""
     if not free_bits:
         return kl
     return torch.where(batch_mean(kl) < free_bits, free_bits, kl)
