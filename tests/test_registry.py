@@ -130,7 +130,11 @@ class Unfinished(LatentVariableModel):
         (Small, RequiredConfig, "RequiredConfig needs a default for width"),
         (torch.nn.Linear, SmallConfig, "Linear is not a subclass of limner.LatentVariableModel"),
         (SmallConfig, Small, "SmallConfig is not a subclass of limner.LatentVariableModel"),
-        (Unfinished, SmallConfig, "Unfinished is not complete; it needs _output_bias, generate"),
+        (
+            Unfinished,
+            SmallConfig,
+            "Unfinished is not complete; it needs _output_bias, forward, generate, latent_shapes",
+        ),
     ],
 )
 def test_what_cannot_be_registered_is_refused_in_a_sentence(model, config, words):

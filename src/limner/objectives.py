@@ -29,7 +29,6 @@ from limner.errors import InputError
 from limner.layers.batch import batch_mean
 from limner.layers.gaussian import log_ratio
 from limner.models.base import Generator, Inference, Latent, LatentVariableModel
-from limner.models.memory import saved_floats
 
 ObjectiveKind = Literal["elbo", "iwae"]
 Gradient = Literal["plain", "stl", "dreg"]
@@ -263,7 +262,7 @@ def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**28, trace: boo
     plus sixteen canvases in the observation model. With `trace`: all steps, and five more canvases
     per group.
     """
-    once, per_step = saved_floats(model)
+    once, per_step = model.saved_floats
     steps = model.num_groups if trace else 1
     arrays = 16 + (5 * model.num_groups if trace else 0)
     floats = 2 * (once + steps * per_step) + arrays * math.prod(model.canvas_shape)

@@ -69,7 +69,7 @@ def affine(
 ) -> Float[Tensor, "batch columns"]:
     """a b^T + bias, without a gradient. A single row of `a` is used for all rows of `bias`."""
     y = product(a, b)
-    return y + bias if len(a) == 1 else y.add_(bias)  # `addmm` would first copy the bias
+    return y + bias if a.shape[0] == 1 else y.add_(bias)  # `addmm` would first copy the bias
 
 
 class _Product(Function):

@@ -82,7 +82,7 @@ class _LayerStep:
         layer.step = self
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor | None:
-        if self.seen is not None or x.dim() != 2 or len(x) not in (1, len(self.rows)):
+        if self.seen is not None or x.dim() != 2 or x.shape[0] not in (1, self.rows.shape[0]):
             return None
         self.seen = x.detach()
         if torch.compiler.is_compiling():
@@ -103,7 +103,7 @@ class _Affine(Function):
         x, weight = ctx.saved_tensors
         again = torch.is_grad_enabled()
         product = products.differentiable_product if again else products.product
-        d = gradient if len(x) > 1 else gradient.sum(0, keepdim=True)
+        d = gradient if x.shape[0] > 1 else gradient.sum(0, keepdim=True)
         of_x = product(d, weight.T) if ctx.needs_input_grad[0] else None
         return of_x, product(d.T, x.T) if again else None, gradient
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal
 
 from limner.layers.linear import Linear
 from limner.layers.precision import full
@@ -21,11 +22,19 @@ def normal(mu: Tensor, log_sigma: Tensor) -> Normal:
 
 
 class StandardNormal(Normal):
-    """N(0, I)."""
+    """N(0, I) of `shape`, with the device and dtype of `like`."""
 
     def __init__(self, shape: Sequence[int], like: Tensor):
-        zero, one = like.new_zeros(()), like.new_ones(())
-        super().__init__(zero.expand(shape), one.expand(shape), validate_args=False)
+        self.like = like
+        Distribution.__init__(self, torch.Size(shape), validate_args=False)
+
+    @property
+    def loc(self) -> Tensor:
+        return self.like.new_zeros(()).expand(self.batch_shape)
+
+    @property
+    def scale(self) -> Tensor:
+        return self.like.new_ones(()).expand(self.batch_shape)
 
 
 def kl_divergence(q: Normal, p: Normal) -> Float[Tensor, " batch"]:

@@ -28,7 +28,8 @@ def lstm(gates: Float[Tensor, "batch four_hidden"], c: Float[Tensor, "#batch hid
 
     c' = f c + i g, h = o tanh(c') with i, f, o = sigmoid and g = tanh of the pre-activations.
     """
-    c = c.expand(len(gates), -1)
+    rows = gates.shape[0]
+    c = c if c.shape[0] == rows else c.expand(rows, -1)
     plain = torch.compiler.is_compiling() or transformed()
     h, new, *_ = _lstm(gates, c) if plain else _LSTM.apply(gates, c)
     return LSTMState(h, new)
@@ -115,6 +116,6 @@ class LSTMCell(Linear):
     ) -> LSTMState:
         """The next state. An input or state of one row is shared by all images."""
         parts = [*inputs, state.h]
-        rows = max(map(len, parts))
-        joined = torch.cat([part.expand(rows, -1) for part in parts], dim=1)
-        return lstm(full(super().forward(joined)), state.c)
+        rows = max([part.shape[0] for part in parts])
+        alike = [part if part.shape[0] == rows else part.expand(rows, -1) for part in parts]
+        return lstm(full(super().forward(torch.cat(alike, dim=1))), state.c)

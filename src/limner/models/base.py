@@ -9,6 +9,7 @@ Objectives, training, evaluation and figures use only this interface.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -28,7 +29,7 @@ from limner.models.checks import (
     check_model_dtype,
     check_values,
 )
-from limner.models.memory import SavedFloats, saved_floats
+from limner.models.memory import SavedFloats, saved_per_image
 from limner.settings import Settings
 from limner.transforms import transformed
 
@@ -217,7 +218,6 @@ class LatentVariableModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.compiled = False
-        self.saved_floats: SavedFloats | None = None
         self.register_load_state_dict_pre_hook(_rename)
         check_image_shape(image_shape)
         if math.prod(image_shape) > MAX_PIXELS:
@@ -355,13 +355,18 @@ class LatentVariableModel(nn.Module, ABC):
         """Compile the costly part of inference. Results agree with eager mode to rounding."""
         self.compiled = True
 
+    @cached_property
+    def saved_floats(self) -> SavedFloats:
+        """Numbers that training keeps for the backward pass, measured by a trial pass."""
+        return SavedFloats(saved_per_image(self), 0)
+
     def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
         """Whether training on `batch` images stores all groups or recomputes them."""
         return "store"
 
     def stored_bytes(self, batch: int) -> int:
         """Estimate of the bytes that training on `batch` images keeps for the backward pass."""
-        return self._output_bias.element_size() * batch * sum(saved_floats(self))
+        return self._output_bias.element_size() * batch * sum(self.saved_floats)
 
     def sample(
         self, n: int, generator: torch.Generator | None = None, draw: bool = False

@@ -90,7 +90,7 @@ class DRAW(RecurrentModel):
     def prior(self, state: DRAWState) -> Normal:
         if self.prior_head is not None:
             return self.prior_head(state.decoder.h)
-        return StandardNormal((len(state.canvas), self.config.latent_dim), like=self.c_0)
+        return StandardNormal((state.canvas.shape[0], self.config.latent_dim), like=self.c_0)
 
     def posterior(self, x: Tensor, state: DRAWState) -> tuple[Normal, DRAWState]:
         """Equations 1 to 5: q_t, after the encoder has read x and the error image."""

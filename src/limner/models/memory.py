@@ -46,25 +46,11 @@ class SavedFloats(NamedTuple):
     per_step: int
 
 
-def saved_floats(model: "LatentVariableModel") -> SavedFloats:
-    """The saved numbers of a training pass of `model`, measured once by a trial pass."""
-    if model.saved_floats is None:
-        model.saved_floats = _measured(model)
-    return model.saved_floats
-
-
-def _measured(model: "LatentVariableModel") -> SavedFloats:
+def saved_per_image(model: "LatentVariableModel") -> int:
+    """Numbers that autograd saves for one more image, from trials with two and three images."""
     trial = with_tensors(model, {}).eval()
-    trial.saved_floats = SavedFloats(0, 0)
     trial.compiled = False
-    if not hasattr(trial, "num_steps"):
-        return SavedFloats(_saved(trial, 3) - _saved(trial, 2), 0)
-    counts = []
-    for steps in (2, 3):
-        trial.num_steps = steps  # type: ignore[assignment]
-        counts.append(_saved(trial, 3) - _saved(trial, 2))
-    per_step = counts[1] - counts[0]
-    return SavedFloats(max(0, counts[0] - 2 * per_step), per_step)
+    return _saved(trial, 3) - _saved(trial, 2)
 
 
 def _saved(model: "LatentVariableModel", images: int) -> int:

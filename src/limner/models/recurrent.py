@@ -42,7 +42,7 @@ from limner.models.base import (
     Width,
     divergence_of,
 )
-from limner.models.memory import device_memory, saved_floats
+from limner.models.memory import SavedFloats, device_memory, saved_per_image
 from limner.transforms import transformed
 
 State = Any
@@ -197,6 +197,15 @@ class RecurrentModel(LatentVariableModel):
 
     # Memory
 
+    @cached_property
+    def saved_floats(self) -> SavedFloats:
+        trial, counts = with_tensors(self, {}), list[int]()
+        trial.memory = "store"
+        for trial.num_steps in (2, 3):
+            counts.append(saved_per_image(trial))
+        per_step = counts[1] - counts[0]
+        return SavedFloats(max(0, counts[0] - 2 * per_step), per_step)
+
     def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
         """The mode that `memory="auto"` selects for training on `batch` images on this device.
 
@@ -216,7 +225,7 @@ class RecurrentModel(LatentVariableModel):
         return self._bytes_of_steps(batch, chunk) + 4 * batch * chunk * between
 
     def _bytes_of_steps(self, batch: int, steps: int) -> int:
-        once, per_step = saved_floats(self)
+        once, per_step = self.saved_floats
         return self.c_0.element_size() * batch * (once + steps * per_step)
 
     def _recomputes(self, batch: int) -> bool:
@@ -281,9 +290,9 @@ def _explain(
         cell = with_tensors(cell, parameters)
     like = x.new_empty(batch, *cell.latent_shape)
     for t in steps:
-        repeated = all(len(leaf) == batch for leaf in tree_leaves(state))
         # A first step with one row runs once per pass; compiling it would not pay.
-        step = compiled(_step, x.device.type) if compiling and repeated else _step
+        repeated = compiling and all(len(leaf) == batch for leaf in tree_leaves(state))
+        step = compiled(_step, x.device.type) if repeated else _step
         if gathered is not None:
             gathered.begin()
         noise, given = draws.noise(t, like), draws.given(t)

@@ -7,7 +7,7 @@ from limner.config import RunConfig
 from limner.data import Dataset, pixel_kind
 from limner.data import load as load_dataset
 from limner.errors import InputError, enough_memory
-from limner.models import LatentVariableModel
+from limner.models import LatentVariableModel, RecurrentConfig
 from limner.progress import say, training_display, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
@@ -103,9 +103,11 @@ def _opened(out: Path, config: RunConfig) -> Run:
 
 def _savings(config: RunConfig) -> str:
     """The advice to print when memory runs out."""
-    if config.objective.traced or getattr(config.model, "memory", "recompute") == "recompute":
-        return f"lower --batch-size {config.batch_size}"
-    return f"lower --batch-size {config.batch_size}, or pass --model.memory recompute"
+    advice, model = f"lower --batch-size {config.batch_size}", config.model
+    stores = isinstance(model, RecurrentConfig) and model.memory != "recompute"
+    if stores and not config.objective.traced:
+        advice += ", or pass --model.memory recompute"
+    return advice
 
 
 def _check_batch(batch: int, count: int, model: LatentVariableModel) -> None:
