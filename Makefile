@@ -1,6 +1,6 @@
-# Two commands on a fresh machine: `make study` and `make test`. Each makes .venv and installs what
-# it needs, once. Variables: VENV, PYTHON, RUNS (where the study goes), STUDY (more flags for it),
-# PYTHONS (for `make environments`: the wheel, in a new environment of each of them).
+# On a fresh machine run `make study` or `make test`. Each creates .venv and installs its requirements
+# once. Variables: VENV, PYTHON, RUNS (folder of the study), STUDY (extra flags for the study),
+# PYTHONS (`make environments` tests the wheel in a new environment of each).
 
 PYTHON ?= python3
 VENV ?= .venv

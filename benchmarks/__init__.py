@@ -1,1 +1,1 @@
-"""Speed and memory, measured side by side in one run: `limner benchmark`."""
+"""Speed and memory, measured in one run: `limner benchmark`."""

@@ -1,10 +1,11 @@
-"""The floor: matrix products that a training step of DRAW cannot avoid, each timed alone.
+"""The floor: the matrix products that a training step of DRAW cannot avoid, each timed alone.
 
 For every layer y = x W^T of the recurrence, at the shapes of one step: forward (x W^T), input
-gradient (dy W) and weight gradient (dy^T x), once a step each. Filter products are not counted.
+gradient (dy W) and weight gradient (dy^T x), each once per step. Products with
+filters are not counted.
 
-Training takes the weight gradients of several steps in one product, which can be faster. With them
-as it takes them, the floor is the *gathered* one.
+Training computes the weight gradients of several steps in one product, which can be faster. The
+*gathered* floor does the same.
 """
 
 import math
@@ -34,8 +35,8 @@ class Product(NamedTuple):
 def products(model: DRAW, batch: int, gathered: bool = False) -> list[Product]:
     """The unavoidable products of one training step on `batch` images.
 
-    Without attention x does not change: its share of the encoder's product is taken once, and has
-    no input gradient.
+    Without attention x is the same at every step: the encoder's product with x is computed once,
+    and has no input gradient.
     """
     config, steps = model.config, model.num_steps
     hidden, latent, pixels = config.hidden_dim, config.latent_dim, model.reader.glimpse_dim // 2
@@ -63,7 +64,7 @@ def products(model: DRAW, batch: int, gathered: bool = False) -> list[Product]:
 
 
 def timed(wanted: Product, repeats: int = 9) -> float:
-    """Seconds of one such product, the median of `repeats`, as training takes it."""
+    """Median seconds of `repeats` products, computed as in training."""
     take: Callable[[Tensor, Tensor], Tensor] = product
     if wanted.name.endswith("weight gradient"):
         a, b = torch.randn(wanted.k, wanted.m), torch.randn(wanted.k, wanted.n)

@@ -1,8 +1,8 @@
-"""What it brings to keep memory between steps: the same training steps with and without.
+"""The gain from keeping freed memory: the same training steps with and without it.
 
     python -m benchmarks.heap --out results/heap.json
 
-Each way is a process of its own, for an allocator's state is a process's; they take turns.
+Each variant runs in its own process, because a process has one allocator. They take turns.
 """
 
 import json
@@ -51,11 +51,11 @@ STEPS = {
     "VAE": 100,
     "Ladder VAE": 16,
 }
-"""Training steps that are timed together."""
+"""Training steps per timing."""
 
 
 class Way:
-    """One of the two ways, timed when asked."""
+    """The process of one of the two variants."""
 
     def __init__(self, name: str, batch: int, way: str):
         self.child = subprocess.Popen(
@@ -79,17 +79,17 @@ class Way:
         assert self.child.stdout is not None
         line = self.child.stdout.readline()
         if not line:
-            raise RuntimeError("The process that is timed has ended.")
+            raise RuntimeError("The timed process has ended.")
         return line
 
 
 def compare(*, batch: int = 128, rounds: int = 11, out: Path) -> None:
-    """Time both ways in turn; print and write how much faster steps are with kept memory.
+    """Time both variants in turn; print and write how much faster steps are with kept memory.
 
     Args:
-        batch: images a step
-        rounds: times that each way is timed
-        out: where the numbers are written, as JSON
+        batch: images per step
+        rounds: timings of each variant
+        out: JSON file for the numbers
     """
     found: dict[str, Any] = {}
     for name in STEPS:

@@ -1,10 +1,10 @@
-"""Peak memory and time of training steps as a function of depth, each in a process of its own.
+"""Peak memory and time of training steps as a function of depth, each in its own process.
 
-On Linux, whose kernel can be asked for the peak since a moment. As a command,
+Needs Linux, whose kernel can reset the peak. The command
 
     python -m benchmarks.memory --out results/deepest.json
 
-it takes the first hundred training steps of a DRAW of 8,192.
+runs the first hundred training steps of a DRAW with 8,192 steps.
 """
 
 import json
@@ -66,7 +66,7 @@ with kept_memory():
     step(0)
     model.num_steps = num_steps
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     first = bound_of(fixed) if images else None
     steps = [step(index) for index in range(count)]
     last = bound_of(fixed) if images else None
@@ -90,10 +90,11 @@ def measure(
     images: int = 0,
     log: int = subprocess.DEVNULL,
 ) -> dict[str, Any]:
-    """Peak memory in bytes over the loaded model and framework, and seconds of a training step.
+    """Peak memory in bytes beyond the loaded model and framework, and seconds per training step.
 
-    `bounds` are those of all `count` steps, the mean ELBO of each batch; `on_validation_images`,
-    where `images` are wanted, that of so many before and after. `log` gets a line a step.
+    `bounds` has the mean ELBO of the batch at each of the `count` steps. If `images` is not 0,
+    `on_validation_images` has the mean ELBO of that many images before and after. `log` receives
+    one line per step.
     """
     settings = [num_steps, memory, batch, count, threads, compile, learning_rate, images]
     done = subprocess.run(
@@ -115,15 +116,15 @@ def deepest(
     learning_rate: float = 1e-5,
     out: Path,
 ) -> None:
-    """Many training steps of the deepest DRAW, recomputed and compiled, and their bounds as JSON.
+    """Train the deepest DRAW, recomputed and compiled, and write the bounds as JSON.
 
     Args:
         num_steps: steps T of the DRAW.
-        batch: images a training step.
-        count: training steps.
-        threads: of PyTorch.
-        learning_rate: what every step adds is added up, so it shrinks as T grows.
-        out: where the numbers are written.
+        batch: images per training step.
+        count: number of training steps.
+        threads: number of threads of PyTorch.
+        learning_rate: learning rate; the canvas is a sum over T steps, so use less for larger T.
+        out: JSON file for the numbers.
     """
     log = sys.stderr.fileno()
     found = measure(num_steps, "recompute", batch, count, threads, True, learning_rate, 64, log)

@@ -1,4 +1,4 @@
-"""The whole benchmark: measured, printed, and written as JSON."""
+"""The complete benchmark: measures, prints tables and writes JSON."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def run(
 def measured(
     name: str, batch: int, rounds: int, device: torch.device, compile: bool
 ) -> dict[str, Any]:
-    """Rates of all variants of a recipe, taken in turn, the floor among them."""
+    """Rates of all variants of a recipe and of its floors, measured in turn."""
     steps = speed.variants(name, batch, device, compile)
     model = build(speed.RECIPES[name], speed.SHAPE)
     floors: dict[str, Floor] = {}
@@ -95,7 +95,7 @@ def measured(
 
 
 class Floor:
-    """Products timed alone, once a round."""
+    """Products, each timed alone once per round."""
 
     def __init__(self, products: list[floor.Product]):
         self.products = products
@@ -115,7 +115,12 @@ class Floor:
 
 def speed_table(name: str, found: dict[str, Any]) -> Table:
     table = Table(
-        name, "images a second", "spread", "against textbook", "floor over it", "gathered floor"
+        name,
+        "images per second",
+        "quartiles",
+        "against textbook",
+        "floor over it",
+        "gathered floor",
     )
     for key, figures in found.items():
         if key.endswith("floor"):
@@ -156,14 +161,14 @@ def cold_compile() -> float:
 
 
 def depths(batch: int) -> list[dict[str, Any]]:
-    """Peak memory and seconds a step as a function of depth, for both kinds of memory."""
+    """Peak memory and seconds per step as a function of depth, for both memory modes."""
     wanted = [(n, kind, batch) for kind, steps in DEPTHS.items() for n in steps]
     wanted.append((DEEPEST[0], "recompute", DEEPEST[1]))
     return [memory.measure(*each, count=2 if each[0] <= 1024 else 1) for each in wanted]
 
 
 def memory_table(found: list[dict[str, Any]]) -> Table:
-    table = Table("T", "batch", "memory", "peak MiB", "seconds a step", "first bound")
+    table = Table("T", "batch", "memory", "peak MiB", "seconds per step", "first bound")
     for entry in found:
         table.add_row(
             f"{entry['num_steps']:,}",

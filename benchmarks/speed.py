@@ -1,4 +1,4 @@
-"""Training and sampling speed, variants taken in turn so that a noisy machine is fair to all."""
+"""Training and sampling speed. Variants take turns, so that other load affects all alike."""
 
 import tempfile
 from collections.abc import Callable
@@ -35,12 +35,12 @@ Step = Callable[[], object]
 
 
 def images(batch: int) -> Tensor:
-    """Something like binarized digits."""
+    """Random binary images with about as many ones as binarized digits."""
     return (torch.rand(batch, *SHAPE) < 0.15).float()
 
 
 def limner_step(model: LatentVariableModel, x: Tensor, precision: str = "float32") -> Step:
-    """Forward, backward, clip and Adam, as the training loop takes them."""
+    """Forward pass, backward pass, clipping and Adam, as in the training loop."""
     config = OptimizerConfig()
     take = GuardedStep(build_optimizer(model, config), config.clip_norm, x.device)
 
@@ -55,7 +55,7 @@ def limner_step(model: LatentVariableModel, x: Tensor, precision: str = "float32
 
 
 def textbook_step(config: DRAWConfig, x: Tensor) -> Step:
-    """The same with the textbook model and PyTorch's defaults."""
+    """A training step of the textbook model with PyTorch's defaults."""
     model = TextbookDRAW(
         config.num_steps,
         config.attention,
@@ -79,7 +79,7 @@ def textbook_step(config: DRAWConfig, x: Tensor) -> Step:
 def interleaved(
     steps: dict[str, Step], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of each step, `rounds` times in turn after one that is not counted."""
+    """Seconds of each step, measured `rounds` times in turn after one warm-up step each."""
     for step in steps.values():
         step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -99,7 +99,7 @@ def _wait(device: torch.device) -> None:
 
 
 def variants(name: str, batch: int, device: torch.device, compile: bool) -> dict[str, Step]:
-    """Textbook (for DRAW), eager and compiled training steps of a recipe, and sampling."""
+    """Training steps of a recipe, textbook (for DRAW), eager and compiled, and sampling."""
     config, x = RECIPES[name], images(batch).to(device)
     steps: dict[str, Step] = {}
     if isinstance(config, DRAWConfig):
@@ -120,7 +120,7 @@ def variants(name: str, batch: int, device: torch.device, compile: bool) -> dict
 
 
 def summary(seconds: list[float], batch: int) -> dict[str, float]:
-    """Images a second: median, and the quartiles as the spread."""
+    """Images per second: the median, and the quartiles as low and high."""
     rates = sorted(batch / second for second in seconds)
     quarter = len(rates) // 4
     return {
@@ -132,7 +132,7 @@ def summary(seconds: list[float], batch: int) -> dict[str, float]:
 
 
 def data_path(batch: int, rounds: int = 50) -> dict[str, float]:
-    """Seconds of cutting and drawing a training batch of digits, over epochs: median, quartiles."""
+    """Seconds to prepare a training batch of digits: median and quartiles over epochs."""
     batches = TrainingBatches(load_data(DataConfig()), "bernoulli", batch, seed=0)
     seconds = []
     for epoch in range(rounds):
@@ -145,7 +145,7 @@ def data_path(batch: int, rounds: int = 50) -> dict[str, float]:
 
 
 def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) -> dict[str, Any]:
-    """The training loop's share: time of bare model steps over that of as many loop steps."""
+    """Time of bare model steps divided by that of as many steps of the training loop."""
     model = RECIPES[kind]
     config = RunConfig(
         model=model,

@@ -1,7 +1,8 @@
-"""DRAW as published PyTorch ports write it: the yardstick of the benchmark, right but not fast.
+"""DRAW as in published PyTorch ports: the baseline of the benchmark, correct but not optimised.
 
-nn.LSTMCell, the error image formed, two separate reads, one linear layer a head, filters divided by
-their sums. Its mathematics is that of `limner.DRAW`; its parameters are laid out otherwise.
+It uses nn.LSTMCell, forms the error image, reads twice, has one linear layer per head, and divides
+filters by their sums. The mathematics is that of `limner.DRAW`; the parameters are laid out
+differently.
 """
 
 import torch
@@ -39,7 +40,7 @@ class TextbookDRAW(nn.Module):
             self.write_window = nn.Linear(hidden_dim, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mean of -ELBO in nats an image."""
+        """The mean of -ELBO in nats per image."""
         batch = x.shape[0]
         x = x.view(batch, -1)
         canvas = torch.zeros_like(x)

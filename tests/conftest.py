@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked in every test: layers, models and bounds enforce their types."""
+"""Every test checks the shapes in signatures of layers, models and bounds."""
 
 from typing import Self
 

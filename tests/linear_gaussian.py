@@ -1,7 +1,7 @@
 """Models whose log p(x) is known, against which bounds and gradient estimators are tested.
 
-Parameters hold one row, or one row an image: the gradients of many images with a row each are so
-many independent draws of an estimator. With K samples an image its rows are repeated K times.
+Parameters hold one row, or one row per image. With one row per image, the gradients of n images are
+n independent draws of an estimator. With K samples per image, rows are repeated K times.
 """
 
 import math

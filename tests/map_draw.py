@@ -1,4 +1,4 @@
-"""A convolutional recurrent model whose latents are maps: every model's promises hold for it."""
+"""A convolutional recurrent model with latent maps, for the tests of every model."""
 
 from typing import Literal, NamedTuple
 

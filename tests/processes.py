@@ -1,7 +1,7 @@
-"""What each of several processes does for `test_processes`.
+"""The program that each process of `test_processes` runs.
 
-processes.py steps OUT            a step of every case in float64, the noise handed in
-processes.py limner OUT ARGS...   the command line, watched
+processes.py steps OUT            one step of every case in float64, with given noise
+processes.py limner OUT ARGS...   the command line; records what it writes
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The ablation: each variant trained once, measured on validation images, told in one table."""
+"""The ablation: each variant is trained once and measured on validation images; one table."""
 
 import json
 

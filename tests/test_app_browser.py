@@ -1,4 +1,4 @@
-"""The playground in a real browser: the page is opened, drawn on, and its answer looked at."""
+"""The playground in a real browser: open the page, draw, and check the answer."""
 
 import importlib.util
 import json

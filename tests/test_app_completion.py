@@ -1,4 +1,4 @@
-"""The pseudo-Gibbs chain: known pixels stay, and an exact posterior brings it where it should."""
+"""The pseudo-Gibbs chain: known pixels stay; an exact posterior gives exact samples."""
 
 from typing import NamedTuple
 

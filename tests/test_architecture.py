@@ -1,4 +1,4 @@
-"""Imports point one way, as the design says, and importing Limner is cheap."""
+"""Imports go in the designed direction, and importing Limner is cheap."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""The command line: fast help, flags from configs, bad input told in one sentence."""
+"""The command line: fast help, flags from configs, errors of one sentence."""
 
 import json
 import signal

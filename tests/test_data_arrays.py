@@ -1,4 +1,4 @@
-"""IDX, .npz and .npy files: what is read, and the sentence for what is refused."""
+"""IDX, .npz and .npy files: accepted content, and the errors for the rest."""
 
 import contextlib
 import gzip

@@ -1,4 +1,4 @@
-"""MNIST's files: where they are found, how they are fetched, and that altered ones are refused."""
+"""MNIST's files: they are found or downloaded, and altered files are refused."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Folders of PNG and JPEG files: what is read, and the sentence for what is refused."""
+"""Folders of PNG and JPEG files: accepted content, and the errors for the rest."""
 
 import struct
 import zlib

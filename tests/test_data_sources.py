@@ -1,4 +1,4 @@
-"""Static MNIST, OMNIGLOT and the Hub, from small files of their kinds."""
+"""Static MNIST, OMNIGLOT and the Hub, with small files in their formats."""
 
 import sys
 import types

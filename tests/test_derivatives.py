@@ -1,4 +1,4 @@
-"""Derivatives of any order, and torch's transforms, of every model and every layer of its own."""
+"""Derivatives of any order and torch's transforms, for every model and every own layer."""
 
 import pytest
 import torch

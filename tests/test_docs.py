@@ -1,4 +1,4 @@
-"""The documentation: its code runs, its commands parse, its links and files are there."""
+"""The documentation: its code runs, its commands parse, its links and files exist."""
 
 import ast
 import contextlib

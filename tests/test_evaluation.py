@@ -1,4 +1,4 @@
-"""What `evaluate_model` measures, that nothing but its settings decides it, and results.json."""
+"""`evaluate_model`: its results, that only its settings determine them, and results.json."""
 
 import json
 import math

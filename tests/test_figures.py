@@ -1,4 +1,4 @@
-"""Figures, and the stand-in for a trained run that tests of figures, report and commands share."""
+"""Figures, and a stand-in for a trained run that tests of figures, report and commands share."""
 
 import json
 from pathlib import Path

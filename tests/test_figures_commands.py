@@ -1,4 +1,4 @@
-"""The commands that make pictures: files written, flags checked."""
+"""The commands that make pictures: the files they write and the flags they check."""
 
 from pathlib import Path
 

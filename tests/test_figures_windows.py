@@ -1,4 +1,4 @@
-"""Windows are drawn where the model's own centre, stride and sigma put them, to the pixel."""
+"""Windows are drawn at the model's centre, stride and sigma, exact to the pixel."""
 
 import numpy as np
 import pytest

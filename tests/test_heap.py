@@ -1,4 +1,4 @@
-"""Memory that is kept between steps: what the system counts of it."""
+"""Freed memory that is kept between steps, measured by page faults and resident size."""
 
 import ctypes
 import resource

@@ -1,4 +1,4 @@
-"""Attention against nested loops straight from equations 19 to 29 of Gregor et al. (2015)."""
+"""Attention against nested loops that follow equations 19 to 29 of Gregor et al. (2015)."""
 
 import math
 

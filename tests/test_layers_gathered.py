@@ -1,4 +1,4 @@
-"""Weight gradients summed over steps in place are those that autograd forms."""
+"""Weight gradients that are summed over steps in place equal autograd's."""
 
 import gc
 import weakref

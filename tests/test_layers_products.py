@@ -1,4 +1,4 @@
-"""Products with weights are those of a matrix product, whichever library takes them."""
+"""Products with weights equal plain matrix products, with either library."""
 
 import pytest
 import torch

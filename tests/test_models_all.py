@@ -1,4 +1,4 @@
-"""What every model promises, whatever its latent groups are."""
+"""Properties that every model must have, for any shapes of its latent groups."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What enters a model from outside is refused in one sentence that says what to change."""
+"""Invalid inputs of a model are refused with one sentence that says what to change."""
 
 import numpy as np
 import pytest
@@ -139,7 +139,7 @@ def latents():
         ([torch.zeros(1, 3), latents()[1]], "group 1 must have shape [2, 3], not [1, 3]"),
         ([latents()[0], np.zeros((2, 4, 2, 2))], 'group 2 must be a tensor, None or "mean", not'),
         ([latents()[0], "zeros"], "not str"),
-        ([latents()[0].long(), None], "group 1 must be of floats, not int64"),
+        ([latents()[0].long(), None], "group 1 must be a float tensor, not int64"),
     ],
 )
 def test_latents_that_do_not_fit(given, words):

@@ -1,4 +1,4 @@
-"""Every valid config builds a model that works; every invalid one is refused in a sentence."""
+"""Every valid config builds a working model; every invalid one is refused with one sentence."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""DRAW against a literal transcription of equations 1 to 11, and what its depth promises."""
+"""DRAW against a literal transcription of equations 1 to 11, and properties of deep models."""
 
 from itertools import product
 

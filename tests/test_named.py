@@ -1,4 +1,4 @@
-"""Models that come with Limner: published, known by name, never written to, in the wheel."""
+"""Models that come with Limner: published, loaded by name, never written to, in the wheel."""
 
 import importlib.util
 import json

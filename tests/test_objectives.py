@@ -1,4 +1,4 @@
-"""Bounds against models whose log p(x) is known, and what training maximises."""
+"""Bounds against models whose log p(x) is known, and the objective of training."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What theory promises of the gradient estimators: bias, variance and signal-to-noise."""
+"""Properties of the gradient estimators by theory: bias, variance and signal-to-noise ratio."""
 
 import pytest
 import torch

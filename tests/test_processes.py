@@ -1,4 +1,4 @@
-"""Several processes: the training of one, shared. What each of them does is in `processes.py`."""
+"""Several processes train like one process. `processes.py` is the code that each of them runs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The models that come with Limner keep their bounds, whatever changes in how they are computed."""
+"""The bounds of the models that come with Limner do not change when the code does."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Models of scripts, notebooks and installed packages work like Limner's own."""
+"""Models from scripts, notebooks and installed packages work like Limner's own."""
 
 import json
 import os

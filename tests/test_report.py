@@ -1,4 +1,4 @@
-"""The report: one page, nothing outside it, everything said, nothing injected."""
+"""The report: one page, no external resources, complete content, no injection."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""A training leaves the process that called it as it was, and depends on nothing in it."""
+"""Training does not change the state of the calling process and does not depend on it."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The command line: finds a command by its name and imports only what it needs."""
+"""The command line: finds a command by name and imports only the modules it needs."""
 
 import importlib
 import os
@@ -18,12 +18,12 @@ from limner.errors import InputError, Stopped, enough_memory, unknown
 
 class Command(NamedTuple):
     home: str
-    """module:function; the parameters of the function are the flags."""
+    """module:function. The parameters of the function are the flags."""
     summary: str
     parses: bool = False
-    """The function parses the arguments itself."""
+    """Whether the function parses the arguments itself."""
     keeps_memory: bool = False
-    """Freed memory stays with the process, for speed; see cpu/README.md."""
+    """Whether freed memory stays with the process, for speed; see cpu/README.md."""
 
 
 COMMANDS = {
@@ -42,7 +42,7 @@ COMMANDS = {
     "interpolate": Command("interpolate:interpolate", "walk between two images or two samples"),
     "encode": Command("encode:encode", "write posterior means of images to a file"),
     "probe": Command("probe:probe", "how well representations predict labels"),
-    "animate": Command("animate:animate", "the drawing, step by step, as GIF and strip"),
+    "animate": Command("animate:animate", "the images step by step, as GIF and strip"),
     "figures": Command("figures:figures", "all figures of a run"),
     "play": Command("play:play", "draw with a model in the browser"),
     "models": Command("models:models", "list the trained models that come with Limner"),
@@ -52,7 +52,7 @@ COMMANDS = {
 
 
 CLOSED_PIPE = 128 + signal.SIGPIPE
-"""The exit status if the reader of the output has closed it, as in a shell."""
+"""Exit status, as in a shell, if the reader of the output closed the pipe."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:
-        if not isinstance(error.__context__ or error, BrokenPipeError):  # rich exits from it
+        if not isinstance(error.__context__ or error, BrokenPipeError):  # rich exits on it
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return CLOSED_PIPE
@@ -72,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A context that raises a KeyboardInterrupt again if Python swallowed it.
+    """A context that re-raises a KeyboardInterrupt that Python swallowed.
 
-    Python ignores exceptions in a destructor, and in some callbacks of compiled code.
+    Python ignores exceptions in destructors and in some callbacks of compiled code.
     """
     hook = sys.unraisablehook
 
@@ -92,7 +92,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _interrupt_after(hook: CodeType) -> None:
-    """Interrupt the main thread after it has left the hook, in which it would be ignored again."""
+    """Interrupt the main thread once it has left the hook, which would ignore it again."""
     main = threading.main_thread().ident
     assert main is not None
     while any(frame.f_code is hook for frame, _ in walk_stack(sys._current_frames()[main])):
@@ -139,7 +139,7 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
 
 
 def parse(name: str, function: Callable[..., None], arguments: list[str]) -> None:
-    """Call `function` with the values of its flags."""
+    """Parse `arguments` as flags of `function` and call it."""
     import tyro
 
     tyro.cli(

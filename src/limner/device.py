@@ -1,4 +1,4 @@
-"""The device that computes."""
+"""Choice of the device."""
 
 from typing import Literal
 
@@ -10,10 +10,10 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def pick_device(name: Device) -> torch.device:
-    """The device of that name; `auto` is CUDA if there is one, else the CPU.
+    """The device of that name; `auto` is CUDA if available, otherwise the CPU.
 
     Raises:
-        InputError: CUDA is asked for and absent.
+        InputError: CUDA was requested and is not available.
     """
     present = torch.cuda.is_available()
     if name == "cuda" and not present:

@@ -1,18 +1,18 @@
-"""Errors that end a command early with a sentence instead of a traceback."""
+"""Errors that end a command with one sentence instead of a traceback."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
 LONGEST = 1200
-"""Characters of a message; text from a file may be of any length."""
+"""Characters in a message, which may quote text of any length from a file."""
 
 
 class InputError(ValueError):
-    """Input that Limner cannot use. The message is one sentence: what was wrong and what to do.
+    """Input that Limner cannot use. The message is one sentence: what is wrong and what to do.
 
-    The command line prints it and exits with status 2; nothing has been written by then. Names and
-    values that it quotes cannot break the line or send control characters to the terminal.
+    The command line prints it and exits with status 2, before anything is written. Quoted names and
+    values cannot contain line breaks or control characters.
     """
 
     def __init__(self, sentence: str):
@@ -22,7 +22,7 @@ class InputError(ValueError):
 
 
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> InputError:
-    """There is no `what` of that name: the nearest known name, all of them, then the advice."""
+    """The error for an unknown name: the nearest known name, all known names, then the advice."""
     known = list(known)
     near = get_close_matches(name, known, n=1)
     guess = f"did you mean {near[0]}? There are" if near else "there are"
@@ -35,7 +35,7 @@ def _printable(character: str) -> str:
 
 
 class Stopped(Exception):
-    """A signal ended long work, whose state is saved. `status` is the shell's, 128 + signal."""
+    """A signal ended a command, and its state is saved. The exit `status` is 128 + signal."""
 
     def __init__(self, sentence: str, signum: int):
         super().__init__(sentence)
@@ -47,7 +47,7 @@ class Stopped(Exception):
 
 @contextmanager
 def enough_memory(savings: str) -> Iterator[None]:
-    """A context in which running out of memory becomes an `InputError` that says what to save."""
+    """A context that turns an out-of-memory error into an `InputError` with advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,18 +1,18 @@
 """Bounds on log p(x), in nats per image, [batch], higher is better.
 
-`elbo` and `importance_weighted_bound` measure; `objective` is what training maximises, with a
-choice of gradient estimator. With log w = log p(x, z) - log q(z | x) and v_k = w_k / sum_j w_j,
-the estimators differ in what they do with d log q / d phi at a fixed z, the score:
+`elbo` and `importance_weighted_bound` are for evaluation; training maximises `objective`, with a
+choice of gradient estimator. Let log w = log p(x, z) - log q(z | x) and v_k = w_k / sum_j w_j. The
+estimators differ in their treatment of the score, d log q / d phi at a fixed z:
 
-    plain   keeps it: the gradient of the bound as it is written
-    stl     leaves it out (Roeder et al. 2017): unbiased for K = 1, as the score is zero in
-            expectation, and without variance where q is the exact posterior; biased for K > 1
-    dreg    replaces it by a second reparameterisation (Tucker et al. 2019): what reaches z_k is
-            weighted by v_k twice, v_k^2 d log w_k / d z_k. Unbiased for every K
+    plain   keeps the score: the gradient of the bound as written
+    stl     drops the score (Roeder et al. 2017): unbiased for K = 1, because the score is zero in
+            expectation, and without variance if q is the exact posterior; biased for K > 1
+    dreg    replaces the score by a second reparameterisation (Tucker et al. 2019): the gradient
+            with respect to z_k is v_k^2 d log w_k / d z_k. Unbiased for every K
 
-Both hold for any number of groups, as z_1..z_L is one draw from one joint q (Bauer and Mnih 2021):
-d log w / d z_t is taken at fixed parameters with the other z fixed, and is carried through the
-chain of draws by its total derivative. A score of p is left as it is.
+stl and dreg hold for any number of groups, because z_1..z_L is one draw from one joint q (Bauer and
+Mnih 2021): d log w / d z_t is taken at fixed parameters and other z, and passes through the chain
+of draws by its total derivative. The score of p is kept.
 """
 
 import math
@@ -35,12 +35,15 @@ Gradient = Literal["plain", "stl", "dreg"]
 
 
 class ObjectiveTerms(NamedTuple):
-    """What training maximises, and its two parts for the log (means over samples), in nats."""
+    """The value that training maximises, and its two parts for the log, in nats.
+
+    The parts are means over samples.
+    """
 
     value: Float[Tensor, " batch"]
     log_likelihood: Float[Tensor, " batch"]
     kl: Float[Tensor, "batch groups"]
-    """Closed form for the plain ELBO, log q(z) - log p(z) elsewhere. Unweighted by beta."""
+    """Closed form for the plain ELBO, otherwise log q(z) - log p(z). Not weighted by beta."""
 
 
 def elbo(inference: Inference) -> Float[Tensor, " batch"]:
@@ -59,18 +62,19 @@ def objective(
     beta: float = 1.0,
     free_bits: float = 0.0,
 ) -> ObjectiveTerms:
-    """What to maximise for each image, differentiable in the parameters.
+    """The value to maximise per image, differentiable in the parameters.
 
     elbo: E_q[log p(x | z)] - beta sum_t max(free_bits, KL_t), averaged over `num_samples` draws.
     iwae: log 1/K sum_k p(x | z_k) (p(z_k) / q(z_k))^beta, K = `num_samples` (Burda et al. 2016).
 
     Args:
-        gradient: see the top of this page. `dreg` assumes independent images, which batch norm in
-            training mode only approximates. `stl` and `dreg` keep every step of a DRAW in memory;
-            with several groups they run the model twice and three times.
-        beta: weight of the KL; below one it warms up, and the value is no bound.
-        free_bits: nats that each group may use unpunished: its KL, averaged over the batch, counts
-            as at least that much (Kingma et al. 2016, lambda of equation 15).
+        gradient: the estimator, see the module's docstring. `dreg` assumes
+            independent images; with batch norm in training mode this holds only approximately.
+            `stl` and `dreg` keep every step of a DRAW in memory. With several groups, `stl` runs
+            the model twice and `dreg` three times.
+        beta: weight of the KL. Below 1, as in KL warm-up, the value is not a bound.
+        free_bits: nats per group without penalty: the KL of a group, averaged over the batch,
+            counts as at least this much (Kingma et al. 2016, lambda of equation 15).
 
     Raises:
         InputError: a combination that is not defined; see `check_objective`.
@@ -102,16 +106,16 @@ def objective(
 def check_objective(
     kind: ObjectiveKind, num_samples: int, gradient: Gradient, free_bits: float
 ) -> None:
-    """Refuse what `objective` does not define, with an `InputError`."""
+    """Raise `InputError` for a combination that `objective` does not define."""
     if num_samples < 1:
         raise InputError(f"An objective needs at least one sample; got num_samples={num_samples}.")
     if gradient == "dreg" and kind != "iwae":
         raise InputError(
-            "The dreg gradient belongs to the iwae objective; choose iwae, or stl for the elbo."
+            "The dreg gradient is for the iwae objective; choose iwae, or stl for the elbo."
         )
     if free_bits and (kind, gradient) != ("elbo", "plain"):
         raise InputError(
-            "Free bits put a floor under the closed-form KL; use them with the elbo objective and "
+            "Free bits set a minimum for the closed-form KL; use them with the elbo objective and "
             "the plain gradient, or set free_bits to 0."
         )
 
@@ -122,7 +126,7 @@ def _weighted(log_likelihood: Tensor, kl: Tensor, beta: float) -> Float[Tensor, 
 
 
 def _floored(kl: Float[Tensor, "batch groups"], free_bits: float) -> Float[Tensor, "batch groups"]:
-    """KL whose batch mean is max(free_bits, mean KL) in every group; constant where floored."""
+    """KL whose batch mean is max(free_bits, mean KL) in every group; constant if floored."""
     if not free_bits:
         return kl
     return torch.where(batch_mean(kl) < free_bits, free_bits, kl)
@@ -135,10 +139,11 @@ def _without_score(
     num_samples: int,
     beta: float | None,
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows groups"]]:
-    """log p(x | z) and log q(z) - log p(z), the latter with the parameters of q held fixed.
+    """log p(x | z), and log q(z) - log p(z) with the parameters of q fixed.
 
-    With `beta` (dreg), what reaches z_k through them is also scaled by 1 - beta + beta v_k: to the
-    score -beta v_k d log q, the second reparameterisation gives -beta v_k (1 - v_k) d log w / d z.
+    With `beta` (dreg), the gradients of both with respect to z_k are also scaled by
+    1 - beta + beta v_k: the second reparameterisation of the score -beta v_k d log q adds
+    -beta v_k (1 - v_k) d log w / d z.
     """
     inference: Inference = model(x, generator, trace=True, divergence="sampled")
     if beta is not None:
@@ -154,10 +159,11 @@ def _without_score(
 def _scaled_at_z(
     model: LatentVariableModel, x: Tensor, inference: Inference, scale: Float[Tensor, " rows"]
 ) -> Inference:
-    """The same inference, in which gradients of every density that reach a z are scaled.
+    """The same inference, with the gradients of all densities with respect to each z scaled.
 
-    Scaled once: not again on their way to earlier groups, through the draws. A hook on a lone z
-    does that; several are scored again, as copies, with hooks that the draws do not pass.
+    They are scaled once, not again when they pass through the draws to earlier groups. For one
+    group a hook on z does this. For several, copies of z are scored again: hooks on the copies are
+    outside the chain of draws.
     """
     zs = [latent.z for latent in inference.latents or []]
     if len(zs) > 1:
@@ -173,7 +179,7 @@ def _scaled_at_z(
 def _fixed_posteriors(
     model: LatentVariableModel, x: Tensor, latents: Sequence[Latent]
 ) -> list[Normal]:
-    """q of every group as a function of earlier z alone, its parameters held fixed."""
+    """q of every group as a function of earlier z only, with its parameters fixed."""
     if len(latents) == 1:
         q = latents[0].q
         return [Normal(q.loc.detach(), q.scale.detach(), validate_args=False)]
@@ -182,9 +188,9 @@ def _fixed_posteriors(
 
 
 def _scored(model: LatentVariableModel, x: Tensor, zs: Sequence[Tensor], fixed: bool) -> Inference:
-    """`zs` scored by the model, its parameters held fixed or not.
+    """`zs` scored by the model, with its parameters fixed or not.
 
-    Buffers are copies: batch norm sees the same batch and must count it once.
+    Buffers are copied, so that running statistics of batch norm count the batch only once.
     """
     module = _unwrapped(model)
     state = {
@@ -210,21 +216,21 @@ def importance_weighted_bound(
 ) -> Float[Tensor, " batch"]:
     """L_K = E log 1/K sum_k p(x, z_k) / q(z_k | x), z_k ~ q (Burda et al. 2016), [batch] nats.
 
-    L_1 is the ELBO in expectation, and L_K rises with K towards log p(x).
+    The expectation of L_1 is the ELBO, and L_K increases with K towards log p(x).
 
     Args:
         num_samples: K.
-        chunk_size: samples per image that are taken at once; if None, as many as fit in a quarter
-            of a GiB. Memory grows with batch times chunk_size; every sample has noise of its own,
-            so the bound does not depend on it.
+        chunk_size: samples per image at a time; if None, as many as fit in a quarter of a GiB.
+            Memory grows with batch times chunk_size. Each sample has its own noise, so the bound
+            does not depend on the chunk size.
         generator: source of the noise; the global random state if None.
 
     Raises:
-        RuntimeError: the model is in training mode, whose batch norm mixes images.
-        InputError: fewer than one sample, samples in chunks of less than one, or unusable images.
+        RuntimeError: the model is in training mode, in which batch norm mixes images.
+        InputError: fewer than one sample, a chunk size below one, or images the model cannot score.
     """
     if model.training:
-        raise RuntimeError("importance_weighted_bound evaluates; call model.eval() first.")
+        raise RuntimeError("importance_weighted_bound needs evaluation mode; call model.eval().")
     if num_samples < 1 or (chunk_size is not None and chunk_size < 1):
         raise InputError(
             f"num_samples and chunk_size must be at least 1; got {num_samples} and {chunk_size}."
@@ -241,7 +247,7 @@ def importance_weighted_bound(
 def sample_sources(
     count: int, chunk_size: int, device: torch.device, generator: torch.Generator | None = None
 ) -> Iterator[list[torch.Generator]]:
-    """A source of noise for each of `count` samples, at most `chunk_size` at once."""
+    """One generator per sample for `count` samples, in lists of at most `chunk_size`."""
     seeds = torch.randint(
         2**32, (count,), generator=generator, device=generator.device if generator else "cpu"
     )
@@ -250,10 +256,11 @@ def sample_sources(
 
 
 def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**28, trace: bool = False) -> int:
-    """How many images `infer` takes at once, without gradients, in about `num_bytes`; at least one.
+    """Number of images, at least one, that `infer` can take within about `num_bytes`.
 
-    An estimate from above: twice what autograd would save of one step, sixteen arrays of a canvas
-    in the observation model, and with `trace` all steps and five arrays for every group.
+    Without gradients. An upper estimate of the memory: twice what autograd would save in one step,
+    plus sixteen canvases in the observation model. With `trace`: all steps, and five more canvases
+    per group.
     """
     once, per_step = model.saved_floats
     steps = model.num_groups if trace else 1

@@ -1,6 +1,6 @@
 """Progress bars and messages on standard error.
 
-Bars appear on a terminal only. Of several processes only the first one prints.
+Bars appear only on a terminal. With several processes only the first prints.
 """
 
 import contextlib
@@ -24,24 +24,24 @@ from rich.text import Text
 
 console = Console(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
 Report = Callable[[int, str], None]
-"""Takes the number of images done and the figures to show."""
+"""A callback: number of images done, text with the current figures."""
 
 
 @functools.cache
 def warn(sentence: str) -> None:
-    """Print a sentence, on a terminal or not; the same one only once."""
+    """Print a sentence, once per process, also if the output is not a terminal."""
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def say(sentence: str) -> None:
-    """Print a sentence on a terminal, else nothing."""
+    """Print a sentence if the output is a terminal."""
     if console.is_terminal:
         console.print(sentence, highlight=False)
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Report]:
-    """A bar over `total` images with figures and the time left, removed at the end."""
+    """A progress bar over `total` images with figures and the time left, removed at the end."""
     columns = (BarColumn(), MofNCompleteColumn(), _FIGURES, TimeRemainingColumn())
     with _bar(_TITLE, *columns) as progress:
         task = progress.add_task(title, total=total, figures="")
@@ -64,7 +64,7 @@ class TrainingDisplay:
         self._shown = 0.0
 
     def due(self) -> bool:
-        """Whether to show new figures: on a terminal, every half second."""
+        """Whether to show new figures: every half second on a terminal."""
         return not self._progress.disable and time.monotonic() - self._shown > 0.5
 
     def update(self, share: float, figures: str, seconds_left: float | None) -> None:
@@ -78,7 +78,7 @@ _FIGURES = TextColumn("{task.fields[figures]}")
 
 
 class _TimeLeft(ProgressColumn):
-    """The time left as the training computes it from its budget."""
+    """The time left, which the training loop computes from its budget."""
 
     def render(self, task: Task) -> Text:
         seconds = task.fields.get("left")

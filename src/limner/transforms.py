@@ -1,7 +1,7 @@
 """Whether a transform of torch.func is active: grad, vmap, jvp, hessian and the like.
 
-The hand-written derivatives of `limner.layers` are for ordinary autograd, to any order. Under a
-transform the same layers use plain operations, which torch transforms by itself.
+The hand-written derivatives in `limner.layers` support autograd, to any order. Under a transform
+the layers use plain operations, which torch can transform.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ _transforms_active: Callable[[], bool] | None = getattr(
 def transformed() -> bool:
     """Whether a transform of torch.func or forward-mode differentiation is active.
 
-    Both names below are private to torch. In a torch without them this is False, and torch raises
-    its own error where a hand-written derivative meets a transform.
+    Two private names of torch are used. In a version without them the result is False, and torch
+    raises its own error if a transform is applied to a hand-written derivative.
     """
     if torch.compiler.is_compiling():
         return False

@@ -1,11 +1,11 @@
-"""Limner as a wheel in an empty environment, for each Python that is named.
+"""Test the wheel of Limner in a new environment of each given Python.
 
     check.py [--extras] PYTHON...
 
-The wheel is built, and installed with constraints.txt into a new environment outside the source
-tree. There every command runs in a folder with a hard name, with no HOME, no terminal, LANG=C and
-no compiler. Then a package with a model of its own is installed and used. With --extras, each extra
-is then installed and used. Needs the standard library alone.
+The wheel is built, then installed with constraints.txt in a new environment outside the source
+tree. There every command runs in a folder with an unusual name, with no HOME, no terminal, LANG=C
+and no compiler. Then a package that registers a model is installed and used. With --extras, each
+extra is installed and used as well. Needs only the standard library.
 """
 
 import argparse

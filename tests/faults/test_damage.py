@@ -1,4 +1,4 @@
-"""Files that are cut short or have flipped bits are found out, and the last good one is used."""
+"""Truncated files and flipped bits are detected, and the last intact file is used."""
 
 import itertools
 import random

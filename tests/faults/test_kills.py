@@ -1,4 +1,4 @@
-"""Killed at any moment and resumed, a training ends as if nothing had been."""
+"""A training that is killed at any moment and resumed ends with the same bits."""
 
 import itertools
 import random

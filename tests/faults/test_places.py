@@ -1,4 +1,4 @@
-"""Where the run folder cannot be written: a full disk, a read-only folder, another training."""
+"""Run folders that cannot be written: a full disk, a read-only folder, another training."""
 
 import itertools
 import os

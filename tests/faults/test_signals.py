@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a closed pipe: the command leaves in order, whenever they come."""
+"""SIGTERM, Ctrl-C and a closed pipe: the command exits cleanly at any moment."""
 
 import random
 import signal

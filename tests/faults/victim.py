@@ -1,6 +1,6 @@
-"""`limner` in processes of its own, to be killed, starved, signalled and taken up again.
+"""`limner` in separate processes that tests kill, deprive of memory, signal and resume.
 
-A fork server imports torch once; every process is a fork of it: real, and as cheap as a fork.
+A fork server imports torch once, and every process is forked from it, which is cheap.
 """
 
 import functools

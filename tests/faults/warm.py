@@ -1,4 +1,4 @@
-"""Imported by the fork server alone: what every process would do first is done once."""
+"""Imported only by the fork server: does once what every process would do first."""
 
 import contextlib
 import io

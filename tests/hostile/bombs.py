@@ -1,7 +1,7 @@
-"""Small files that would fill the memory: `python bombs.py FOLDER` reads each in its own process.
+"""Small files that expand to fill memory. `python bombs.py FOLDER` reads each in its own process.
 
-Prints for each the sentence of the refusal and the MiB that reading it took at its peak. A process
-that takes longer than `PATIENCE` is ended by an alarm, and prints nothing.
+For each file it prints the error and the peak memory of reading it, in MiB. An alarm ends a process
+that takes longer than `PATIENCE`; that process prints nothing.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""What the hostile tests share: damage to files, and what may come of reading them."""
+"""Helpers of the hostile tests: damage to files, and the allowed results of reading them."""
 
 from hypothesis import HealthCheck, currently_in_test_context, event, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Configs: every valid one makes a run that saves and loads; every invalid one says why."""
+"""Configs: runs of valid ones can be saved and loaded; invalid ones are refused with a reason."""
 
 import json
 

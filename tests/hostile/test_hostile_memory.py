@@ -1,4 +1,4 @@
-"""Bombs: each is refused, in bounded memory and time."""
+"""Decompression bombs: each is refused, in bounded memory and time."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The playground: for this machine alone, little of each request, and not a word of its paths."""
+"""The playground: local connections only, bounded requests, and no paths in answers."""
 
 import asyncio
 import importlib.util

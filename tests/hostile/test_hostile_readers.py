@@ -1,4 +1,4 @@
-"""Files of images: whatever they hold, they are images of the promised kind or a sentence."""
+"""Image files with arbitrary content: the result is valid images or an error of one sentence."""
 
 import dataclasses
 import gzip

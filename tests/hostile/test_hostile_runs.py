@@ -1,4 +1,4 @@
-"""Run folders from anywhere: nothing of them is executed, and what is damaged is told."""
+"""Untrusted run folders: nothing in them is executed, and damage is reported."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A model of another package: Limner finds it by the entry point in pyproject.toml."""
+"""A model in another package, which Limner finds by the entry point in pyproject.toml."""
 
 from typing import Annotated, Literal
 

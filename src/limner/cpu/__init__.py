@@ -1,1 +1,1 @@
-"""Techniques that pay on one kind of processor or system only; see README.md."""
+"""Techniques for one kind of processor or system only; see README.md."""

@@ -1,4 +1,4 @@
-"""Options of torch's compiler for regions on a CPU."""
+"""Options of torch.compile for regions on a CPU."""
 
 from typing import Any
 
@@ -8,5 +8,5 @@ ON_A_CPU: dict[str, Any] = {
     "size_asserts": False,
     "alignment_asserts": False,
 }
-"""Operators are called from C++, tanh is computed from exp, and shapes of intermediate tensors are
-not checked."""
+"""Operators are called from C++, tanh is computed from exp, and the shapes and alignment of
+intermediate tensors are not checked. See README.md."""

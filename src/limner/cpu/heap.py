@@ -1,4 +1,4 @@
-"""Memory that stays with the process from step to step, in large pages; see README.md.
+"""Freed memory that stays with the process from step to step, in large pages; see README.md.
 
 A training step frees what its forward pass stored for the backward pass. glibc returns part of it
 to the system (1 to 21 MB per step for the models here), and the system clears each page of 4 KiB

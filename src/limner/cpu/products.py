@@ -1,7 +1,7 @@
-"""Matrix products on a CPU, by the faster of the two libraries that torch has.
+"""Matrix products on a CPU, by the faster of torch's two libraries; see README.md.
 
-torch's own products are MKL's, which uses 512-bit vectors only on Intel's processors. oneDNN, which
-is part of torch too, uses them on any: on a recent AMD it takes half the time.
+torch uses MKL, which uses 512-bit vectors only on Intel processors. oneDNN, which is also part of
+torch, uses them on every processor that has them, and takes half the time on a recent AMD.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ _OPERATORS.define("product(Tensor a, Tensor b) -> Tensor")
 
 
 def onednn_operator() -> Any:
-    """torch's private operator for a product by oneDNN; None in a torch that lacks it."""
+    """torch's private operator for a product by oneDNN; None if this torch lacks it."""
     namespace = getattr(torch.ops, "mkldnn", None)
     return getattr(getattr(namespace, "_linear_pointwise", None), "default", None)
 
 
 def onednn_is_faster() -> bool:
-    """Whether this processor has 512-bit vectors, is not Intel's, and torch has the operator."""
+    """Whether the processor has 512-bit vectors and is not Intel's, and torch has the operator."""
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     try:
         intel = "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -38,15 +38,15 @@ def onednn_is_faster() -> bool:
 
 
 class Library:
-    """Which library takes the products; tests and benchmarks may choose it."""
+    """The library that computes the products; tests and benchmarks may change it."""
 
     is_onednn: bool = onednn_is_faster()
 
 
 def by_onednn(a: Tensor, b: Tensor) -> bool:
-    """Whether a b^T is oneDNN's: of float32 matrices on a CPU where it is the faster.
+    """Whether oneDNN computes a b^T: for float32 matrices on a CPU on which it is faster.
 
-    Not of empty matrices, nor under autocast or a transform of torch.func.
+    It does not for empty matrices, under autocast, or under a transform of torch.func.
     """
     if not Library.is_onednn or a.dtype != torch.float32 or a.device.type != "cpu":
         return False
@@ -67,13 +67,13 @@ def affine(
     b: Float[Tensor, "columns inner"],
     bias: Float[Tensor, "*batch columns"],
 ) -> Float[Tensor, "batch columns"]:
-    """a b^T + bias, without a gradient. One row of `a` serves all rows of `bias`."""
+    """a b^T + bias, without a gradient. A single row of `a` is used for all rows of `bias`."""
     y = product(a, b)
-    return y + bias if a.shape[0] == 1 else y.add_(bias)  # `addmm` is slower: it copies the bias first
+    return y + bias if a.shape[0] == 1 else y.add_(bias)  # `addmm` would first copy the bias
 
 
 class _Product(Function):
-    """a b^T by oneDNN, differentiable any number of times."""
+    """a b^T by oneDNN, with derivatives of any order."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
@@ -101,12 +101,12 @@ def add_outer(
     ds: Sequence[Float[Tensor, "_rows out"]],
     xs: Sequence[Float[Tensor, "_rows in"]],
 ) -> Float[Tensor, "out in"]:
-    """sum + d^T x over all pairs of d and x, by one product; in place if there is a sum."""
+    """`sum` plus d^T x over all pairs of d and x, by one product; in place unless it is None."""
     if not by_onednn(ds[0], xs[0]):
         d, x = _stacked(ds), _stacked(xs)
         return d.T @ x if sum is None else sum.addmm_(d.T, x)
     multiply = torch.ops.limner.product.default
-    if xs[0].shape[1] < ds[0].shape[1]:  # the first factor is transposed as it is copied
+    if xs[0].shape[1] < ds[0].shape[1]:  # the first factor is copied: take the narrower
         term = multiply(_side_by_side(xs), _stacked(ds).T).T
     else:
         term = multiply(_side_by_side(ds), _stacked(xs).T)
@@ -122,7 +122,7 @@ def _side_by_side(parts: Sequence[Tensor]) -> Float[Tensor, "columns rows"]:
 
 
 def _onednn(a: Tensor, b: Tensor) -> Tensor:
-    """Rows or columns of `b` must be contiguous: otherwise the product takes 1,000 times longer."""
+    """a b^T. Rows or columns of `b` must be contiguous, or the product takes 1,000 times longer."""
     dense = b.is_contiguous() or b.T.is_contiguous()
     operator = onednn_operator()
     if operator is None:
@@ -138,12 +138,12 @@ torch.library.register_fake(
 
 @cache
 def lower_to_onednn() -> None:
-    """Let compiled regions call oneDNN directly: the operator above goes through Python."""
+    """Let compiled regions call oneDNN directly; the operator above is called through Python."""
     try:
         from torch._inductor.ir import FixedLayout, TensorBox
         from torch._inductor.lowering import register_lowering
         from torch._inductor.mkldnn_ir import LinearUnary
-    except ImportError:  # these names are private to torch; without them the operator is used
+    except ImportError:  # private names of torch; without them, regions call the operator
         return
 
     @register_lowering(torch.ops.limner.product.default, type_promotion_kind=None)

@@ -75,7 +75,7 @@ def frozen(dataset: Dataset, split: Split, observation: str) -> Tensor:
 
 
 def bernoulli(levels: Tensor, words: Tensor) -> Tensor:
-    """Float32 like `levels`: 1 with probability level / 255, else 0; overwrites noise `words`."""
+    """Float32 like `levels`: 1 with probability level / 255, otherwise 0; overwrites `words`."""
     return below(bounds(levels), words)
 
 
@@ -91,7 +91,7 @@ def below(bounds: Tensor, words: Tensor) -> Tensor:
 
 
 def threshold(levels: Tensor) -> Tensor:
-    """Float32 like `levels`: 1 if level >= 128, else 0."""
+    """Float32 like `levels`: 1 if level >= 128, otherwise 0."""
     return (levels >= 128).float()
 
 

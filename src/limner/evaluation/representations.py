@@ -1,4 +1,4 @@
-"""Images as vectors: what a model thinks an image is."""
+"""Images as vectors: their posterior means, or the final state of the decoder."""
 
 from collections.abc import Sequence
 
@@ -20,17 +20,17 @@ def encode_images(
     features: bool = False,
     report: Report | None = None,
 ) -> Float[Tensor, "images dims"]:
-    """Posterior means of images, side by side group by group; no noise anywhere.
+    """Posterior means of images, concatenated over groups, without noise.
 
     A group's mean is that of q(z_t | means of the groups before, x), not an average over draws.
 
     Args:
-        groups: numbers of the groups to keep, from 1, as in `group_names`; all where empty.
-        features: the decoder's final state in their place (h_dec_T of DRAW).
+        groups: numbers of the groups to keep, from 1, as in `group_names`; all if empty.
+        features: return the decoder's final state instead (h_dec_T of DRAW).
         report: called after each batch with the number of images done.
 
     Raises:
-        InputError: a group that the model has not, or groups of the decoder's state.
+        InputError: a group that does not exist, or `groups` together with `features`.
     """
     check_groups(model, groups, features)
     device = next(model.parameters()).device
@@ -46,7 +46,7 @@ def encode_images(
 
 
 def check_groups(model: LatentVariableModel, groups: Sequence[int], features: bool) -> None:
-    """Refuse groups that the model has not, with an `InputError`."""
+    """Raise `InputError` for a group that does not exist, or for groups with `features`."""
     if groups and features:
         raise InputError("The decoder's final state has no groups; give --groups or --features.")
     for group in groups:
@@ -62,7 +62,7 @@ def _vector(
 ) -> Float[Tensor, "batch dims"]:
     latents = inference.latents
     if inference.features is None or latents is None:
-        raise RuntimeError("A traced inference holds latents and features.")
+        raise RuntimeError("A traced inference must have latents and features.")
     if features:
         return inference.features
     chosen = [group - 1 for group in groups] or range(len(latents))

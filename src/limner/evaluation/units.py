@@ -1,8 +1,8 @@
 """Active units: the latent variables that carry information about the image (Burda et al. 2016).
 
-Unit u is active if Var_x(E_q[u]) > 0.01, the variance over images of its posterior mean. In a
-hierarchy q of a group depends on the draws of groups before it: they are sampled, and the mean is
-averaged over `NUM_DRAWS` draws.
+Unit u is active if Var_x(E_q[u]), the variance over images of its posterior mean, exceeds 0.01. In
+a hierarchy, q of a group depends on earlier groups. These are sampled, and the mean is averaged
+over `NUM_DRAWS` draws.
 """
 
 import math
@@ -24,9 +24,9 @@ def posterior_means(
     x: Float[Tensor, "batch channels height width"],
     generator: torch.Generator | None = None,
 ) -> list[Float[Tensor, "batch *shape"]]:
-    """E_q[z | x] of each group, groups before it sampled, averaged over `NUM_DRAWS` draws.
+    """E_q[z | x] of each group, averaged over `NUM_DRAWS` draws of the earlier groups.
 
-    One draw is exact if there is one group.
+    With one group the result is exact.
     """
     draws = 1 if model.num_groups == 1 else NUM_DRAWS
     chunk_size = max(1, rows_that_fit(model, trace=True) // len(x))
@@ -47,7 +47,7 @@ def unit_sums(
 ) -> Float[Tensor, "2 units"]:
     """Sums over images of the posterior mean of every unit and of its square, in float64.
 
-    Sums of several batches add up to those of all their images.
+    The sums of several batches can be added.
     """
     groups = posterior_means(model, x, generator)
     means = torch.cat([group.flatten(1) for group in groups], dim=1).double()
@@ -57,7 +57,7 @@ def unit_sums(
 def count_active(
     sums: Float[Tensor, "2 units"], num_images: int, model: LatentVariableModel
 ) -> tuple[list[int], list[int]]:
-    """Active units and all units of each group, from `unit_sums` of `num_images` images."""
+    """Active units and all units per group, from `unit_sums` of `num_images` images."""
     mean, mean_square = sums / num_images
     variance = (mean_square - mean.square()) * num_images / (num_images - 1)
     sizes = group_sizes(model)

@@ -1,4 +1,4 @@
-"""Where DRAW looks, step by step: densities of window centres, sizes and sharpness of windows."""
+"""DRAW's windows by step: density of their centres, their size and their sharpness."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from limner.figures import style
 from limner.layers.attention import Windows
 
 MAX_STEPS = 10
-"""Panels in a row; of longer sequences, steps evenly spread are shown."""
+"""Panels in a row. Longer sequences show evenly spread steps."""
 
 
 def center_density(centers: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Share of windows [n, 2] whose centre (x, y) lies in each pixel of `shape`, [H, W].
 
-    Pixel p covers [p - 1/2, p + 1/2); a centre beyond the image counts for the nearest pixel.
+    Pixel p covers [p - 1/2, p + 1/2); a centre outside the image counts for the nearest pixel.
     """
     height, width = shape
     columns = np.clip(np.floor(centers[:, 0] + 0.5), 1, width).astype(int) - 1
@@ -27,10 +27,10 @@ def center_density(centers: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 @style.styled
 def where_it_looks(windows: Windows, average: np.ndarray) -> Figure:
-    """Density of reading and of writing centres over images, [steps, n], a panel for each step.
+    """Density of reading and writing centres over n images, one panel per step.
 
-    Shades are the square root of each panel's density, relative to its largest. `average` [H, W]
-    is the average image, whose contour at half its brightest pixel tells where things are.
+    `windows` are [steps, n]. Shades are the square root of the density, relative to the panel's
+    maximum. `average` [H, W] is the average image; its contour at half its maximum is drawn.
     """
     shape = average.shape
     rows = [("reading", windows.read), ("writing", windows.write)]
@@ -58,9 +58,9 @@ def where_it_looks(windows: Windows, average: np.ndarray) -> Figure:
 
 @style.styled
 def window_sizes(windows: Windows, read_size: int, write_size: int) -> Figure:
-    """Side of the window, (N - 1) stride, and sigma by step: median over images, 10 to 90 % band.
+    """Side (N - 1) stride of the windows, and their sigma, by step, in pixels.
 
-    In pixels. A single filter has no side, so its panel is of sigma alone.
+    Lines are medians over images, bands the 10th to 90th percentile. A single filter has side 0.
     """
     made, (sides, sigmas) = style.panels(2, height=2.6)
     sides.set(title="side of the window, pixels", xlabel="step")

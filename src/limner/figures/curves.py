@@ -1,6 +1,6 @@
-"""How training went: bounds and their parts by epoch, KL of each latent group.
+"""Training curves: bounds and their parts by epoch, KL of each latent group.
 
-`metrics` is one dictionary an epoch, as in a run's metrics.jsonl. Curves show costs in nats per
+`metrics` is one dictionary per epoch, as in a run's metrics.jsonl. Curves show costs in nats per
 image, -ELBO = -log p(x | z) + KL: lower is better.
 """
 
@@ -22,9 +22,10 @@ SPLITS = ("validation", "train")
 
 @style.styled
 def training_curves(metrics: Metrics) -> Figure:
-    """-ELBO, reconstruction and KL, each in a panel of its own, by epoch.
+    """-ELBO, reconstruction and KL by epoch, each in its own panel.
 
-    A budget in minutes may end soon after a validation: the mean over so few batches is left out.
+    With a budget in minutes, training may end soon after a validation. A training mean over less
+    than half the longest interval between validations is left out.
     """
     made, axes = style.panels(3)
     quantities = (("elbo", "−ELBO", -1), ("reconstruction", "−log p(x | z)", -1), ("kl", "KL", 1))
@@ -47,7 +48,7 @@ def training_curves(metrics: Metrics) -> Figure:
 
 @style.styled
 def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
-    """Validation -ELBO of several runs by name, against epochs and against time."""
+    """Validation -ELBO of several runs by name, against epochs and time."""
     made, (by_epoch, by_time) = style.panels(2, height=2.8)
     for k, (name, entries) in enumerate(metrics.items()):
         bound = [-_known(entry["validation"]["elbo"]) for entry in entries]
@@ -66,9 +67,9 @@ def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
 
 @style.styled
 def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "validation") -> Figure:
-    """KL of every latent group over training as a heat map: epochs across, groups up.
+    """Heat map of the KL of every latent group: epochs on x, groups on y.
 
-    Shades go with the square root, so that a group of one nat is seen beside one of twenty.
+    Colour scales with the square root, so that 1 nat is visible beside 20.
     """
     kl = np.asarray([entry[split]["kl_per_group"] for entry in metrics], dtype=float).T
     groups, epochs = kl.shape
@@ -91,23 +92,23 @@ def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "vali
 
 
 def _known(value: float | None) -> float:
-    """A gap in the curve where a figure was not finite."""
+    """NaN for a value that was not finite, which leaves a gap in the curve."""
     return math.nan if value is None else value
 
 
 def _by_epoch(axes: Axes) -> None:
-    """Name the x axis, with ticks at whole epochs."""
+    """Label the x axis, with ticks at whole epochs."""
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
 def _dot(epochs: Sequence[float | int]) -> str:
-    """A marker where a line of few points would not show them, or not be a line."""
+    """A marker for curves of fewer than four points, which a line alone may not show."""
     return "o" if len(epochs) < 4 else ""
 
 
 def _leave_out_the_start(axes: Axes) -> None:
-    """Limit y to what follows the first tenth of training, which would flatten the rest."""
+    """Fit the y range to all but the first tenth of training, which would flatten the rest."""
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
     later = np.concatenate([line[len(line) // 10 :] for line in lines])
     later = later[np.isfinite(later)]

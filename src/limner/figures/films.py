@@ -1,4 +1,4 @@
-"""Images on their way, step by step: as a GIF, as a still strip, as a sprite for a page."""
+"""Images step by step: as a GIF, a strip, or a sprite sheet for a web page."""
 
 import io
 from pathlib import Path
@@ -14,19 +14,19 @@ from limner.figures.grids import labelled_rows
 from limner.figures.tiles import RGB, beside, columns_for, tile
 
 GROUND = (128, 128, 128)
-"""Between images: told from their black and from their white."""
+"""The gap between images: differs from black and from white."""
 COLOURS = 128
 STRIP_STEPS = 12
 
 
 class Film(NamedTuple):
-    """`n` images on their way through T steps, each seen in one panel or in several."""
+    """`n` images at each of T steps, in one or more panels."""
 
     panels: tuple[RGB, ...]
     """Magnified images, each [T, n, H, W, 3]."""
     panel_names: tuple[str, ...]
     captions: tuple[str, ...]
-    """What each of the T frames shows."""
+    """One per frame."""
     title: str
     caption: str
     alt: str
@@ -36,7 +36,7 @@ class Film(NamedTuple):
         return self.panels[0].shape[1]
 
     def frames(self, columns: int | None = None) -> RGB:
-        """Every step as a grid, panels side by side: [T, height, width, 3]."""
+        """One grid of images per step, [T, height, width, 3]; panels are side by side."""
         gap = max(2, self.panels[0].shape[2] // 28)
         columns = columns or columns_for(self.size)
         joined = beside(self.panels, gap=max(1, gap // 2))
@@ -46,7 +46,7 @@ class Film(NamedTuple):
 
 
 def indexed(frames: RGB) -> list[Image.Image]:
-    """Frames with one palette of at most 128 colours in common."""
+    """Frames that share one palette of at most 128 colours."""
     count, height, width, _ = frames.shape
     stack = Image.fromarray(frames.reshape(count * height, width, 3))
     stack = stack.quantize(COLOURS, dither=Image.Dither.NONE)
@@ -54,13 +54,13 @@ def indexed(frames: RGB) -> list[Image.Image]:
 
 
 def save_gif(frames: RGB, path: Path, seconds: float = 3.0, hold: float = 1.5) -> Path:
-    """Write frames [T, height, width, 3] as an endless GIF.
+    """Write frames [T, height, width, 3] as a GIF that repeats forever.
 
     Args:
-        seconds: for all steps together.
-        hold: seconds that the last frame stays besides.
+        seconds: duration of all steps together.
+        hold: extra seconds for the last frame.
     """
-    # GIF counts hundredths of a second, and browsers slow down what is under two of them.
+    # GIF stores hundredths of a second, and browsers slow down frames shorter than two.
     each = max(20, round(1000 * seconds / len(frames) / 10) * 10)
     first, *rest = indexed(frames)
     durations = [each] * len(rest) + [each + round(1000 * hold)]
@@ -72,7 +72,7 @@ def save_gif(frames: RGB, path: Path, seconds: float = 3.0, hold: float = 1.5) -
 
 
 def sprite(frames: RGB) -> bytes:
-    """Frames below each other as one PNG, the first on top."""
+    """Frames stacked in one PNG, the first at the top."""
     count, height, width, _ = frames.shape
     stack = Image.fromarray(frames.reshape(count * height, width, 3))
     stream = io.BytesIO()
@@ -81,7 +81,7 @@ def sprite(frames: RGB) -> bytes:
 
 
 def strip(film: Film, images: int = 5, steps: int = STRIP_STEPS) -> Figure:
-    """The film on paper: a row for each of the first `images` and each panel, steps across."""
+    """The film as a still figure: one row per image and panel, one column per step."""
     chosen = list(style.evenly(len(film.captions), steps))
     rows = []
     for k in range(min(images, film.size)):

@@ -1,4 +1,4 @@
-"""Every figure of a trained model, one after the other: for `limner figures` and the report."""
+"""All figures of a trained model, in order, for `limner figures` and the report."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from limner.figures.subject import Subject
 from limner.figures.tiles import to_rgb
 
 MAX_MAPPED = 1000
-"""Points in a map: more would hide each other."""
+"""Points in a map; more would overlap."""
 
 
 class Picture(NamedTuple):
-    """A figure with the words around it."""
+    """A figure with its title, caption and alternative text."""
 
     name: str
-    """Of its file."""
+    """File name without its suffix."""
     title: str
     caption: str
     alt: str
@@ -29,7 +29,7 @@ class Picture(NamedTuple):
 
 @torch.no_grad()
 def pictures(subject: Subject) -> Iterator[Picture]:
-    """All that there is to show of `subject`, in a reader's order."""
+    """The figures that apply to `subject`, in the order of the report."""
     for make in _PICTURES:
         picture = make(subject)
         if picture is not None:
@@ -45,8 +45,8 @@ def _training(subject: Subject) -> Picture | None:
     return Picture(
         "training",
         "Training",
-        "The bound and its two parts by epoch. Validation is measured with the weights that are "
-        "kept, training with those of each step.",
+        "The bound and its two parts by epoch. Validation uses the weights that are saved, "
+        "training those of each step.",
         f"Curves of −ELBO, reconstruction and KL; after epoch {last['epoch']} the validation −ELBO "
         f"is {told}.",
         curves.training_curves(subject.metrics),
@@ -65,8 +65,7 @@ def _kl(subject: Subject) -> Picture | None:
     return Picture(
         "kl-per-group",
         "KL of each latent group",
-        "Nats that each group carries about a validation image, by epoch. A dark row is a group "
-        "that the model does not use.",
+        "KL per validation image, by epoch. The model does not use a group whose row stays dark.",
         "Heat map of KL by latent group and epoch.",
         curves.kl_heat_map(known, names),
     )
@@ -77,7 +76,7 @@ def _samples(subject: Subject) -> Picture:
     return Picture(
         "samples",
         "Samples",
-        f"Mean images E[x | z] with z from the prior, seed {subject.seed}; not chosen.",
+        f"Mean images E[x | z] with z from the prior, seed {subject.seed}; not selected.",
         "A grid of 60 images drawn by the model.",
         grids.image_grid(to_rgb(images), columns=12, width=grids.WIDTH),
     )
@@ -92,8 +91,8 @@ def _neighbours(subject: Subject) -> Picture:
     return Picture(
         "nearest-training-images",
         "Samples beside the nearest training image",
-        f"Nearest in L2 over pixels, of {len(levels):,} training images, with the distance. "
-        "Copies would show that the model remembers rather than draws.",
+        f"The nearest of {len(levels):,} training images in L2 over pixels, and the distance. "
+        "Copies would mean that the model memorises training images.",
         "Samples above, their nearest training images below.",
         grids.labelled_rows(rows, [f"L2 {distance:.1f}" for distance in found.distances.tolist()]),
     )
@@ -140,9 +139,9 @@ def _where(subject: Subject) -> Picture | None:
         return None
     return Picture(
         "where-it-looks",
-        "Where it looks",
-        f"Centres of the windows over {len(subject.x):,} test images, by step; lighter is more. "
-        "The line is around the average image.",
+        "Where the windows lie",
+        f"Density of window centres over {len(subject.x):,} test images, by step; lighter is "
+        "denser. The line outlines the average image.",
         "Density of the centres of reading and writing windows, step by step.",
         attention.where_it_looks(subject.windows, subject.x.mean((0, 1)).cpu().numpy()),
     )
@@ -176,8 +175,8 @@ def _interpolations(subject: Subject, rows: int = 5, columns: int = 9) -> Pictur
     return Picture(
         "interpolations",
         "Interpolations",
-        "On a straight line between the posterior means of two test images, which stand at the "
-        "ends; all groups move together.",
+        "Points on a straight line between the posterior means of two test images, in all groups "
+        "at once. The outer columns are the test images.",
         f"{rows} rows, each a gradual change from one test image to another.",
         grids.labelled_rows(
             [("", images[:, row]) for row in range(rows)], ["image", *[""] * columns, "image"]
@@ -201,9 +200,9 @@ def _resampled(subject: Subject, draws: int = 4) -> Picture | None:
     return Picture(
         "resampled-layers",
         "What each layer decides",
-        f"Three test images, {draws} draws of each: layers above are kept at their posterior mean, "
-        "those named are drawn anew from the prior.",
-        "Rows of images in which more and more layers are drawn anew.",
+        f"Three test images, {draws} draws each. The layers named at the left are drawn from the "
+        "prior; the layers above keep their posterior mean.",
+        "Rows of images; in each row one more layer is drawn from the prior.",
         grids.labelled_rows(rows),
     )
 
@@ -233,4 +232,4 @@ _PICTURES: tuple[Callable[[Subject], Picture | None], ...] = (
     _neighbours, _interpolations, _resampled, _map,
 )  # fmt: skip
 COUNT = len(_PICTURES)
-"""Pictures of a model that has them all."""
+"""Number of pictures for a model that has all of them."""

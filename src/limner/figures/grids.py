@@ -1,4 +1,4 @@
-"""Grids and labelled rows of images as figures."""
+"""Figures of image grids and of labelled rows of images."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from limner.figures.tiles import RGB, columns_for, tile
 
 WIDTH = 7.2
 LETTER = 0.075
-"""Inches that a letter of a label takes."""
+"""Width of a letter of a label, in inches."""
 
 
 @style.styled
@@ -33,7 +33,8 @@ def labelled_rows(
 
     Args:
         headings: a text above each column.
-        width: of the figure in inches, at most; an image is never wider than `image_inches`.
+        width: largest width of the figure, in inches.
+        image_inches: largest width of an image.
     """
     counts = {len(images) for _, images in rows}
     assert len(counts) == 1, f"rows of {counts} images"
@@ -60,7 +61,7 @@ def labelled_rows(
 def pairs(
     first: tuple[str, RGB], second: tuple[str, RGB], columns: int = 12, width: float = WIDTH
 ) -> Figure:
-    """Two labelled sets of n images, one above the other, in as even rows of `columns` at most."""
+    """Two labelled sets of n images, one above the other, in rows of equal length <= `columns`."""
     n = len(first[1])
     lines = -(-n // columns)
     columns = -(-n // lines)
@@ -74,5 +75,5 @@ def pairs(
 
 
 def _gap(images: RGB) -> int:
-    """One pixel of a 28-pixel image, whatever its magnification."""
+    """The gap between images: a 28th of the longer side, at least one pixel."""
     return max(1, max(images.shape[1:3]) // 28)

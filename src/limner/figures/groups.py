@@ -1,6 +1,6 @@
-"""Generating with the top groups of a hierarchy held.
+"""Generation with the top groups of a hierarchy fixed.
 
-Group 1 is nearest the image, as `Inference.latents` of the ladder.
+Group 1 is nearest the image, as in `Inference.latents` of the Ladder VAE.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ def from_the_top(
     keep: int,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Mean images [n, C, H, W] with the top `keep` groups as `held`, those below from the prior."""
+    """Mean images [n, C, H, W]: the top `keep` groups from `held`, the others drawn from p."""
     below = len(held) - keep
     latents = [None] * below + list(held[below:])
     return model.generate(len(held[0]), generator, trace=False, latents=latents).images
 
 
 def completed_by_means(model: LatentVariableModel, held: Sequence[Tensor], keep: int) -> Tensor:
-    """The same with the groups below at the mean of their prior."""
+    """Like `from_the_top`, with the other groups at the mean of their prior."""
     below = len(held) - keep
     means: list[Literal["mean"]] = ["mean"] * below
     latents = [*means, *held[below:]]

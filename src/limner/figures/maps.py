@@ -14,10 +14,10 @@ COLOURS = (
     "#2f6fb0", "#d1495b", "#238b45", "#a8770a", "#1d93a6", "#9c3587", "#6e7781", "#7a57d1",
     "#c0561b", "#5b8c00", "#b0306a", "#4a5aa8",
 )  # fmt: skip
-"""Of few classes: each is legible on white and on black."""
+"""For up to 12 classes; each is legible on white and on black."""
 SHAPES = "osDv^<>pPX*h"
 MAX_NAMED = len(COLOURS)
-"""Classes that get a mark and a line in the legend; of more, the colour alone."""
+"""Up to this many classes get a marker and a legend entry; more differ in colour alone."""
 
 
 class Map(NamedTuple):
@@ -31,7 +31,7 @@ def project(features: np.ndarray, projection: Projection = "pca", seed: int = 0)
     """Representations [n, d] as points in two dimensions.
 
     `pca`: the two directions of largest variance, with their share of it. `tsne`: van der Maaten
-    and Hinton (2008), started from PCA; distances between far groups mean nothing there.
+    and Hinton (2008), started from PCA; distances between separate clusters have no meaning there.
     """
     centered = features - features.mean(0)
     if projection == "tsne" and len(features) > 5:
@@ -40,7 +40,7 @@ def project(features: np.ndarray, projection: Projection = "pca", seed: int = 0)
 
         perplexity = min(30.0, (len(features) - 1) / 3)
         embed = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-        # On a busy machine its threads wait for each other: ten times slower than one.
+        # On a busy machine several threads wait for each other and are ten times slower than one.
         with threadpool_limits(1):
             return Map(embed.fit_transform(centered), ("t-SNE 1", "t-SNE 2"))
     u, s, _ = np.linalg.svd(centered, full_matrices=False)
@@ -55,7 +55,7 @@ def project(features: np.ndarray, projection: Projection = "pca", seed: int = 0)
 def representation_map(
     mapped: Map, labels: np.ndarray | None, class_names: Sequence[str] | None = None
 ) -> Figure:
-    """A scatter of images' representations; classes differ in colour and, if few, in mark."""
+    """A scatter of images' representations; classes differ in colour and, if few, in marker."""
     made = style.figure(5.2, 4.2)
     axes = made.subplots()
     axes.grid(False)

@@ -1,4 +1,4 @@
-"""Nearest training images: does a model only remember?"""
+"""Nearest training images, which show whether a model memorises."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,19 @@ from torch import Tensor
 
 
 class Neighbours(NamedTuple):
-    """Of each image, the nearest other one."""
+    """The nearest training image of each image."""
 
     rows: Tensor
-    """int64 [n], of the training images."""
+    """int64 [n]: indices of the training images."""
     distances: Tensor
     """float [n], L2 over all pixels with values in [0, 1]."""
 
 
 def nearest(images: Tensor, training: Tensor, chunk: int = 8192) -> Neighbours:
-    """For each of `images` [n, C, H, W] in [0, 1] the nearest in L2 of `training` [N, C, H, W].
+    """For each of `images` [n, C, H, W], the nearest in L2 of `training` [N, C, H, W].
 
-    `training` is float in [0, 1] or uint8 levels. Ties go to the first.
+    `images` are in [0, 1]; `training` is float in [0, 1] or uint8 levels. Of equally near images
+    the first is taken.
     """
     wanted = images.flatten(1).double()
     best = torch.full((len(wanted),), torch.inf, dtype=torch.float64)

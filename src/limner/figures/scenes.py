@@ -1,9 +1,9 @@
-"""Films of a model: images being generated, and images being explained.
+"""Films of a model: generation and reconstruction, step by step.
 
-What a model's trace holds decides what there is to see, not its name. With canvases, the image
-grows step by step, under windows where there are any. With several groups and no canvases, groups
-are fixed from the top down, those below at the mean of their prior. With one group, a walk through
-the latent space.
+The trace of the model decides what a film shows. With canvases, it shows the canvas after each
+step, with its windows if there are any. With several groups and no canvases, the groups are fixed
+one by one from the top down; the others stay at the mean of their prior. With one group, it shows
+a walk through the latent space.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from limner.layers.attention import Windows
 from limner.models import LatentVariableModel
 
 STOPS, STEPS_BETWEEN = 4, 6
-"""Of a walk: places it passes, and frames from one to the next."""
+"""A walk: the points it passes, and the frames from one to the next."""
 WINDOWS = (
-    "Windows span the means of the first and last filter, reading in green and writing in red; "
-    "the line widens with sigma."
+    "Windows reach from the mean of the first filter to that of the last: reading in green, "
+    "writing in red. The line widens with sigma."
 )
 
 
@@ -35,7 +35,7 @@ def generation_film(
     generator: torch.Generator | None = None,
     magnification: int = 4,
 ) -> Film:
-    """`n` samples from the prior on their way."""
+    """`n` samples from the prior, step by step."""
     generation = model.generate(n, generator)
     if generation.canvases is not None:
         panel = _canvases(model, generation.canvases, generation.windows, magnification)
@@ -70,7 +70,7 @@ def explanation_film(
     generator: torch.Generator | None = None,
     magnification: int = 4,
 ) -> Film:
-    """Images `x` [n, C, H, W] on their way to being reconstructed, beside themselves."""
+    """Reconstruction of `x` [n, C, H, W] step by step, beside the images themselves."""
     inference = model.infer(x, generator, trace=True)
     assert inference.latents is not None
     if inference.canvases is not None:
@@ -88,7 +88,7 @@ def explanation_film(
         ("image", "redrawn"),
         _steps(len(walked)),
         title="A walk from image to image",
-        caption="Between the posterior means of test images; each beside the nearest of them.",
+        caption="Between the posterior means of test images; beside it the nearest image.",
         alt=f"{len(x)} walks between reconstructions of test images, beside the nearest image",
     )
 
@@ -115,7 +115,7 @@ def _reconstructed(
 def _canvases(
     model: LatentVariableModel, canvases: Tensor, windows: Windows | None, factor: int
 ) -> RGB:
-    """Canvases [T, n, maps, H, W] as magnified images, each under its writing window."""
+    """Canvases [T, n, maps, H, W] as magnified images, each with its writing window."""
     images = to_rgb(torch.stack([model.observe(canvas).mean for canvas in canvases]))
     if windows is None:
         return magnify(images, factor)
@@ -123,14 +123,14 @@ def _canvases(
 
 
 def filters(model: LatentVariableModel) -> tuple[int, int]:
-    """Filters a side of the reading and of the writing window, of a model that has windows."""
+    """Filters per side of the reading and the writing window of a model that has windows."""
     return tuple(getattr(model.config, name) for name in ("read_size", "write_size"))
 
 
 def _layers(
     model: LatentVariableModel, latents: Sequence[Tensor], x: Tensor | None, factor: int
 ) -> Film:
-    """Frame k has the top k groups as in `latents`, and those below at their prior's mean."""
+    """Frame k has the top k groups from `latents`, the others at the mean of their prior."""
     names, total = model.group_names, model.num_groups
     images = []
     for keep in range(1, total + 1):
@@ -140,7 +140,7 @@ def _layers(
         names[-1] if keep == 1 else f"{names[-1]}–{names[total - keep]}"
         for keep in range(1, total + 1)
     )
-    caption = "Those named are drawn, those below stand at the mean of their prior."
+    caption = "The named layers are drawn; those below are at the mean of their prior."
     if x is None:
         alt = f"{len(latents[0])} samples, layers fixed one by one from the top"
         return Film((panel,), ("sample",), captions, "Samples, layer by layer", caption, alt)
@@ -159,10 +159,10 @@ def _walked(model: LatentVariableModel, stops: Sequence[Tensor]) -> Tensor:
 
 
 def round_trip(stops: Sequence[Tensor], steps: int) -> list[Tensor]:
-    """From each of the stops [n, *shape] to the next and back to the first, `steps` to each.
+    """`steps` points from each stop [n, *shape] to the next, and from the last to the first.
 
-    Along great circles, with lengths in proportion: the middle between two Gaussian draws is then
-    as far from zero as they are, in the region that the model was trained on.
+    They lie on great circles: the midpoint of two Gaussian draws is then about as far from zero as
+    the draws, where most of the prior's mass is.
     """
     flat, shape = [stop.flatten(1) for stop in stops], stops[0].shape[1:]
     places = []

@@ -1,4 +1,4 @@
-"""One quiet style for every figure: thin grey axes, few colours that also differ in grey.
+"""The style of all figures: thin grey axes, few colours that also differ in lightness.
 
 Figures are matplotlib `Figure` objects without pyplot's global state; a function that makes one is
 decorated with `styled`. Hues are from Okabe and Ito, safe for colour-blind readers.
@@ -24,7 +24,7 @@ READ, WRITE = "#2a9d4a", "#cc3333"
 READ_RGB, WRITE_RGB = (42, 157, 74), (204, 51, 51)
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (2, 3)))
-"""Line styles beside `SERIES`, so that lines are told apart without colour."""
+"""Line styles that go with `SERIES`, to distinguish lines without colour."""
 HEAT = "cividis"
 
 Format = Literal["svg", "png", "pdf"]
@@ -112,7 +112,7 @@ def bare(axes: Axes) -> Axes:
 
 @styled
 def save(made: Figure, folder: Path, name: str, formats: Iterable[Format] = FORMATS) -> list[Path]:
-    """Write `folder/name` in each format, on white paper. The files' paths."""
+    """Write `folder/name` in each format, on white. Returns the paths of the files."""
     paths = [folder / f"{name}.{kind}" for kind in formats]
     for path in paths:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
@@ -124,21 +124,21 @@ def save(made: Figure, folder: Path, name: str, formats: Iterable[Format] = FORM
 
 
 def output_folder(folder: Path) -> Path:
-    """`folder`, made where it is missing. Raises `InputError` where that is impossible."""
+    """`folder`, created if it is missing. Raises `InputError` if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"The folder {folder} cannot be made ({error.strerror}); choose another --out."
+            f"The folder {folder} cannot be created ({error.strerror}); choose another --out."
         ) from None
     return folder
 
 
 @styled
 def themed_svg(made: Figure) -> str:
-    """The figure as SVG whose ink follows the reader's light or dark colour scheme.
+    """The figure as SVG whose text and axes follow the browser's light or dark colour scheme.
 
-    For a browser: the greys of the style become CSS variables, and the ground is transparent.
+    Greys of the style become CSS variables, and the background is transparent.
     """
     stream = io.StringIO()
     made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **_TIGHT)

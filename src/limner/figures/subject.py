@@ -1,4 +1,4 @@
-"""What the figures of a trained model are drawn from."""
+"""The inputs of the figures of a trained model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Subject:
     metrics: Sequence[Mapping[str, Any]] = ()
     seed: int = 0
     max_images: int | None = None
-    """Test images that statistics are taken over; all where None."""
+    """Number of test images that statistics use; None means all."""
     projection: Projection = "pca"
 
     def generator(self) -> torch.Generator:
-        """A source of noise that starts at `seed`, so that figures do not depend on each other."""
+        """A new generator seeded with `seed`, so that figures do not depend on each other."""
         return torch.Generator(next(self.model.parameters()).device).manual_seed(self.seed)
 
     @cached_property
@@ -60,7 +60,7 @@ class Subject:
 
 
 def _joined(parts: Sequence[Windows | None]) -> Windows | None:
-    """Windows of several batches as those of one."""
+    """Windows of several batches, concatenated."""
     known = [part for part in parts if part is not None]
     if not known:
         return None

@@ -12,7 +12,7 @@ RGB = np.ndarray
 def to_rgb(images: Tensor | np.ndarray) -> RGB:
     """Images [..., channels, height, width] in [0, 1] as uint8 [..., height, width, 3].
 
-    One channel is grey, three or more show the first three; of two the third is zero.
+    One channel becomes grey. Two are red and green. Of more, the first three are used.
     """
     array = images.detach().cpu().float().numpy() if isinstance(images, Tensor) else images
     levels = np.rint(np.clip(np.nan_to_num(array), 0, 1) * 255).astype(np.uint8)
@@ -26,12 +26,12 @@ def to_rgb(images: Tensor | np.ndarray) -> RGB:
 
 
 def magnify(images: RGB, factor: int) -> RGB:
-    """Every pixel of [..., height, width, colours] as a square of `factor` x `factor`."""
+    """Images [..., height, width, colours] with each pixel repeated `factor` x `factor` times."""
     return images.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def columns_for(count: int) -> int:
-    """The number of columns that makes a grid of `count` nearly square, wider than high."""
+    """Columns of a nearly square grid of `count` images, at least as many as rows."""
     return max(1, int(np.ceil(np.sqrt(count))))
 
 
@@ -40,8 +40,8 @@ def tile(
 ) -> np.ndarray:
     """Images [n, height, width, 3] in a grid of `columns`, row by row, `gap` pixels apart.
 
-    [rows (height + gap) - gap, columns (width + gap) - gap, len(background)]: with the default
-    background of four numbers, gaps and empty places are transparent.
+    The result is [rows (height + gap) - gap, columns (width + gap) - gap, len(background)]. With
+    the default background of four numbers, gaps and empty cells are transparent.
     """
     n, height, width, _ = images.shape
     columns = min(columns, n)
@@ -58,7 +58,7 @@ def tile(
 
 
 def beside(panels: Sequence[RGB], gap: int = 1, level: int = 128) -> RGB:
-    """Images of several panels, each [..., height, width, 3], joined left to right over grey."""
+    """Panels of images [..., height, width, 3], joined left to right with grey gaps."""
     bar = np.full((*panels[0].shape[:-2], gap, 3), level, np.uint8)
     parts = [part for panel in panels for part in (bar, panel)][1:]
     return np.concatenate(parts, axis=-2)

@@ -30,7 +30,7 @@ class Rectangle(NamedTuple):
 
 
 def rectangle(window: Window, size: int) -> Rectangle:
-    """The rectangle of `size` x `size` filters. One filter makes a square as wide as its line."""
+    """The rectangle of `size` x `size` filters. For one filter, a point."""
     center = window.center.detach().cpu().double().numpy()
     reach = (size - 1) / 2 * window.stride.detach().cpu().double().numpy()
     x, y = center[..., 0], center[..., 1]
@@ -44,10 +44,10 @@ def line_width(sigma: np.ndarray) -> np.ndarray:
 
 
 def coverage(low: float, high: float, length: int, factor: int) -> np.ndarray:
-    """How much of each of `length * factor` magnified pixels lies in [low, high], in [0, 1].
+    """The share of each of `length * factor` magnified pixels that lies in [low, high].
 
-    `low` and `high` are in image pixels numbered from 1, so that image pixel p is the magnified
-    pixels (p - 1) factor .. p factor - 1.
+    `low` and `high` are in image pixels numbered from 1. Image pixel p covers the magnified pixels
+    (p - 1) factor .. p factor - 1.
     """
     edges = np.arange(length * factor + 1)
     start, stop = (low - 0.5) * factor, (high - 0.5) * factor
@@ -58,8 +58,8 @@ def coverage(low: float, high: float, length: int, factor: int) -> np.ndarray:
 def outline(edges: Rectangle, shape: tuple[int, int], factor: int) -> np.ndarray:
     """Opacity in [0, 1] of one window's line on an image of `shape` (height, width), magnified.
 
-    [height factor, width factor]; the line is centred on the rectangle's edges, its area exact in
-    every magnified pixel. What lies outside the image is cut off.
+    [height factor, width factor]. The line is centred on the rectangle's edges, and its area is
+    exact in every magnified pixel. Parts outside the image are cut off.
     """
     left, right, top, bottom, line = (float(field) for field in edges)
 
@@ -75,7 +75,7 @@ def outline(edges: Rectangle, shape: tuple[int, int], factor: int) -> np.ndarray
 def draw_windows(
     images: RGB, window: Window, size: int, colour: tuple[int, int, int], factor: int
 ) -> RGB:
-    """Images [steps, n, H, W, 3] magnified, each with its own window [steps, n] outlined."""
+    """Images [steps, n, H, W, 3] magnified, each with the outline of its window [steps, n]."""
     magnified = magnify(images, factor)
     edges = rectangle(window, size)
     for index in np.ndindex(images.shape[:-3]):

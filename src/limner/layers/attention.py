@@ -16,14 +16,14 @@ from limner.layers.precision import full_precision
 from limner.transforms import transformed
 
 LOG_RANGE = (-20.0, 20.0)
-"""log sigma^2, log delta~ and log gamma of every window are held to this range."""
+"""log sigma^2, log delta~ and log gamma of every window are clamped to this range."""
 
 
 class Window(NamedTuple):
-    """Where N x N filters lie. Lengths are in pixels; leading dimensions are the batch's."""
+    """Position and size of N x N filters. Lengths are in pixels, numbered from 1."""
 
     center: Float[Tensor, "*batch 2"]
-    """(g_X, g_Y): column and row of the middle of the grid, numbered from 1."""
+    """(g_X, g_Y): column and row of the middle of the grid."""
     stride: Float[Tensor, "*batch"]
     """delta: distance between neighbouring filter means."""
     sigma: Float[Tensor, "*batch"]
@@ -33,10 +33,10 @@ class Window(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Where DRAW's filters lay, each with leading dimensions [steps, batch]."""
+    """The windows of an unrolled model, each with leading dimensions [steps, batch]."""
 
     read: Window | None
-    """None for generated images, which nothing reads."""
+    """None in generation, which reads no image."""
     write: Window
 
 
@@ -46,7 +46,7 @@ def window(params: Float[Tensor, "*batch 5"], size: int, shape: tuple[int, int])
     `params` are (g~_X, g~_Y, log sigma^2, log delta~, log gamma), equation 21. Equations 22 to 24:
     g_X = (A + 1) / 2 (g~_X + 1), g_Y = (B + 1) / 2 (g~_Y + 1),
     delta = (max(A, B) - 1) / (N - 1) delta~; a single filter has delta = (max(A, B) - 1) delta~.
-    The three logarithms are held to `LOG_RANGE`, far outside any image, against overflow.
+    The three logarithms are clamped to `LOG_RANGE`, so that no exponential overflows.
     """
     logs = params[..., 2:].clamp(*LOG_RANGE)
     height, width = shape
@@ -66,9 +66,9 @@ def window(params: Float[Tensor, "*batch 5"], size: int, shape: tuple[int, int])
 def covering_params(size: int, shape: tuple[int, int], writing: bool) -> Float[Tensor, " 5"]:
     """Parameters of the window over the whole image, sigma half its stride.
 
-    The intensity undoes what dividing each filter by its sum has taken: for reading gamma is
-    2 sqrt(pi) sigma, which makes every filter a unit vector; for writing 1 / stride^2, the filters'
-    density, by which a patch of ones paints ones.
+    The intensity compensates for the division of each filter by its sum. For reading, gamma is
+    2 sqrt(pi) sigma, so that every filter has unit norm. For writing, gamma is 1 / stride^2, the
+    density of the filters, so that a patch of ones adds ones to the canvas.
     """
     stride = max((max(shape) - 1) / max(size - 1, 1), 1.0)
     sigma = stride / 2
@@ -81,10 +81,11 @@ def filterbank(
 ) -> tuple[Float[Tensor, "*batch N H"], Float[Tensor, "*batch N W"]]:
     """F_y and F_x of equations 25 and 26, each row a distribution over the pixels.
 
-    mu^i = g + (i - N/2 - 0.5) delta for i = 1..N (equations 19, 20). Every exponent is taken less
-    that of the pixel nearest to mu, which dividing a row by its sum undoes: rows stay exact where
-    every term of equation 25 underflows. Terms below e^-40 of the largest are zero: far under
-    rounding, and free of denormal numbers, which are a hundred times slower to multiply.
+    mu^i = g + (i - N/2 - 0.5) delta for i = 1..N (equations 19, 20). The exponent of
+    the pixel nearest to mu is subtracted from all exponents of a row. Division by the row's sum
+    cancels it, so rows stay exact even if every term of equation 25 underflows. Terms below e^-40
+    of the largest are set to zero: they are below rounding, and would bring denormal numbers, which
+    are a hundred times slower to multiply.
     """
     like = {"device": window.stride.device, "dtype": window.stride.dtype}
     offsets = torch.arange(0.5 - size / 2, size / 2, **like)
@@ -131,7 +132,7 @@ class _Gaussians(Function):
     """`_gaussians` with its gradient.
 
     With e the exponents, de = F (dF - sum_a F dF), dmu = -2 p sum_a (a - mu) de and
-    dp = sum_{i, a} (a - mu)^2 de: sums over pixels, which are contiguous. Then dg = sum_i dmu_i,
+    dp = sum_{i, a} (a - mu)^2 de. Pixels are contiguous in these sums. Then dg = sum_i dmu_i,
     ddelta = sum_i o_i dmu_i and dsigma = dp / sigma^3.
     """
 
@@ -147,7 +148,7 @@ class _Gaussians(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         center, stride, sigma, offsets, pixels, mu, p, filters = ctx.saved_tensors
-        if torch.is_grad_enabled():  # as functions of the inputs, to be differentiated
+        if torch.is_grad_enabled():  # recomputed, for second derivatives
             mu, p = _places(center, stride, sigma, offsets)
         distance = pixels - mu[..., None]
         weighted = filters * gradient
@@ -168,8 +169,7 @@ def read(
 ) -> Float[Tensor, "*batch C N N"]:
     """gamma F_y x F_x^T of every channel (equation 27). Linear in the image.
 
-    All channels share one product: their rows lie side by side in it. One channel is taken
-    without a copy.
+    One matrix product serves all channels, whose rows are side by side. One channel needs no copy.
     """
     channels = images.shape[-3]
     glimpse = _glimpse if transformed() else _Glimpse.apply
@@ -178,7 +178,7 @@ def read(
 
 
 def _rows(x: Tensor, F_y: Tensor, width: int) -> Tensor:
-    """F_y x, its rows those of the N C small images."""
+    """F_y x, with one row per filter and channel: [*batch, N C, W]."""
     return (F_y @ x).unflatten(-1, (-1, width)).flatten(-3, -2)
 
 
@@ -188,7 +188,7 @@ def _glimpse(x: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
 
 
 class _Glimpse(Function):
-    """`_glimpse` with its gradient, in which pixels are contiguous as in the filters.
+    """`_glimpse` with its gradient, whose pixels are contiguous, as in the filters.
 
     With R = F_y x and P the result, dF_x = dP R, dR = dP^T F_x, dF_y = dR x^T and dx = F_y^T dR.
     """
@@ -202,7 +202,7 @@ class _Glimpse(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # type: ignore[override]
         x, F_y, F_x, rows = ctx.saved_tensors
-        if torch.is_grad_enabled():  # as a function of x and F_y, to be differentiated
+        if torch.is_grad_enabled():  # recomputed, for second derivatives
             rows = _rows(x, F_y, F_x.shape[-1])
         gradient = gradient.contiguous()
         of_rows = _product(gradient.mT, F_x).unflatten(-2, (F_y.shape[-2], -1)).flatten(-2)
@@ -211,7 +211,7 @@ class _Glimpse(Function):
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, where a may be so small that torch would take the product number by number."""
+    """a @ b. For small matrices torch uses a scalar loop; a broadcast sum is faster there."""
     if a.shape[-2] * a.shape[-1] * b.shape[-1] < 400:
         return (a[..., None] * b[..., None, :, :]).sum(-2)
     return a @ b
@@ -236,7 +236,7 @@ def _spread(w: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
 
 
 class _Spread(Function):
-    """`_spread` with its gradient, in which pixels are contiguous as in the filters.
+    """`_spread` with its gradient, whose pixels are contiguous, as in the filters.
 
     With C the result, dF_y = (w F_x) dC^T and dF_x = w^T (F_y dC).
     """
@@ -250,7 +250,7 @@ class _Spread(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         w, F_y, F_x, rows = ctx.saved_tensors
-        if torch.is_grad_enabled():  # as a function of w and F_x, to be differentiated
+        if torch.is_grad_enabled():  # recomputed, for second derivatives
             rows = _product(w, F_x)
         of_rows = F_y @ gradient
         return of_rows @ F_x.mT, rows @ gradient.mT, w.mT @ of_rows

@@ -1,4 +1,4 @@
-"""Means over a batch, which several processes may share, and batch norm by such means."""
+"""Means over a batch that several processes may share, and batch norm with these means."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 
 class _Process:
-    """Whether this process shares its batch: an attribute, as torch.compile knows no ContextVar."""
+    """Whether this process shares its batch. A ContextVar would break the compiled graph."""
 
     shares_batch = False
 
 
 @contextlib.contextmanager
 def shared_batch() -> Iterator[None]:
-    """A context in which the batch is that of all processes, each of which has an equal part.
+    """A context in which all processes share one batch, of which each has an equal part.
 
-    They must then do the same in the same order. Changes nothing where there is one process.
+    All processes must then call the same functions in the same order. Has no effect with one
+    process.
     """
     before = _Process.shares_batch
     _Process.shares_batch = dist.is_available() and dist.is_initialized()
@@ -30,15 +31,15 @@ def shared_batch() -> Iterator[None]:
 
 
 def batch_mean(x: Tensor) -> Tensor:
-    """Mean over the first dimension, of all processes together where they share the batch."""
+    """Mean over the first dimension, over all processes if they share the batch."""
     mean = x.mean(0)
     return _over_processes(mean) if _Process.shares_batch else mean
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch norm of [batch, features] by the statistics of the whole batch, shared or not.
+    """Batch norm of [batch, features] with the statistics of the whole batch, shared or not.
 
-    No running statistics are kept of a shared one: training recomputes them before they are used.
+    A shared batch does not update running statistics: training recomputes them before their use.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class _MeanOverProcesses(torch.autograd.Function):
-    """Its own adjoint: the gradient, too, is the mean over all processes."""
+    """Mean over all processes. It is self-adjoint: its gradient is the mean of the gradients."""
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Compiled regions: the hot part of a model as one function, by torch.compile."""
+"""Compiled regions: the costly part of a model as one function of torch.compile."""
 
 import inspect
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from limner.cpu.compiler import ON_A_CPU
 from limner.cpu.products import lower_to_onednn
 
 RECOMPILE_LIMIT = 64
-"""Versions of one function. Each model, mode and shape is one; torch's own limit is 8."""
+"""Compiled versions of one function: one per model, mode and shape. torch's default is 8."""
 
 
 @cache
 def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """`function` compiled for a kind of device and the shapes it is called with, for all models."""
+    """`function` compiled for a type of device, once for all models. Each shape compiles again."""
     options: dict[str, Any] = {"dynamic": False}
     if device == "cpu":
         lower_to_onednn()
@@ -24,5 +24,5 @@ def compiled(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
         options["recompile_limit"] = RECOMPILE_LIMIT
         return torch.compile(function, **options)
-    region = torch.compile(function, **options)  # an older torch has one limit for all regions
+    region = torch.compile(function, **options)  # an older torch has one global limit
     return torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT)(region)

@@ -1,4 +1,4 @@
-"""Copies of modules that share what is not replaced; the module itself is never changed."""
+"""Copies of modules in which some parameters or parts are replaced and the rest is shared."""
 
 import copy
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ Module = TypeVar("Module", bound=nn.Module)
 def with_tensors(module: Module, tensors: Mapping[str, Tensor]) -> Module:
     """A copy of `module` and its submodules whose parameters are `tensors`, by name.
 
-    Parameters that are not named stay those of `module`, as do its buffers.
+    Other parameters, and buffers, are shared with `module`, which is not changed.
     """
     return _copied(module, tensors, "", {})
 

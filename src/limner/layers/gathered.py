@@ -1,12 +1,12 @@
 """Weight gradients of the linear layers of a recurrence, summed over its steps in place.
 
 For y_t = x_t W^T + b and d_t the gradient of y_t, the gradient of W is sum_t d_t^T x_t. Autograd
-makes one matrix per step and adds them; a matrix product can add to an existing sum instead. So a
-step uses W without a gradient of its own, and b as one row per image, whose gradient is d_t. For
-several steps at a time, last step first, the terms d_t^T x_t are added to the gradient of W.
-Results agree with autograd's to rounding; only speed differs.
+forms one matrix per step and adds them; a matrix product can instead add to an existing sum. A step
+therefore uses W without a gradient, and b as one row per image, whose gradient is d_t. The terms
+d_t^T x_t of several steps at a time, last steps first, are added to the gradient of W. Results
+agree with autograd's to rounding; only speed differs.
 
-Under `create_graph=True` each step forms its own term, and higher derivatives are autograd's.
+With `create_graph=True` each step forms its own term, and autograd forms higher derivatives.
 """
 
 import math
@@ -22,11 +22,11 @@ from limner.layers.compiling import compiled
 from limner.layers.linear import Linear
 
 ROWS = 512
-"""Images, of one step or several, in one product: more would not fit the caches."""
+"""Rows of one product: images times steps. More would not fit in the caches."""
 
 
 class Gathered:
-    """The `Linear` layers of `cell`, a copy of its own for `steps` steps on `batch` images.
+    """The `Linear` layers of `cell` over `steps` steps on `batch` images.
 
         gathered = Gathered(copy, batch, steps)
         for t in ...:
@@ -34,8 +34,9 @@ class Gathered:
             ... one step with the copy, which calls each layer once ...
             gathered.end()
 
-    Further calls of a layer in one step, and calls with other inputs than [batch or 1, in], keep
-    autograd's own gradients. With `compiling`, the repeated part of the backward pass is compiled.
+    `cell` must be a copy that nothing else uses. If a layer is called again in the same step, or
+    with an input that is not [batch or 1, in], autograd forms the gradient of that call. With
+    `compiling`, the repeated part of the backward pass is compiled.
     """
 
     def __init__(self, cell: nn.Module, batch: int, steps: int, compiling: bool = False):
@@ -48,18 +49,18 @@ class Gathered:
         self.rows: list[Sequence[Tensor]] = []
 
     def begin(self) -> None:
-        """Before a step."""
+        """Call before each step."""
         if not self.rows:
             self._next_block()
         for step, rows in zip(self.steps, self.rows.pop(0), strict=True):
             step.rows, step.seen = rows, None
 
     def end(self) -> None:
-        """After a step."""
+        """Call after each step."""
         self.block.inputs.append([step.seen for step in self.steps])
 
     def _next_block(self) -> None:
-        """Biases for the next steps. The first block is the one that may be shorter."""
+        """Prepare biases for the next block of steps. Only the first block may be shorter."""
         count = self.left % self.at_once or self.at_once
         self.left -= count
         self.block = _Block(self.steps, self.batch, count, self.compiling)
@@ -70,7 +71,7 @@ class Gathered:
 
 
 class _LayerStep:
-    """A layer at the present step: its bias as rows, and what went into it."""
+    """A layer at the current step: its bias as rows, and its input."""
 
     def __init__(self, layer: Linear):
         self.weight = layer.weight.detach()
@@ -90,7 +91,7 @@ class _LayerStep:
 
 
 class _Affine(Function):
-    """x W^T + rows. The gradient of W is formed elsewhere, unless it will be differentiated."""
+    """x W^T + rows. `_Biases` forms the gradient of W, unless it will be differentiated."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ class _Affine(Function):
 
 
 class _Block:
-    """A few consecutive steps: what went into each layer at each of them."""
+    """A few consecutive steps, with the input of each layer at each step."""
 
     def __init__(self, steps: Sequence[_LayerStep], batch: int, count: int, compiling: bool):
         self.biases = [step.bias.expand(batch, len(step.weight)) for step in steps]
@@ -128,7 +129,7 @@ class _Sum(NamedTuple):
 
 
 class _Biases(Function):
-    """Weights and biases, passed on to the next block, and rows of biases for each step."""
+    """Weights and biases for the next block, then rows of biases for each step."""
 
     @staticmethod
     def forward(ctx: Any, block: _Block, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -155,7 +156,7 @@ class _Biases(Function):
 
 
 class _Terms(NamedTuple):
-    """Of one layer at several steps: gradients d_t [batch, out], inputs x_t [batch or 1, in]."""
+    """One layer at several steps: gradients d_t [batch, out], inputs x_t [batch or 1, in]."""
 
     ds: list[Tensor]
     xs: list[Tensor]
@@ -173,7 +174,7 @@ def _terms(
 
 
 def _alike(sums: Sequence[_Sum], terms: Sequence[_Terms], count: int) -> bool:
-    """Whether the layers that were called have sums, and terms of all steps and all images."""
+    """Whether every layer that was called has a sum, and terms for all steps and images."""
     called = [(total, term) for total, term in zip(sums, terms, strict=True) if term.ds]
     return all(
         total.weight is not None and len(term.ds) == count and all(len(x) > 1 for x in term.xs)
@@ -182,7 +183,7 @@ def _alike(sums: Sequence[_Sum], terms: Sequence[_Terms], count: int) -> bool:
 
 
 def _with_biases(total: _Sum, terms: _Terms, per_image: bool) -> _Sum:
-    """The sum and the gradients of the biases, differentiable."""
+    """The sum with the bias gradient added, differentiable."""
     if not terms.ds:
         return total
     term = _sum_of_biases(terms, per_image)
@@ -190,7 +191,7 @@ def _with_biases(total: _Sum, terms: _Terms, per_image: bool) -> _Sum:
 
 
 def _added(sums: Sequence[_Sum], terms: Sequence[_Terms], per_image: Sequence[bool]) -> list[_Sum]:
-    """The sums and the terms of several steps; sums of weights are changed in place."""
+    """The sums with the terms of several steps added; weight sums change in place."""
     added = []
     for total, (ds, xs), has_rows in zip(sums, terms, per_image, strict=True):
         if not ds:

@@ -12,11 +12,11 @@ from limner.layers.linear import Linear
 from limner.layers.precision import full
 
 LOG_SIGMA_RANGE = (-10.0, 5.0)
-"""log sigma of every latent is held to this range: sigma from 4.5e-5 to 148."""
+"""log sigma of every latent is clamped to this range: sigma from 4.5e-5 to 148."""
 
 
 def normal(mu: Tensor, log_sigma: Tensor) -> Normal:
-    """N(mu, sigma^2) with log sigma held to `LOG_SIGMA_RANGE`, so that no exponential overflows."""
+    """N(mu, sigma^2) with log sigma clamped to `LOG_SIGMA_RANGE`: no exponential overflows."""
     sigma = full(log_sigma).clamp(*LOG_SIGMA_RANGE).exp()
     return Normal(full(mu), sigma, validate_args=False)
 
@@ -40,8 +40,8 @@ class StandardNormal(Normal):
 def kl_divergence(q: Normal, p: Normal) -> Float[Tensor, " batch"]:
     """KL(q || p) in nats of diagonal Gaussians [batch, *shape], summed over `shape`.
 
-    sum_d  log sigma_p - log sigma_q + (sigma_q^2 + (mu_q - mu_p)^2) / (2 sigma_p^2) - 1/2,
-    which for a standard p is equation 11 of Gregor et al. (2015).
+    sum_d  log sigma_p - log sigma_q + (sigma_q^2 + (mu_q - mu_p)^2) / (2 sigma_p^2) - 1/2.
+    For a standard p this is equation 11 of Gregor et al. (2015).
     """
     if isinstance(p, StandardNormal):
         terms = 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()

@@ -10,7 +10,7 @@ from limner.layers.precision import full
 
 
 class LayerStep(Protocol):
-    """Computes a layer at one step of an unrolled recurrence; None if it leaves it to the layer."""
+    """Computes a layer at one step of an unrolled recurrence; None if the layer must."""
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor | None: ...
 

@@ -23,7 +23,7 @@ ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
 def mlp(
     dims: Sequence[int], activation: ActivationName = "relu", batch_norm: bool = False
 ) -> nn.Sequential:
-    """Linear, (batch norm,) activation for each step from `dims[i]` to `dims[i + 1]` features."""
+    """Linear, (batch norm,) activation for each pair `dims[i]`, `dims[i + 1]` of widths."""
     layers: list[nn.Module] = []
     for in_dim, out_dim in pairwise(dims):
         layers.append(Linear(in_dim, out_dim))

@@ -1,4 +1,4 @@
-"""Observation models p(x | canvas): what a pixel is, given what has been drawn.
+"""Observation models p(x | canvas): the distribution of pixels given the final canvas.
 
 A canvas is [batch, canvases * channels, height, width]; the mean canvas comes first. Each class
 holds one batch of distributions, like torch.distributions, and sums over channels and pixels:
@@ -55,11 +55,11 @@ class Bernoulli:
 
 
 class _LocationScale:
-    """Two canvases: location sigmoid(first), log scale the second, softly floored."""
+    """Two canvases: sigmoid of the first is the location, the second the log scale (floored)."""
 
     canvases: ClassVar[int] = 2
     scale_of_std: ClassVar[float] = 1.0
-    """Scale of the distribution over its standard deviation."""
+    """Scale of the distribution divided by its standard deviation."""
     floor: ClassVar[float]
 
     def __init__(self, canvas: Tensor):
@@ -69,7 +69,7 @@ class _LocationScale:
 
     @classmethod
     def initial_canvas(cls, images: Images) -> Float[Tensor, "maps height width"]:
-        """The logit of the clipped mean image above the log of each pixel's scale."""
+        """The logit of the clipped mean image, then the log of each pixel's scale."""
         spread = cls.scale_of_std * images.std(0, correction=0).clamp_min(0.05)
         return torch.cat([_logit_of_mean(images), spread.log()])
 
@@ -77,7 +77,7 @@ class _LocationScale:
 class Gaussian(_LocationScale):
     """x ~ N(mu, sigma^2) on dequantized images (level + u) / 256, a density on [0, 1].
 
-    log sigma is floored at that of a quarter of a level.
+    The floor of sigma is a quarter of a level.
     """
 
     bits_gained: ClassVar[float] = math.log2(LEVELS)
@@ -101,8 +101,8 @@ class Gaussian(_LocationScale):
 class DiscretizedLogistic(_LocationScale):
     """Exact mass of the 8-bit level x = k / 255 under a logistic (Kingma et al. 2016).
 
-    P(k) = S((k + 1/2) / 255) - S((k - 1/2) / 255), S the distribution function; the first and the
-    last level take the tails, so that the 256 masses sum to one.
+    P(k) = S((k + 1/2) / 255) - S((k - 1/2) / 255), with S the distribution function. The first
+    and the last level include the tails, so that the 256 masses sum to one.
     """
 
     scale_of_std: ClassVar[float] = math.sqrt(3) / math.pi
@@ -151,7 +151,7 @@ OBSERVATIONS: dict[ObservationName, type[Observation]] = {
 def bits_per_dim(nats: Tensor | float, observation: ObservationName, dims: int) -> Tensor | float:
     """Bits per dimension of a log-likelihood or bound `nats` over `dims` = C H W values.
 
-    -nats / (dims ln 2), and 8 bits more for a density on [0, 1], whose value per 8-bit level is
+    -nats / (dims ln 2), plus 8 bits for a density on [0, 1]: its mass per 8-bit level is
     p(x) / 256.
     """
     return OBSERVATIONS[observation].bits_gained - nats / (dims * math.log(2))

@@ -1,7 +1,7 @@
 """How DRAW reads and writes: the whole image, or a window of Gaussian filters.
 
-Neither has parameters of its own; `heads` is the output of one linear layer of h_dec, `heads_dim`
-wide, and holds what is written and, with attention, where.
+Neither has parameters. `heads` [batch, heads_dim] is the output of one linear layer of h_dec: the
+written patch and, with attention, the parameters of the windows.
 """
 
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ class WholeImage:
         self.patch_dim = self.heads_dim = canvas_shape[0] * canvas_shape[1] * canvas_shape[2]
 
     def at(self, x: Tensor, encoder: LSTMCell) -> dict[str, Any]:
-        """This reader and `encoder` with all that is the same at every step computed once.
+        """The reader and the encoder, with everything that is the same at every step precomputed.
 
-        The encoder multiplies [x, x_hat] = [x, x - s] by [W_x, W_hat]. As
-        W_x x + W_hat (x - s) = (W_x + W_hat) x - W_hat s, the first term is the same at every step:
-        it joins the bias, which then has a row per image, and the steps read -s alone. Before the
-        first step -s and the states are the same for all images, and one row of them is enough.
+        The encoder multiplies [x, x_hat] = [x, x - s] by [W_x, W_hat], and
+        W_x x + W_hat (x - s) = (W_x + W_hat) x - W_hat s. The first term is the same at every step:
+        it is added to the bias, which then has a row per image, and the steps read only -s. Before
+        the first step, -s and the states are the same for all images, so one row is enough.
         """
         states = encoder.in_features - 2 * self.pixels
         W_x, W_hat, W_h = encoder.weight.split([self.pixels, self.pixels, states], dim=1)
@@ -51,14 +51,14 @@ class WholeImage:
         return torch.cat([x.flatten(1), (x - drawing).flatten(1)], dim=1)
 
     def write(self, heads: Tensor) -> Float[Tensor, "batch maps height width"]:
-        """What is added to the canvas."""
+        """The term added to the canvas."""
         return heads.unflatten(1, self.canvas_shape)
 
     def windows(self, params: Tensor) -> None:
-        """Without attention there are none."""
+        """None: without attention there are no windows."""
 
     def window_params(self, heads: Tensor) -> Float[Tensor, "batch params"]:
-        """No parameters of windows."""
+        """An empty tensor: there are no windows."""
         return heads[:, self.patch_dim :].clone()
 
     def init_heads(self, heads: nn.Linear, write_scale: float) -> None:
@@ -67,14 +67,14 @@ class WholeImage:
 
 
 class _Drawing(WholeImage):
-    """Reads -s, for an encoder that has x in its bias."""
+    """Reads -s, for an encoder whose bias contains x."""
 
     def read(self, x: Tensor, drawing: Tensor, params: Tensor) -> Float[Tensor, "batch glimpse"]:
         return -drawing.flatten(1)
 
 
 class FilterbankWindows:
-    """N x N Gaussian filters for reading and for writing, with parameters of their own per image.
+    """N x N Gaussian filters for reading and for writing, with separate parameters per image.
 
     Gregor et al. (2015), equations 19 to 29. `heads` holds the written patch, then the five window
     parameters for this step's writing, then those for the next step's reading.
@@ -91,7 +91,7 @@ class FilterbankWindows:
         self.heads_dim = self.patch_dim + 10
 
     def at(self, x: Tensor, encoder: LSTMCell) -> dict[str, Any]:
-        """Nothing is the same at every step: what is read of x changes with the window."""
+        """Empty: the window changes at every step, so nothing can be precomputed."""
         return {}
 
     def read_window(self, params: Tensor) -> Window:
@@ -112,7 +112,7 @@ class FilterbankWindows:
         return torch.cat([seen, seen - drawn], dim=1).flatten(1)
 
     def write(self, heads: Tensor) -> Float[Tensor, "batch maps height width"]:
-        """What is added to the canvas."""
+        """The term added to the canvas."""
         window = self.write_window(heads)
         F_y, F_x = attention.filterbank(window, self.write_size, self.shape)
         patch = heads[:, : self.patch_dim].unflatten(
@@ -121,15 +121,15 @@ class FilterbankWindows:
         return attention.write(patch, F_y, F_x, window.gamma)
 
     def windows(self, params: Tensor) -> Windows:
-        """Where the last step wrote and the next one reads, of one or of many steps."""
+        """The window that the last step wrote in and the one that the next reads from."""
         return Windows(self.read_window(params), self.write_window(params))
 
     def window_params(self, heads: Tensor) -> Float[Tensor, "batch params"]:
-        """Parameters of both windows. A dense copy: the first step compiles like all others."""
+        """Parameters of both windows, as a dense copy: all steps then share one compiled region."""
         return heads[:, self.patch_dim :].clone(memory_format=torch.contiguous_format)
 
     def init_heads(self, heads: nn.Linear, write_scale: float) -> None:
-        """Patches start small, windows over the whole image."""
+        """Start with small patches and windows over the whole image."""
         heads.weight.data[: self.patch_dim].mul_(write_scale)
         heads.weight.data[self.patch_dim :].mul_(0.1)
         heads.bias.data.zero_()

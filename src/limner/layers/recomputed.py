@@ -1,4 +1,4 @@
-"""Memory for time: part of a computation is repeated for its gradient instead of stored."""
+"""Recomputation: the backward pass repeats part of the forward pass instead of storing it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,12 +12,13 @@ Outputs = TypeVar("Outputs")
 
 
 def recomputed(function: Callable[..., Outputs], *arguments: Any) -> Outputs:
-    """`function(*arguments)`, of which only arguments and results are kept for the backward pass.
+    """`function(*arguments)`, which stores only arguments and results for the backward pass.
 
-    Arguments and results are tensors in nested tuples and mappings; `function` reaches every tensor
-    that needs a gradient through its arguments. Derivatives of every order are right, which torch's
-    reentrant checkpoint refuses. Its other kind makes a graph in the forward pass: small lasting
-    objects then lie between large passing tensors, and the heap grows with every step.
+    Arguments and results are tensors in nested tuples and mappings. Every tensor that needs a
+    gradient must be among the arguments. Derivatives of any order are supported, unlike in torch's
+    reentrant checkpoint. torch's other checkpoint builds a graph in the forward pass: its small
+    long-lived objects are allocated between large temporary tensors, and the heap grows with every
+    step.
     """
     flat, nested = tree_flatten(arguments)
     shapes: list[TreeSpec] = []
@@ -68,5 +69,5 @@ class _Recomputed(Function):
 
 
 def _autocast(kind: tuple[str, torch.dtype] | None) -> torch.autocast:
-    """The autocast of the forward pass, which a backward pass does not see."""
+    """The autocast of the forward pass, which is not active in a backward pass."""
     return torch.autocast("cpu", enabled=False) if kind is None else torch.autocast(*kind)

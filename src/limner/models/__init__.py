@@ -1,4 +1,4 @@
-"""The models and what they return. Limner's own are registered here."""
+"""The models and the types of their results. Limner's own models are registered here."""
 
 from limner.layers.attention import Window, Windows
 from limner.models.base import (

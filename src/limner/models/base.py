@@ -1,9 +1,9 @@
-"""What every model is: a sequence of latent groups that explain an image, or generate one.
+"""The interface of every model: a sequence of latent groups, for inference and generation.
 
-    infer(x)     -> Inference    x explained: per-group KL and log p(x | z), z from the posterior
-    generate(n)  -> Generation   the same decoder path, z from the prior
+    infer(x)     -> Inference    KL of each group and log p(x | z), with z from the posterior
+    generate(n)  -> Generation   the same decoder, with z from the prior
 
-The objective, training, evaluation and figures are written against this page alone.
+Objectives, training, evaluation and figures use only this interface.
 """
 
 import math
@@ -35,20 +35,20 @@ from limner.transforms import transformed
 
 ImageShape = tuple[int, int, int]
 Generator = torch.Generator | Sequence[torch.Generator] | None
-"""A source of noise: None is the global seed; several draw once each for every image."""
+"""Source of noise. None is the global random state; several draw once each per image."""
 Divergence = Literal["closed_form", "sampled"]
 Latents = Sequence[Tensor | Literal["mean"] | None] | Literal["mean"] | None
 Noise = Sequence[Tensor | None] | None
 Memory = Literal["auto", "store", "recompute"]
 Width = Annotated[int, Field(gt=0, le=2**16)]
-"""Of a layer or a latent group: far above what trains, and below what overflows."""
+"""Width of a layer or latent group. The limit is above any useful width, below overflow."""
 MAX_LAYERS = 64
 MAX_PIXELS = 2**24
-"""Numbers in an image."""
+"""Values per image: channels * height * width."""
 
 
 class Latent(NamedTuple):
-    """One latent group of an inference: posterior q, prior p and the z that was used."""
+    """One latent group of an inference: posterior q, prior p and the z in use."""
 
     q: Normal
     p: Normal
@@ -56,10 +56,10 @@ class Latent(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """x explained. The first two fields are all that a bound needs; the rest comes with `trace`."""
+    """The result of `infer`. A bound needs the first two fields; `trace` fills the others."""
 
     kl: Float[Tensor, "batch groups"]
-    """KL(q || p) of each group in nats; with `divergence="sampled"` log q(z) - log p(z)."""
+    """KL(q || p) of each group in nats; log q(z) - log p(z) with `divergence="sampled"`."""
     log_likelihood: Float[Tensor, " batch"]
     """log p(x | z) in nats."""
     latents: list[Latent] | None = None
@@ -73,7 +73,7 @@ class Inference(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """Images from the prior, or from latents that were given."""
+    """Images from the prior or from given latents."""
 
     images: Float[Tensor, "batch channels height width"]
     """Mean images E[x | z] in [0, 1]."""
@@ -86,12 +86,12 @@ class Generation(NamedTuple):
 
 
 class Draws:
-    """Where the z of each group come from: fresh or given noise, the mean, or given latents.
+    """The source of each group's z: new noise, given noise, the mean, or given latents.
 
     Args:
-        generator: source of fresh noise; the global random state if None.
+        generator: source of new noise; the global random state if None.
         latents: z of each group, `"mean"`, or None for a draw; one `"mean"` for all groups.
-        noise: e of each group, for z = mu + sigma e; None for fresh noise.
+        noise: e of each group, for z = mu + sigma e; None for new noise.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Draws:
         self.given_noise = noise
 
     def spread(self, tensor: Float[Tensor, "batch *rest"]) -> Float[Tensor, "copies_batch *rest"]:
-        """`tensor` once for every source of noise: as many rows as there are draws."""
+        """`tensor` repeated for each source of noise: one row per draw."""
         return tensor.repeat(self.copies, *[1] * (tensor.dim() - 1)) if self.copies > 1 else tensor
 
     def given(self, group: int) -> Tensor | None:
-        """The z to use for `group`, if there is one."""
+        """The given z of `group`; None if it is to be drawn or its mean is used."""
         wanted = self._wanted(group)
         return None if isinstance(wanted, str) else wanted
 
@@ -120,7 +120,7 @@ class Draws:
         return self.latents[group]
 
     def noise(self, group: int, like: Tensor) -> Tensor:
-        """Standard normal noise for `group`; zero if its mean is wanted, or its z is given."""
+        """Standard normal noise for `group`; zero if its mean or a given z is used."""
         if self._wanted(group) is not None:
             return torch.zeros_like(like)
         if self.given_noise is not None and (given := self.given_noise[group]) is not None:
@@ -135,10 +135,10 @@ class Draws:
         return noise
 
     def ahead(self, shapes: Sequence[Sequence[int]], like: Tensor) -> "Draws":
-        """The same draws with all noise taken now: [copies of `like`'s batch, *shape] per group.
+        """The same draws with all noise drawn now: [copies * batch of `like`, *shape] per group.
 
-        The last group, the top of a ladder, comes first. What follows is then a pure function of
-        tensors, which can be compiled.
+        The last group, the top of a ladder, is drawn first. The rest of the inference is then a
+        pure function of tensors, which can be compiled.
         """
         rows = self.copies * like.shape[0]
         noise: list[Tensor | None] = [None] * len(shapes)
@@ -149,10 +149,10 @@ class Draws:
         return drawn
 
     def replayable(self, device: torch.device) -> Callable[[], "Draws"]:
-        """A source of these draws that starts over, with the same noise, each time it is called.
+        """A function whose every call returns these draws with the same noise from the start.
 
-        The first call gives `self`. Later ones, made when a region is recomputed, give a copy whose
-        generators are in the state of that first call.
+        The first call returns `self`. Later calls, for recomputation, return a copy whose
+        generators have the state they had when this method was called.
         """
         sources = self.generators
         if sources is None:
@@ -168,7 +168,7 @@ class Draws:
         return replay
 
     def __call__(self, group: int, distribution: Normal) -> Tensor:
-        """z ~ N(mu, sigma^2), differentiable in mu and sigma, or the z that is given."""
+        """z ~ N(mu, sigma^2), differentiable in mu and sigma, or the given z."""
         given = self.given(group)
         if given is not None:
             return given
@@ -189,10 +189,10 @@ def divergence_of(q: Normal, p: Normal, z: Tensor, divergence: Divergence) -> Te
 
 
 class ModelConfig(Settings):
-    """What the configs of all models share."""
+    """Settings that all models share."""
 
     free: ClassVar[frozenset[str]] = frozenset()
-    """Settings in which a model may differ from the one whose weights it starts from."""
+    """Settings that may differ from those of the model whose weights training starts from."""
     observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
     kind: Any
     """The model's name. Each subclass declares its own: `kind: Literal["vae"] = "vae"`."""
@@ -201,18 +201,18 @@ class ModelConfig(Settings):
 class LatentVariableModel(nn.Module, ABC):
     """A deep latent-variable model of images [batch, channels, height, width] in [0, 1].
 
-    A subclass gives the shapes of its latent groups and the parameter that drawing starts from, and
-    writes `forward` (an inference) and `generate` over one decoder path.
+    A subclass defines `latent_shapes`, `_output_bias`, `forward` (inference) and `generate`. The
+    last two share one decoder.
     """
 
     compiling_pays_after: ClassVar[float] = math.inf
-    """Training steps, on two cores of a CPU, that make up for the compiler's time.
+    """Training steps after which compiling has saved time, on two cores of a CPU.
 
-    `compile="auto"` compiles for more of them.
+    `compile="auto"` compiles if training takes more steps.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Beginnings of names in weights of earlier versions, and what they are now."""
+    """Prefixes of weight names in earlier versions, and the current prefixes."""
 
     def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
         super().__init__()
@@ -248,17 +248,17 @@ class LatentVariableModel(nn.Module, ABC):
         divergence: Divergence = "closed_form",
         latents: Latents = None,
     ) -> Inference:
-        """Explain `x`: z from the posterior, KL of each group, log p(x | z).
+        """Inference on `x`: z from the posterior, KL of each group, log p(x | z).
 
         Args:
             x: images [batch, channels, height, width] in [0, 1], in the dtype of the parameters.
-            generator: source of the noise; the global random state if None. Several explain `x`
-                once each: the result has [sources * batch] rows, the first source's first.
+            generator: source of the noise; the global random state if None. Several each draw once
+                for all of `x`: the result has [sources * batch] rows, the first source's first.
             trace: also return q, p, z of every group, canvases and windows.
-            divergence: `closed_form` KL, or `sampled` log q(z) - log p(z) at the z drawn, whose sum
-                with log p(x | z) is an importance weight.
+            divergence: `closed_form` KL, or `sampled` log q(z) - log p(z) at the drawn z. With
+                `sampled`, log p(x | z) minus the sum over groups is a log importance weight.
             latents: `"mean"` carries posterior means through the groups. Or one entry per group:
-                z [batch, *shape] to be scored, `"mean"`, or None for a draw.
+                z [batch, *shape], `"mean"`, or None for a draw.
 
         Raises:
             InputError: images or latents of another type, shape or range.
@@ -276,7 +276,7 @@ class LatentVariableModel(nn.Module, ABC):
         divergence: Divergence = "closed_form",
         latents: Latents = None,
     ) -> Inference:
-        """`infer` without a look at the values of `x`, for training."""
+        """`infer` without a check of the values of `x`, for training."""
 
     @abstractmethod
     def generate(
@@ -295,7 +295,7 @@ class LatentVariableModel(nn.Module, ABC):
             latents: one entry per group: z [n, *shape], `"mean"` for the prior's mean given the
                 groups before, or None for a draw; or `"mean"` for all groups.
             noise: one entry per group: e [n, *shape] for z = mu_p + sigma_p e, or None for fresh
-                noise. A z in `latents` wins.
+                noise. A z in `latents` takes precedence.
 
         Raises:
             InputError: latents or noise of a wrong number or shape.
@@ -304,7 +304,7 @@ class LatentVariableModel(nn.Module, ABC):
     @property
     @abstractmethod
     def _output_bias(self) -> nn.Parameter:
-        """The parameter, as large as a canvas, that the drawing starts from."""
+        """The parameter that `init_from_images` sets, with as many values as a canvas."""
 
     def draws(
         self,
@@ -313,7 +313,7 @@ class LatentVariableModel(nn.Module, ABC):
         latents: Latents = None,
         noise: Noise = None,
     ) -> Draws:
-        """Where the z of this model's groups come from, for `batch` images.
+        """The source of z for each group of this model, for `batch` images.
 
         Raises:
             InputError: latents or noise of a wrong number or shape.
@@ -329,8 +329,8 @@ class LatentVariableModel(nn.Module, ABC):
     def check_images(self, x: object) -> None:
         """Refuse images that this model cannot score.
 
-        Pixels that are differentiated may be grey, also for a Bernoulli; under a transform of
-        torch.func values cannot be read.
+        If `x` requires a gradient, pixels may be grey even for a Bernoulli. Under a transform of
+        torch.func the values cannot be read and are not checked.
 
         Raises:
             InputError: images of another type, shape or range.
@@ -352,12 +352,12 @@ class LatentVariableModel(nn.Module, ABC):
         return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
 
     def compile_parts(self) -> None:
-        """Compile the hot part of inference. Results agree with eager mode to rounding."""
+        """Compile the costly part of inference. Results agree with eager mode to rounding."""
         self.compiled = True
 
     @cached_property
     def saved_floats(self) -> SavedFloats:
-        """What training keeps for the backward pass, whatever the modules are; found by trial."""
+        """Numbers that training keeps for the backward pass, measured by a trial pass."""
         return SavedFloats(saved_per_image(self), 0)
 
     def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
@@ -377,7 +377,7 @@ class LatentVariableModel(nn.Module, ABC):
 
     @torch.no_grad()
     def init_from_images(self, images: Float[Tensor, "n channels height width"]) -> Self:
-        """Start drawing from the training mean: c_0 (DRAW) or the output bias (VAE, ladder).
+        """Set c_0 (DRAW) or the output bias (VAE, Ladder VAE) from the mean of `images`.
 
         The mean is clipped to [0.01, 0.99] before its logit is taken.
         """
@@ -395,7 +395,7 @@ class LatentVariableModel(nn.Module, ABC):
 
     @classmethod
     def current_names(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of this or an earlier version under the names of this one."""
+        """Weights of this or an earlier version, under current names."""
         return {cls._current_name(name): tensor for name, tensor in state.items()}
 
     @classmethod
@@ -407,6 +407,6 @@ class LatentVariableModel(nn.Module, ABC):
 
 
 def _rename(model: LatentVariableModel, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Before weights are loaded: change names of earlier versions in place."""
+    """A hook that runs before weights are loaded: renames those of earlier versions in place."""
     for name in [name for name in state if name.startswith(prefix)]:
         state[prefix + model._current_name(name.removeprefix(prefix))] = state.pop(name)

@@ -1,8 +1,8 @@
-"""Checks of what enters a model from outside: images, latents and the shape of images.
+"""Checks of the inputs of a model: images, latents and the shape of images.
 
-Each raises `InputError` with one sentence that says what to change. All but `check_values` read no
-values, so they cost nothing on a GPU. `check_values` waits for the device; the training loop leaves
-it out, because data sets are checked when they are loaded.
+Each raises `InputError` with one sentence that says what to change. Only `check_values` reads
+values, and so waits for a GPU. The training loop skips it, because datasets are checked when they
+are loaded.
 """
 
 import math
@@ -17,13 +17,13 @@ from limner.layers.observation import ObservationName
 
 Shape = Sequence[int]
 SMALLEST_SIDE = 8
-"""A first number at least as large is a height, if the last one can be a number of channels."""
+"""If the last number can be channels, a first number of at least this much is a height."""
 SLACK = 1e-5
-"""How far a value may lie outside [0, 1]: rounding of a scaled image does that."""
+"""Distance that a value may lie outside [0, 1], from rounding when an image is scaled."""
 
 
 def check_model_dtype(dtype: torch.dtype) -> None:
-    """Refuse parameters of 16 bits, in which canvases and densities lose nats."""
+    """Refuse 16-bit parameters, whose rounding changes bounds by nats."""
     if dtype in (torch.float16, torch.bfloat16):
         raise InputError(
             f"The model is {_name(dtype)} and computes in float32 or float64; call model.float(), "
@@ -60,7 +60,7 @@ def check_values(x: Tensor, observation: ObservationName, grey: bool = False) ->
     """Refuse values outside [0, 1], NaN, and grey values for a Bernoulli. Reads from the device.
 
     Args:
-        grey: whether a Bernoulli may have them: pixels that are differentiated are no data.
+        grey: allow grey values for a Bernoulli, for gradients with respect to pixels.
     """
     if x.numel() == 0:
         return
@@ -73,13 +73,13 @@ def check_values(x: Tensor, observation: ObservationName, grey: bool = False) ->
         raise InputError(f"{count} of {x.numel()} values of the images are NaN; remove them.")
     if smallest < -SLACK or largest > 1 + SLACK:
         raise InputError(
-            f"Images must have values in [0, 1]; these are from {smallest:g} to {largest:g}, so "
+            f"Images must have values in [0, 1]; these range from {smallest:g} to {largest:g}, so "
             f"{_rescaling(smallest, largest)}."
         )
     if has_grey:
         value = x[(x != 0) & (x != 1)][0].item()
         raise InputError(
-            f"A Bernoulli observation needs pixels that are 0 or 1, and one is {value:g}; binarize "
+            f"A Bernoulli observation needs pixels of 0 or 1, and one is {value:g}; binarize "
             "with x.round() or torch.bernoulli(x), or train a model with another observation."
         )
 
@@ -92,13 +92,13 @@ def check_latents(
     names: Sequence[str] = (),
     what: Literal["latents", "noise"] = "latents",
 ) -> None:
-    """Refuse latents, or noise for them, that do not fit the groups, of `shapes`, of a model.
+    """Refuse latents or noise that do not match the latent groups of a model.
 
-    None passes, and "mean" for latents; otherwise one entry per group is needed: a tensor
-    [rows, *shape] or, again, None or "mean".
+    None is allowed, and "mean" for latents. Otherwise one entry per group is needed: a tensor
+    [rows, *shape], None, or "mean" for latents.
 
     Args:
-        names: of the groups, for the message; numbers from 1 if not given.
+        names: names of the groups for the message; numbers from 1 if empty.
     """
     one, alternatives = ("latent", ' or "mean"') if what == "latents" else ("noise", "")
     words = ("mean",) if what == "latents" else ()
@@ -124,7 +124,7 @@ def check_latents(
             )
         if not z.dtype.is_floating_point:
             raise InputError(
-                f"The {one} of {group} must be of floats, not {_name(z.dtype)}; pass z.float()."
+                f"The {one} of {group} must be a float tensor, not {_name(z.dtype)}; use z.float()."
             )
         if tuple(z.shape) != (rows, *shape):
             raise InputError(
@@ -147,7 +147,7 @@ def check_image_shape(image_shape: Shape) -> None:
 
 
 def _reshaping(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> str:
-    """What to do with a tensor of `shape`."""
+    """Advice for a tensor of the wrong `shape`."""
     channels, height, width = image_shape
     if shape == image_shape:
         return "add a batch dimension with x[None]"

@@ -48,12 +48,12 @@ class DRAWConfig(RecurrentConfig):
 
 
 class DRAWState(NamedTuple):
-    """What one step hands to the next."""
+    """The state that one step passes to the next."""
 
     encoder: LSTMState
     decoder: LSTMState
     windows: Float[Tensor, "batch params"]
-    """Parameters of where the decoder wrote and where the encoder reads next."""
+    """Parameters of the window just written and of the one to read next."""
     canvas: Float[Tensor, "batch maps height width"]
 
 
@@ -100,7 +100,7 @@ class DRAW(RecurrentModel):
         return self.posterior_head(encoder.h), state._replace(encoder=encoder)
 
     def update(self, z: Tensor, state: DRAWState) -> DRAWState:
-        """Equations 7 and 8: the decoder writes, and says where the encoder reads next."""
+        """Equations 7 and 8: the decoder writes, and sets the next reading window."""
         decoder = self.decoder([z], state.decoder)
         heads = full(self.heads(decoder.h))
         canvas = state.canvas + self.reader.write(heads)
@@ -113,5 +113,5 @@ class DRAW(RecurrentModel):
         return state.decoder.h
 
     def at(self, x: Tensor) -> Self:
-        """Without attention, the share of x in the encoder is the same at every step."""
+        """Without attention, the encoder's product with x is the same at every step."""
         return with_parts(self, **self.reader.at(x, self.encoder))

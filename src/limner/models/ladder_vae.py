@@ -5,7 +5,7 @@ Top down, the model:        p_L = N(0, I);   p_i(z_i | z_{i+1}) = N(mu(MLP(z_{i+
 Posterior:                  q_L = q^_L;   q_i proportional to q^_i p_i, the precision-weighted merge
 Image:                      p(x | z_1) = observation(MLP(z_1))
 
-Group i of `kl` and `latents` is z_{i+1}: the bottom first, as in the config.
+Index i of `kl` and `latents` is z_{i+1}: bottom first, as in the config.
 """
 
 from typing import Annotated, Literal
@@ -40,11 +40,11 @@ from limner.models.base import (
 from limner.settings import Hidden
 
 VAR_FLOOR = 1e-6
-"""Added to every softplus variance, so that no precision overflows."""
+"""Added to each softplus variance, so that no precision overflows."""
 
 
 class LadderVAEConfig(ModelConfig):
-    """Widths of a Ladder VAE, bottom first. Fewer entries make a shallower ladder."""
+    """Widths of a Ladder VAE, bottom first. The number of entries is the number of layers."""
 
     kind: Annotated[Literal["ladder-vae"], Hidden] = "ladder-vae"
     hidden_dims: tuple[Width, ...] = Field(
@@ -85,10 +85,10 @@ class SoftplusHead(nn.Module):
 
 
 class LadderVAE(LatentVariableModel):
-    """Ladder VAE: one latent group a layer, batch norm everywhere but at the image.
+    """Ladder VAE: one latent group per layer, and batch norm in every layer but the output.
 
-    In evaluation mode batch norm uses running statistics, so images are independent; training
-    recomputes them over the training set for the weights at hand before they are used.
+    In evaluation mode batch norm uses running statistics, so images are independent. Training
+    recomputes these over the training set, for the current weights, before they are used.
     """
 
     compiling_pays_after = 6000

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it an inference takes."""
+"""The memory of a device, and the memory that an inference takes."""
 
 from functools import cache
 from pathlib import Path
@@ -17,11 +17,11 @@ CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
-"""Files in which Linux states the memory of a container, version 2 and version 1."""
+"""Files with the memory limit of a Linux container: cgroup version 2, then version 1."""
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of memory that `device` has in all; on a CPU at most those of the container."""
+    """Total memory of `device` in bytes; for a CPU, at most the limit of the container."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return host_memory()
@@ -29,7 +29,7 @@ def device_memory(device: torch.device) -> int:
 
 @cache
 def host_memory(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:
-    """Bytes of memory that this process may use, by the machine and by the files of `limits`."""
+    """Memory in bytes that this process may use: the machine's, or a limit if that is lower."""
     found = [psutil.virtual_memory().total]
     for path in limits:
         try:
@@ -40,21 +40,21 @@ def host_memory(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:
 
 
 class SavedFloats(NamedTuple):
-    """Numbers that autograd saves for one image: once, and once more with each step."""
+    """Numbers that autograd saves per image: once, and for each step."""
 
     once: int
     per_step: int
 
 
 def saved_per_image(model: "LatentVariableModel") -> int:
-    """Numbers that autograd saves for one more image, by a trial with two and with three."""
+    """Numbers that autograd saves for one more image, from trials with two and three images."""
     trial = with_tensors(model, {}).eval()
     trial.compiled = False
     return _saved(trial, 3) - _saved(trial, 2)
 
 
 def _saved(model: "LatentVariableModel", images: int) -> int:
-    """Numbers saved for `images` images."""
+    """Numbers that autograd saves for `images` images, without parameters."""
     saved: dict[int, Tensor] = {}
 
     def count(tensor: Tensor) -> Tensor:

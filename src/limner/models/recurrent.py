@@ -1,12 +1,12 @@
-"""A recurrent model is a cell, unrolled: one latent group per step, all steps share parameters.
+"""Recurrent models: a cell unrolled over T steps that share parameters, one latent group per step.
 
-For t = 1..T, with the state s_0 learned:
+For t = 1..T, with a learned state s_0:
 
     p_t = prior(s_{t-1});   q_t, s_t = posterior(x, s_{t-1});   z_t ~ q_t   (p_t if x is absent)
     s_t = update(z_t, s_t);   c_t = canvas(s_t);   p(x | z) = observation(c_T)
 
-A model says what a cell is. This class does the rest for every cell: it infers and generates,
-traces, stores the steps or recomputes them, compiles them, and sums weight gradients over them.
+A model defines the cell. `RecurrentModel` does the rest: inference, generation, traces, storing or
+recomputing steps, compiling, and summing weight gradients over steps.
 """
 
 import math
@@ -50,7 +50,7 @@ State = Any
 
 
 class RecurrentConfig(ModelConfig):
-    """What the configs of all recurrent models share."""
+    """Settings that all recurrent models share."""
 
     free: ClassVar[frozenset[str]] = frozenset({"num_steps", "memory"})
     num_steps: Width = Field(default=10, description="steps T, each with its own latent group")
@@ -61,16 +61,16 @@ class RecurrentConfig(ModelConfig):
 
 
 class RecurrentModel(LatentVariableModel):
-    """A cell and its unrolling. A subclass writes `initial`, `prior`, `posterior` and `update`.
+    """A cell and its unrolling. A subclass defines `initial`, `prior`, `posterior` and `update`.
 
-    `num_steps` and `memory` start as in the config and may be changed at any time.
+    `num_steps` and `memory` are taken from the config and may be changed at any time.
     """
 
     compiling_pays_after = 0
     num_steps: int
     memory: Memory
     starts_alike: bool = False
-    """Whether before the first step all but x is the same for all images, so that one row does."""
+    """Whether the state before the first step is one row, shared by all images."""
 
     def __init__(self, config: RecurrentConfig, image_shape: Sequence[int]):
         super().__init__(config, image_shape)
@@ -89,25 +89,25 @@ class RecurrentModel(LatentVariableModel):
 
     @abstractmethod
     def posterior(self, x: Tensor, state: State) -> tuple[Normal, State]:
-        """q(z_t | z_1..z_{t-1}, x) [batch, *latent_shape], and the state of the encoder with it."""
+        """q(z_t | z_1..z_{t-1}, x) [batch, *latent_shape], and the state after the encoder."""
 
     @abstractmethod
     def update(self, z: Tensor, state: State) -> State:
-        """The decoder moves and writes."""
+        """The state after the decoder's update with z_t, including the canvas."""
 
     def canvas(self, state: State) -> Float[Tensor, "batch maps height width"]:
-        """What has been drawn so far, of `canvas_shape`: `state.canvas` unless overridden."""
+        """The canvas [batch, *canvas_shape] after a step: `state.canvas` unless overridden."""
         return state.canvas
 
     def windows(self, state: State) -> Windows | None:
-        """Where the last step wrote and the next one reads, in models that have windows."""
+        """The window just written and the one to read next; None in models without windows."""
 
     def features(self, state: State) -> Float[Tensor, "batch features"]:
         """The decoder's state as a vector: the last deterministic features before the image."""
         return self.canvas(state).flatten(1)
 
     def at(self, x: Tensor) -> Self:
-        """This cell for inference on `x`, with all that is the same at every step computed once."""
+        """This cell for inference on `x`; may precompute what is the same at every step."""
         return self
 
     # The unrolling
@@ -207,7 +207,7 @@ class RecurrentModel(LatentVariableModel):
         return SavedFloats(max(0, counts[0] - 2 * per_step), per_step)
 
     def memory_mode(self, batch: int) -> Literal["store", "recompute"]:
-        """What `memory="auto"` means for training on `batch` images on this device.
+        """The mode that `memory="auto"` selects for training on `batch` images on this device.
 
         `recompute` if storing all steps would take more than a quarter of the device's memory.
         """
@@ -217,7 +217,7 @@ class RecurrentModel(LatentVariableModel):
         return "store" if stored < device_memory(self.c_0.device) / 4 else "recompute"
 
     def stored_bytes(self, batch: int) -> int:
-        """Estimate of what training keeps for the backward pass."""
+        """Estimate of the bytes that training on `batch` images keeps for the backward pass."""
         if self.memory_mode(batch) == "store":
             return self._bytes_of_steps(batch, self.num_steps)
         chunk = math.ceil(math.sqrt(self.num_steps))
@@ -233,7 +233,7 @@ class RecurrentModel(LatentVariableModel):
         return plain and self.memory_mode(batch) == "recompute"
 
     def _chunks(self, recompute: bool) -> list[range]:
-        """Steps in one chunk, or in chunks of about sqrt(T) whose boundaries alone are stored."""
+        """All steps in one chunk; to recompute, chunks of about sqrt(T) steps."""
         size = math.ceil(math.sqrt(self.num_steps)) if recompute else self.num_steps
         return [
             range(first, min(first + size, self.num_steps))
@@ -242,7 +242,7 @@ class RecurrentModel(LatentVariableModel):
 
 
 class _Record:
-    """A traced unrolling: every state, and the latents of every step."""
+    """The trace of an unrolling: every state, and the latents of every step."""
 
     def __init__(self, cell: RecurrentModel, state: State):
         self.cell = cell
@@ -256,7 +256,7 @@ class _Record:
         return torch.stack([self.cell.canvas(state) for state in self.states[1:]])
 
     def windows(self) -> Windows | None:
-        """Of all steps: reading looks where the step before said."""
+        """Windows of all steps. The state before a step holds the step's reading window."""
         found = [windows for state in self.states if (windows := self.cell.windows(state))]
         if not found:
             return None
@@ -279,7 +279,7 @@ def _explain(
     x: Tensor,
     state: State,
 ) -> tuple[State, Float[Tensor, "batch steps"]]:
-    """Several steps of an inference with these parameters, and the KL of each."""
+    """The state after several steps of inference with `parameters`, and the KL of each step."""
     draws, batch, kl = replay(), len(x), []
     compiling = cell.compiled and record is None
     gathered = None
@@ -290,7 +290,7 @@ def _explain(
         cell = with_tensors(cell, parameters)
     like = x.new_empty(batch, *cell.latent_shape)
     for t in steps:
-        # A first step with one row happens once, and compiling it would not pay.
+        # A first step with one row runs once per pass; compiling it would not pay.
         repeated = compiling and all(len(leaf) == batch for leaf in tree_leaves(state))
         step = compiled(_step, x.device.type) if repeated else _step
         if gathered is not None:
@@ -314,7 +314,7 @@ def _step(
     divergence: Divergence,
     trace: bool,
 ) -> tuple[State, Float[Tensor, " batch"], Latent | None]:
-    """One step: z_t is drawn with `noise` unless given."""
+    """One step of inference. z_t is drawn with `noise` unless `z` is given."""
     p = cell.prior(state)
     q, state = cell.posterior(x, state)
     z = q.loc + q.scale * noise if z is None else z
@@ -331,6 +331,6 @@ def _expanded(p: Normal, q: Normal) -> Normal:
 
 
 def _gathering_pays(x: Tensor) -> bool:
-    """Whether weight gradients are summed in place: in plain training on a CPU."""
+    """Whether weight gradients are summed in place: on a CPU, without autocast or torch.func."""
     plain = torch.is_grad_enabled() and not transformed()
     return plain and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")

@@ -1,8 +1,8 @@
 """Models by their kind: the name that configs and the command line use.
 
 `register(Model, Config)` adds a model. Limner's own are registered when `limner.models` is
-imported, others by a script, a notebook or an installed package. A package names the module that
-registers its model as an entry point; the module is imported when that kind is first used:
+imported; a script, a notebook or an installed package can register others. A package declares the
+module that registers its model as an entry point. The module is imported on first use of the kind:
 
     [project.entry-points."limner.models"]
     my-model = "my_package"
@@ -33,11 +33,11 @@ _registered: dict[str, Registered] = {}
 
 
 def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
-    """Make a model known by the `kind` of its config, and return the model's class.
+    """Register a model under the `kind` of its config, and return the model's class.
 
     `limner train KIND`, evaluation, figures, reports and `limner.load` then work for it. A class
-    may be registered again; a new definition in the same place, such as a notebook cell that is
-    run again, replaces the earlier one.
+    may be registered again: a new definition under the same name, for example from a notebook cell
+    that runs again, replaces the earlier one.
 
     Args:
         model: a subclass of `LatentVariableModel`, called with a config and an image shape.
@@ -45,7 +45,7 @@ def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
             `kind: Literal["my-model"] = "my-model"` and a default for every field.
 
     Raises:
-        InputError: one of the two is not as described, or another model has this kind.
+        InputError: an argument is not as described, or another model has this kind.
     """
     _check_model(model)
     kind = _kind_of(config)
@@ -59,23 +59,23 @@ def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of all models: registered ones, then those of packages not yet imported."""
+    """The kinds of all models: registered models, then those of packages not yet imported."""
     offered = sorted(entry_points(group=ENTRY_POINTS).names)
     return tuple(dict.fromkeys([*_registered, *offered]))
 
 
 def model_class(kind: str) -> type[LatentVariableModel]:
-    """The model of a kind; `InputError` if there is none or its package cannot be imported."""
+    """The model class of a kind; `InputError` if it is unknown or its package fails to import."""
     return _find(kind).model
 
 
 def config_class(kind: str) -> type[ModelConfig]:
-    """The config of a kind; `InputError` if there is none or its package cannot be imported."""
+    """The config class of a kind; `InputError` if it is unknown or its package fails to import."""
     return _find(kind).config
 
 
 def config_from(value: object) -> ModelConfig:
-    """A registered model's config: `value` itself, or made from a mapping with a `kind`.
+    """The config of a registered model: `value` itself, or parsed from a mapping with a `kind`.
 
     Raises:
         InputError: no such kind, an invalid setting, or a config whose class is not registered.
@@ -96,7 +96,7 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVaria
     """The model of a config.
 
     Raises:
-        InputError: it would have more than `MAX_PARAMETERS`. This is checked before memory is used.
+        InputError: more than `MAX_PARAMETERS` parameters, checked before memory is allocated.
     """
     count = outline(config, image_shape).num_parameters
     if count > MAX_PARAMETERS:
@@ -108,7 +108,7 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVaria
 
 
 def outline(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVariableModel:
-    """The model of a config with the shapes of its parameters and no memory for them."""
+    """The model of a config on the meta device: parameters have shapes but take no memory."""
     with torch.device("meta"):
         return model_class(config.kind)(config, image_shape)
 

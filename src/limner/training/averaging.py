@@ -1,4 +1,4 @@
-"""Weights that are evaluated: averaged over steps, with batch-norm statistics of their own."""
+"""The weights for evaluation: averaged over steps, with their own batch-norm statistics."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +18,7 @@ def due(step: int) -> bool:
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of `model`'s weights, updated when `due`.
 
-    After n updates the decay is at most (1 + n) / (10 + n), so that the start is soon forgotten.
+    After n updates the decay is at most (1 + n) / (10 + n), so that initial weights decay fast.
     """
 
     @torch.no_grad()
@@ -36,9 +36,9 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 def recompute_batch_norm(model: nn.Module, batches: Iterable[Tensor], seed: int) -> None:
-    """Batch-norm statistics of `model` over `batches` of training images, for its present weights.
+    """Batch-norm statistics of `model` over `batches` of training images, for its current weights.
 
-    Leaves the model's mode as it was; does nothing to a model without batch norm.
+    Does not change the model's mode. Has no effect on a model without batch norm.
     """
     if has_batch_norm(model):
         with torch.no_grad():

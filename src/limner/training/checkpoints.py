@@ -39,12 +39,12 @@ class Checkpoints:
         """Keep weights that were just validated, with the statistics that the validator computed.
 
         Args:
-            models: raw and averaged weights.
+            models: the raw and the averaged weights.
             used: the kind that was validated. Batch-norm statistics of the other kind are computed
                 when it is written.
-            epoch: the epoch whose pixels the statistics are taken over.
-            best: they are the best so far.
-            document: what their files say about them.
+            epoch: the epoch whose pixels the statistics use.
+            best: whether they are the best so far.
+            document: the JSON document of their files.
         """
         validated = self.validator.model.state_dict()
         if not best and "best" in self._waiting:
@@ -61,14 +61,14 @@ class Checkpoints:
         self._waiting = ["best", "last"] if best else ["last"]
 
     def save(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Best and last weights, then the state; the state before stays beside it."""
+        """Write best and last weights, then the state. The previous state is kept beside it."""
         self._write(*self._waiting)
         self._waiting = []
         state, previous = self.run.training_states
         save_tensors(state, tensors, {**counters, "config": self.about["config"]}, previous)
 
     def _write(self, *names: Checkpoint) -> None:
-        """Write the weights that are kept to the files of these names."""
+        """Write the weights in memory to the files of these names."""
         states = dict(self._kept) if names else {}
         for kind, state in states.items():
             if kind != self._used and has_batch_norm(self.validator.model):

@@ -39,8 +39,8 @@ def is_compile_error(error: BaseException) -> bool:
     """Whether an error in a compiled training step may come from torch.compile.
 
     Its type, or that of an error that caused it, is defined there; or a file, a program or a
-    library was missing, which a step does not use otherwise. A step that is taken eagerly after
-    such an error raises it again if it had another cause.
+    library was missing that only compiling uses. If the error had another cause, the step raises it
+    again when it is repeated in eager mode.
     """
     return any(
         isinstance(one, (OSError, ImportError, SubprocessError))

@@ -34,9 +34,9 @@ def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
 
 
 def uniform_bound(dataset: Dataset, observation: str) -> float:
-    """log p(x) in nats of an image if all values of every pixel are equally likely.
+    """log p(x) in nats per image if all values of every pixel are equally likely.
 
-    There are 2 values of a binary pixel and 256 levels; a density on [0, 1] is 1.
+    A binary pixel has 2 values and an 8-bit pixel 256; a uniform density on [0, 1] is 1.
     """
     nats = {"binary": math.log(2), "levels": math.log(256), "dequantized": 0.0}
     return -nats[pixel_kind(dataset, observation)] * math.prod(dataset.image_shape)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: noticed at once, obeyed between two steps."""
+"""Ctrl-C and SIGTERM: recorded at once, handled between two steps."""
 
 import contextlib
 import signal
@@ -10,9 +10,9 @@ from limner.progress import console
 
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM are remembered; a second one interrupts at once.
+    """A context that records SIGINT and SIGTERM; a second signal interrupts at once.
 
-    Handlers can only be set in the main thread: in others, signals are not remembered.
+    Handlers can only be set in the main thread: in other threads, signals are not recorded.
     """
 
     def __init__(self) -> None:

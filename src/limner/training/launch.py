@@ -137,11 +137,11 @@ def _summary(trainer: Trainer, mode: str) -> str:
 
 
 def needed_bytes(trainer: Trainer) -> int:
-    """The memory that a training needs on its device, besides that of Python and torch.
+    """The memory that a training needs on its device, without that of Python and torch.
 
-    Weights are there several times: in training, their gradient, two moments of Adam, and in
-    validation; the average is one more. On a CPU the validated weights that wait to be saved (raw,
-    averaged) are there too. Saving needs no further copy.
+    This includes several tensors of the size of the weights: the weights in training, the gradient,
+    two moments of Adam, the weights in validation, and the average. On a CPU the validated weights
+    that wait to be saved (raw and averaged) are added. Saving needs no further copy.
     """
     batches, averages = trainer.batches, int(trainer.average is not None)
     copies = 5 + averages + (1 + averages if trainer.device.type == "cpu" else 0)

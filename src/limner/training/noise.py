@@ -1,4 +1,4 @@
-"""Random numbers of a training that leave the caller's random state alone."""
+"""Random numbers of a training that do not change the caller's random state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

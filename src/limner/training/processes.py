@@ -81,8 +81,8 @@ class Processes:
 def processes(name: Device, out: Path) -> Iterator[Processes]:
     """The processes that train the run in `out` on the device of that name.
 
-    They are those of torch's default process group if the caller has set one up; it is left alone.
-    Else they are those of the launcher: a group is set up, and removed at the end. Without a
+    They are those of torch's default process group if the caller has set one up; it is not changed.
+    Otherwise they are those of the launcher: a group is set up, and removed at the end. Without a
     launcher there is one process.
 
     Raises:

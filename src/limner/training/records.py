@@ -64,7 +64,7 @@ class Results(Record):
 
 
 class Figures(Record):
-    """Means over images; None where one was not finite."""
+    """Means over images; None for a mean that is not finite."""
 
     elbo: float | None
     reconstruction: float | None
@@ -90,7 +90,7 @@ class _Weights(Record):
 
 
 def checked(values: Any, kind: type[Record], path: Path, advice: str) -> dict[str, Any]:
-    """`values` as they are, if they are of `kind`; else `InputError`, with `advice`."""
+    """`values`, if they are of `kind`; otherwise raises `InputError` with `advice`."""
     try:
         kind.model_validate(values)
     except ValidationError as error:

@@ -225,7 +225,7 @@ class Run:
         return model.eval()
 
     def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
-        """The validation bound of a checkpoint, by which reports tell evaluations apart."""
+        """The validation bound of a checkpoint, with which reports distinguish evaluations."""
         return self._sound(checkpoint, read_document)[1].get("validation_elbo")
 
     def _sound(self, checkpoint: Checkpoint, read: Callable[[Path], T]) -> tuple[Path, T]:
@@ -289,7 +289,7 @@ class Run:
         return checked(read_json(path), Results, path, f"run limner evaluate {self.path} again")
 
     def _newest(self, name: str) -> Path:
-        """A file of an evaluation: in `out` if it is there, else in the run folder."""
+        """A file of an evaluation: in `out` if it exists there, otherwise in the run folder."""
         made = self.out / name
         return made if made.is_file() else self.path / name
 

@@ -47,7 +47,7 @@ def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
 
 
 def ancestry(run: Run) -> Iterator[Run]:
-    """The run, the run that it started from, and so on, as far as they exist."""
+    """The run, the run that it started from, and so on, while these exist."""
     passed = set()
     while run.path not in passed:
         passed.add(run.path)

@@ -1,4 +1,4 @@
-"""Where a training stands, and sums of its figures."""
+"""The position of a training, and sums of its figures."""
 
 import math
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 MOST_WAITING = 20
-"""Batches whose figures are added at a time: a few calls for all of them."""
+"""Batches whose figures are added at once, to make fewer calls."""
 
 
 @dataclass
 class Counters:
-    """Where a training stands. With its tensors, this is all that a resume needs."""
+    """The position of a training. With its tensors, this is all that a resume needs."""
 
     epoch: NonNegativeInt = 0
     index: NonNegativeInt = 0
-    """Batches of the present epoch that are done."""
+    """Finished batches of the current epoch."""
     step: NonNegativeInt = 0
     seconds: NonNegativeFloat = 0.0
     validated_step: int = -1
@@ -29,8 +29,8 @@ class Counters:
 class Totals:
     """Sums over the images of many batches: log-likelihood, KL of each group, count.
 
-    A batch whose figures are not finite is left out. Batches are added one after the other, so the
-    sums do not depend on when they are read.
+    Batches with figures that are not finite are left out. Batches are added in order, so the sums
+    do not depend on when they are read.
     """
 
     def __init__(self, sums: Float[Tensor, " groups_and_two"]):

@@ -49,10 +49,10 @@ READ_EVERY = 20
 
 
 class Trainer:
-    """Trains a model as a run's config says, from its present state or from the run's checkpoint.
+    """Trains a model by a run's config, from its current state or from the run's checkpoint.
 
     Args:
-        log: gets the figures of each validation.
+        log: called with the figures of each validation.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Trainer:
         return max(shares)
 
     def _attend(self, display: TrainingDisplay, signals: StopSignals) -> None:
-        """Agree on the time, show figures, save if it is due, stop if a signal came."""
+        """Agree on the time, show figures, save if due, stop after a signal."""
         now = time.monotonic()
         due = now - self.saved > 60 * self.config.checkpoint_minutes
         stop = signals.received
@@ -288,7 +288,7 @@ class Trainer:
     def restore(self) -> None:
         """Continue from the last sound checkpoint, or from the start if none was written yet.
 
-        Metrics are cut back to it.
+        Metrics after it are removed.
 
         Raises:
             InputError: all checkpoints are damaged or of another run, or a finished run has none.
@@ -323,7 +323,7 @@ class Trainer:
         unpack(tensors, self._modules, self.step.optimizer)
 
     def _restore_best(self) -> None:
-        """Replace damaged best weights by those of the finished model, else by the best to come."""
+        """Replace damaged best weights by those of the finished model, or by the next best."""
         (best, *_), sound = self.run.weights("best"), self.checkpoints.sound_best()
         self.processes.wait()
         if sound is None:
