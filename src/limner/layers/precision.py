@@ -19,13 +19,18 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for a kind of device; the meta device has none."""
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
 def full_precision(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     """`function` without autocast. Its first argument must be a tensor."""
 
     @wraps(function)
     def exact(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         device = args[0].device.type  # type: ignore[attr-defined]
-        if device == "meta":  # the meta device has no autocast
+        if not autocasts(device):
             return function(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             return function(*args, **kwargs)

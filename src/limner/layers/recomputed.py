@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.autograd.function import Function
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from limner.layers.precision import autocasts
+
 Outputs = TypeVar("Outputs")
 
 
@@ -39,8 +41,7 @@ class _Recomputed(Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
         device = tensors[0].device.type
-        enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        ctx.autocast = (device, torch.get_autocast_dtype(device)) if enabled else None
+        ctx.autocast = (device, torch.get_autocast_dtype(device)) if autocasts(device) else None
         return run(*tensors)
 
     @staticmethod

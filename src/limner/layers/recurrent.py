@@ -61,30 +61,27 @@ class _LSTM(Function):
         return h, new, sigmoids, g, bounded
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, Tensor]:
         c, sigmoids, g, bounded = ctx.saved_tensors
         of_h, of_new, of_sigmoids, of_g, of_bounded = gradients
         i, f, _, o = sigmoids.chunk(4, dim=-1)
-        of_i, of_f, _, of_o = (None,) * 4 if of_sigmoids is None else of_sigmoids.chunk(4, dim=-1)
-        through = _sum(_times(of_h, o), of_bounded)
-        k = _sum(of_new, None if through is None else tanh_backward(through, bounded))
-        parts = [
-            (sigmoid_backward, _sum(_times(k, g), of_i), i),
-            (sigmoid_backward, _sum(_times(k, c), of_f), f),
-            (tanh_backward, _sum(_times(k, i), of_g), g),
-            (sigmoid_backward, _sum(_times(of_h, bounded), of_o), o),
+        of_h = torch.zeros_like(c) if of_h is None else of_h
+        through = of_h * o if of_bounded is None else of_h * o + of_bounded
+        k = tanh_backward(through, bounded)
+        k = k if of_new is None else of_new + k
+        of_i, of_f, of_o, of_tanh = k * g, k * c, of_h * bounded, k * i
+        if of_sigmoids is not None:
+            more_i, more_f, _, more_o = of_sigmoids.chunk(4, dim=-1)
+            of_i, of_f, of_o = of_i + more_i, of_f + more_f, of_o + more_o
+        if of_g is not None:
+            of_tanh = of_tanh + of_g
+        of_gates = [
+            sigmoid_backward(of_i, i),
+            sigmoid_backward(of_f, f),
+            tanh_backward(of_tanh, g),
+            sigmoid_backward(of_o, o),
         ]
-        of_gates = [torch.zeros_like(y) if d is None else slope(d, y) for slope, d, y in parts]
-        return torch.cat(of_gates, dim=-1), _times(k, f)
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """a + b; None stands for zero."""
-    return b if a is None else a if b is None else a + b
-
-
-def _times(a: Tensor | None, b: Tensor) -> Tensor | None:
-    return None if a is None else a * b
+        return torch.cat(of_gates, dim=-1), k * f
 
 
 def _tanh(x: Tensor) -> Tensor:
