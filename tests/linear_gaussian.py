@@ -12,7 +12,6 @@ from torch.distributions import Normal
 
 from limner.layers.gaussian import StandardNormal, precision_weighted
 from limner.models.base import (
-    Draws,
     Inference,
     Latent,
     LatentVariableModel,
@@ -46,7 +45,7 @@ class _Known(LatentVariableModel):
 
     check_images = check_form
 
-    def generate(self, n, generator=None, trace=True, *, latents=None, noise=None):
+    def _generate(self, n, draws, trace):
         raise NotImplementedError
 
     @property
@@ -75,8 +74,7 @@ class LinearGaussian(_Known):
     def latent_shapes(self):
         return [(len(self.scales),)]
 
-    def forward(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
-        draws = Draws(generator, latents)
+    def _infer(self, x, draws, divergence, trace):
         x = draws.spread(x)
         n = len(x)
         mu = self.slope * x.flatten(1) + rows_for(self.shift, n)
@@ -116,8 +114,7 @@ class TwoGroups(_Known):
     def latent_shapes(self):
         return [(1,), (1,)]
 
-    def forward(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
-        draws = Draws(generator, latents)
+    def _infer(self, x, draws, divergence, trace):
         x = draws.spread(x)
         x_ = x.flatten(1)
         a, (shift_1, shift_2) = rows_for(self.a, len(x)), rows_for(self.shifts, len(x)).split(1, 1)

@@ -20,7 +20,7 @@ from limner.config import ObjectiveConfig, RunConfig
 from limner.data import DataConfig
 from limner.data import load as load_data
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig
-from limner.models.base import Draws
+from limner.models.draws import Draws
 from limner.training import Run
 from limner.training.processes import processes
 from limner.training.start import initial_model

@@ -11,7 +11,6 @@ from limner.evaluation.completion import complete
 from limner.layers.gaussian import StandardNormal
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.models.base import (
-    Draws,
     Generation,
     Inference,
     Latent,
@@ -40,16 +39,16 @@ class OneLatent(LatentVariableModel):
         super().__init__(ModelConfig(kind="known", observation="gaussian"), (1, 1, 2))
         self.w, self.b = (torch.tensor(each, dtype=torch.float64) for each in (WEIGHTS, BIAS))
 
-    def forward(self, x, generator=None, trace=False, *, divergence="closed_form", latents=None):
+    def _infer(self, x, draws, divergence, trace):
         precision = 1 + self.w.square().sum() / SIGMA**2
         mu = (x.flatten(1) - self.b) @ self.w / SIGMA**2 / precision
         q = Normal(mu[:, None], precision.rsqrt().expand(len(x), 1), validate_args=False)
-        z = Draws(generator, latents)(0, q)
+        z = draws(0, q)
         latent = Latent(q, StandardNormal(q.loc.shape, like=q.loc), z)
         return Inference(q.loc, q.loc[:, 0], [latent], self.pixels(z))
 
-    def generate(self, n, generator=None, trace=True, *, latents=None, noise=None):
-        z = self.w.new_empty(n, 1).normal_(generator=generator)
+    def _generate(self, n, draws, trace):
+        z = draws(0, StandardNormal((n, 1), like=self.w))
         return Generation(self.pixels(z).mean, self.pixels(z))
 
     def check_images(self, x):

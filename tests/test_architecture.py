@@ -80,7 +80,7 @@ def test_only_the_command_line_changes_the_allocator():
     assert wrong == {"cli.py"}
 
 
-MACHINERY = {"base", "recurrent", "checks", "memory"}
+MACHINERY = {"base", "draws", "recurrent", "checks", "memory"}
 """Modules of `models` that every model may use."""
 
 

@@ -133,7 +133,7 @@ class Unfinished(LatentVariableModel):
         (
             Unfinished,
             SmallConfig,
-            "Unfinished is not complete; it needs _output_bias, forward, generate, latent_shapes",
+            "Unfinished is not complete; it needs _generate, _infer, _output_bias, latent_shapes",
         ),
     ],
 )

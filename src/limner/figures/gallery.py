@@ -11,6 +11,7 @@ from limner.figures.groups import carried_means, from_the_top
 from limner.figures.neighbours import nearest
 from limner.figures.subject import Subject
 from limner.figures.tiles import to_rgb
+from limner.models import RecurrentModel
 
 MAX_MAPPED = 1000
 """Points in a map; more would overlap."""
@@ -186,7 +187,7 @@ def _interpolations(subject: Subject, rows: int = 5, columns: int = 9) -> Pictur
 
 def _resampled(subject: Subject, draws: int = 4) -> Picture | None:
     model, total = subject.model, subject.model.num_groups
-    if total == 1 or subject.windows is not None or model.generate(1).canvases is not None:
+    if total == 1 or isinstance(model, RecurrentModel):
         return None
     x = subject.x[:3].repeat_interleave(draws, dim=0)
     held = carried_means(model, x)

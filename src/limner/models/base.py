@@ -8,7 +8,7 @@ Objectives, training, evaluation and figures use only this interface.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -20,6 +20,7 @@ from torch.distributions import Normal
 
 from limner.errors import InputError
 from limner.layers.attention import Windows
+from limner.layers.compiling import compiled
 from limner.layers.gaussian import kl_divergence, log_ratio
 from limner.layers.observation import OBSERVATIONS, Observation, ObservationName
 from limner.models.checks import (
@@ -29,16 +30,13 @@ from limner.models.checks import (
     check_model_dtype,
     check_values,
 )
+from limner.models.draws import Draws, Generator, Latents, Noise
 from limner.models.memory import SavedFloats, saved_per_image
 from limner.settings import Settings
 from limner.transforms import transformed
 
 ImageShape = tuple[int, int, int]
-Generator = torch.Generator | Sequence[torch.Generator] | None
-"""Source of noise. None is the global random state; several draw once each per image."""
 Divergence = Literal["closed_form", "sampled"]
-Latents = Sequence[Tensor | Literal["mean"] | None] | Literal["mean"] | None
-Noise = Sequence[Tensor | None] | None
 Memory = Literal["auto", "store", "recompute"]
 Width = Annotated[int, Field(gt=0, le=2**16)]
 """Width of a layer or latent group. The limit is above any useful width, below overflow."""
@@ -85,104 +83,6 @@ class Generation(NamedTuple):
     """z of each group [batch, *shape], with `trace`."""
 
 
-class Draws:
-    """The source of each group's z: new noise, given noise, the mean, or given latents.
-
-    Args:
-        generator: source of new noise; the global random state if None.
-        latents: z of each group, `"mean"`, or None for a draw; one `"mean"` for all groups.
-        noise: e of each group, for z = mu + sigma e; None for new noise.
-    """
-
-    def __init__(
-        self,
-        generator: Generator = None,
-        latents: Latents = None,
-        noise: Noise = None,
-    ):
-        self.generators = [generator] if isinstance(generator, torch.Generator) else generator
-        self.copies = len(self.generators) if self.generators else 1
-        self.latents: Latents = latents
-        self.given_noise = noise
-
-    def spread(self, tensor: Float[Tensor, "batch *rest"]) -> Float[Tensor, "copies_batch *rest"]:
-        """`tensor` repeated for each source of noise: one row per draw."""
-        return tensor.repeat(self.copies, *[1] * (tensor.dim() - 1)) if self.copies > 1 else tensor
-
-    def given(self, group: int) -> Tensor | None:
-        """The given z of `group`; None if it is to be drawn or its mean is used."""
-        wanted = self._wanted(group)
-        return None if isinstance(wanted, str) else wanted
-
-    def _wanted(self, group: int) -> Tensor | Literal["mean"] | None:
-        if self.latents is None or isinstance(self.latents, str):
-            return self.latents
-        return self.latents[group]
-
-    def noise(self, group: int, like: Tensor) -> Tensor:
-        """Standard normal noise for `group`; zero if its mean or a given z is used."""
-        if self._wanted(group) is not None:
-            return torch.zeros_like(like)
-        if self.given_noise is not None and (given := self.given_noise[group]) is not None:
-            return given
-        noise = torch.empty_like(like)
-        if self.generators is None:
-            return noise.normal_()
-        for generator, share in zip(
-            self.generators, noise.chunk(len(self.generators)), strict=True
-        ):
-            share.normal_(generator=generator)
-        return noise
-
-    def ahead(self, shapes: Sequence[Sequence[int]], like: Tensor) -> "Draws":
-        """The same draws with all noise drawn now: [copies * batch of `like`, *shape] per group.
-
-        The last group, the top of a ladder, is drawn first. The rest of the inference is then a
-        pure function of tensors, which can be compiled.
-        """
-        rows = self.copies * like.shape[0]
-        noise: list[Tensor | None] = [None] * len(shapes)
-        for group in reversed(range(len(shapes))):
-            noise[group] = self.noise(group, like.new_empty(rows, *shapes[group]))
-        drawn = Draws(None, self.latents, noise)
-        drawn.copies = self.copies
-        return drawn
-
-    def replayable(self, device: torch.device) -> Callable[[], "Draws"]:
-        """A function whose every call returns these draws with the same noise from the start.
-
-        The first call returns `self`. Later calls, for recomputation, return a copy whose
-        generators have the state they had when this method was called.
-        """
-        sources = self.generators
-        if sources is None:
-            sources = [_global_generator(device)]
-        first, starts = [self], [(source.device, source.get_state()) for source in sources]
-
-        def replay() -> Draws:
-            if first:
-                return first.pop()
-            generators = [torch.Generator(device).set_state(state) for device, state in starts]
-            return Draws(generators, self.latents, self.given_noise)
-
-        return replay
-
-    def __call__(self, group: int, distribution: Normal) -> Tensor:
-        """z ~ N(mu, sigma^2), differentiable in mu and sigma, or the given z."""
-        given = self.given(group)
-        if given is not None:
-            return given
-        return distribution.loc + distribution.scale * self.noise(group, distribution.loc)
-
-
-def _global_generator(device: torch.device) -> torch.Generator:
-    """The generator that `normal_()` uses on `device`."""
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        return torch.cuda.default_generators[index]
-    return torch.default_generator
-
-
 def divergence_of(q: Normal, p: Normal, z: Tensor, divergence: Divergence) -> Tensor:
     """KL(q || p) in closed form or log q(z) - log p(z), [batch] nats."""
     return kl_divergence(q, p) if divergence == "closed_form" else log_ratio(q, p, z)
@@ -201,8 +101,8 @@ class ModelConfig(Settings):
 class LatentVariableModel(nn.Module, ABC):
     """A deep latent-variable model of images [batch, channels, height, width] in [0, 1].
 
-    A subclass defines `latent_shapes`, `_output_bias`, `forward` (inference) and `generate`. The
-    last two share one decoder.
+    A subclass defines `latent_shapes`, `_output_bias`, `_infer` and `_generate`. The last two share
+    one decoder.
     """
 
     compiling_pays_after: ClassVar[float] = math.inf
@@ -266,7 +166,6 @@ class LatentVariableModel(nn.Module, ABC):
         self.check_images(x)
         return self(x, generator, trace, divergence=divergence, latents=latents)
 
-    @abstractmethod
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
@@ -277,8 +176,8 @@ class LatentVariableModel(nn.Module, ABC):
         latents: Latents = None,
     ) -> Inference:
         """`infer` without a check of the values of `x`, for training."""
+        return self._run(x, self._draws(x.shape[0], generator, latents), divergence, trace)
 
-    @abstractmethod
     def generate(
         self,
         n: int,
@@ -300,24 +199,32 @@ class LatentVariableModel(nn.Module, ABC):
         Raises:
             InputError: latents or noise of a wrong number or shape.
         """
+        return self._generate(n, self._draws(n, generator, latents, noise), trace)
+
+    @abstractmethod
+    def _infer(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
+        """Inference on `x`, with z from `draws`; one pass from images to numbers."""
+
+    @abstractmethod
+    def _generate(self, n: int, draws: Draws, trace: bool) -> Generation:
+        """Images from z that `draws` makes of the prior."""
+
+    def _run(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
+        """`_infer` with all noise drawn first: a function of tensors, which can be compiled."""
+        infer, draws = type(self)._infer, draws.ahead(self.latent_shapes, x)
+        if self.compiled and not trace:
+            infer = compiled(infer, x.device.type)
+        return infer(self, x, draws, divergence, trace)
 
     @property
     @abstractmethod
     def _output_bias(self) -> nn.Parameter:
         """The parameter that `init_from_images` sets, with as many values as a canvas."""
 
-    def draws(
-        self,
-        batch: int,
-        generator: Generator = None,
-        latents: Latents = None,
-        noise: Noise = None,
+    def _draws(
+        self, batch: int, generator: Generator, latents: Latents, noise: Noise = None
     ) -> Draws:
-        """The source of z for each group of this model, for `batch` images.
-
-        Raises:
-            InputError: latents or noise of a wrong number or shape.
-        """
+        """The checked source of z for each group, for `batch` images."""
         draws = Draws(generator, latents, noise)
         check_model_dtype(self._dtype)
         if latents is not None or noise is not None:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from limner.layers.batch import BatchNorm
-from limner.layers.compiling import compiled
 from limner.layers.gaussian import StandardNormal, mapped, precision_weighted
 from limner.layers.linear import Linear
 from limner.layers.mlp import ActivationName, mlp
@@ -25,18 +24,15 @@ from limner.layers.precision import full
 from limner.models.base import (
     MAX_LAYERS,
     Divergence,
-    Draws,
     Generation,
-    Generator,
     Inference,
     Latent,
-    Latents,
     LatentVariableModel,
     ModelConfig,
-    Noise,
     Width,
     divergence_of,
 )
+from limner.models.draws import Draws
 from limner.settings import Hidden
 
 VAR_FLOOR = 1e-6
@@ -112,21 +108,7 @@ class LadderVAE(LatentVariableModel):
     def latent_shapes(self) -> list[tuple[int, ...]]:
         return [(dim,) for dim in self.config.latent_dims]
 
-    def forward(
-        self,
-        x: Tensor,
-        generator: Generator = None,
-        trace: bool = False,
-        *,
-        divergence: Divergence = "closed_form",
-        latents: Latents = None,
-    ) -> Inference:
-        draws = self.draws(len(x), generator, latents).ahead(self.latent_shapes, x)
-        fast = self.compiled and not trace
-        explain = compiled(LadderVAE._explain, x.device.type) if fast else LadderVAE._explain
-        return explain(self, x, draws, divergence, trace)
-
-    def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
+    def _infer(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         evidence = [mapped(draws.spread, q) for q in self._bottom_up(x)]
         x, features = draws.spread(x), None
         kl, groups = [], []
@@ -143,16 +125,8 @@ class LadderVAE(LatentVariableModel):
             return Inference(kl, log_likelihood)
         return Inference(kl, log_likelihood, groups[::-1], observation, features=features)
 
-    def generate(
-        self,
-        n: int,
-        generator: Generator = None,
-        trace: bool = True,
-        *,
-        latents: Latents = None,
-        noise: Noise = None,
-    ) -> Generation:
-        draws, features, zs = self.draws(n, generator, latents, noise), None, []
+    def _generate(self, n: int, draws: Draws, trace: bool) -> Generation:
+        features, zs = None, []
         for layer in reversed(range(self.num_groups)):
             zs.append(draws(layer, self._prior(layer, features, n)))
             features = self.down[layer](zs[-1])

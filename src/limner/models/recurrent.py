@@ -29,19 +29,16 @@ from limner.layers.gathered import Gathered
 from limner.layers.recomputed import recomputed
 from limner.models.base import (
     Divergence,
-    Draws,
     Generation,
-    Generator,
     Inference,
     Latent,
-    Latents,
     LatentVariableModel,
     Memory,
     ModelConfig,
-    Noise,
     Width,
     divergence_of,
 )
+from limner.models.draws import Draws
 from limner.models.memory import SavedFloats, device_memory, saved_per_image
 from limner.transforms import transformed
 
@@ -129,16 +126,7 @@ class RecurrentModel(LatentVariableModel):
     def _output_bias(self) -> nn.Parameter:
         return self.c_0
 
-    def forward(
-        self,
-        x: Tensor,
-        generator: Generator = None,
-        trace: bool = False,
-        *,
-        divergence: Divergence = "closed_form",
-        latents: Latents = None,
-    ) -> Inference:
-        draws = self.draws(len(x), generator, latents)
+    def _infer(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         x = draws.spread(x)
         cell = self.at(x)
         state = cell.initial(1 if cell.starts_alike else len(x))
@@ -148,7 +136,7 @@ class RecurrentModel(LatentVariableModel):
         kl = []
         for steps in self._chunks(recompute):
             replay = draws.replayable(x.device) if recompute else lambda: draws
-            run = partial(_explain, cell, steps, replay, divergence, record)
+            run = partial(_unrolled, cell, steps, replay, divergence, record)
             run = partial(recomputed, run) if recompute else run
             state, kl_steps = run(parameters, x, state)
             kl.append(kl_steps)
@@ -166,16 +154,8 @@ class RecurrentModel(LatentVariableModel):
             cell.features(state),
         )
 
-    def generate(
-        self,
-        n: int,
-        generator: Generator = None,
-        trace: bool = True,
-        *,
-        latents: Latents = None,
-        noise: Noise = None,
-    ) -> Generation:
-        draws, state = self.draws(n, generator, latents, noise), self.initial(n)
+    def _generate(self, n: int, draws: Draws, trace: bool) -> Generation:
+        state = self.initial(n)
         record = _Record(self, state) if trace else None
         for t in range(self.num_steps):
             p = self.prior(state)
@@ -194,6 +174,10 @@ class RecurrentModel(LatentVariableModel):
             windows and windows._replace(read=None),
             [latent.z for latent in record.latents],
         )
+
+    def _run(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
+        """Noise is drawn step by step, and steps are compiled, not the whole."""
+        return self._infer(x, draws, divergence, trace)
 
     # Memory
 
@@ -221,8 +205,8 @@ class RecurrentModel(LatentVariableModel):
         if self.memory_mode(batch) == "store":
             return self._bytes_of_steps(batch, self.num_steps)
         chunk = math.ceil(math.sqrt(self.num_steps))
-        between = sum(leaf.numel() for leaf in tree_leaves(self.initial(1)))
-        return self._bytes_of_steps(batch, chunk) + 4 * batch * chunk * between
+        between = sum(leaf.nbytes for leaf in tree_leaves(self.initial(1)))
+        return self._bytes_of_steps(batch, chunk) + batch * chunk * between
 
     def _bytes_of_steps(self, batch: int, steps: int) -> int:
         once, per_step = self.saved_floats
@@ -269,7 +253,7 @@ def _stacked(windows: Sequence[Window]) -> Window:
     return Window(*map(torch.stack, fields))
 
 
-def _explain(
+def _unrolled(
     cell: RecurrentModel,
     steps: range,
     replay: Callable[[], Draws],

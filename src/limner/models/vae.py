@@ -8,25 +8,21 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from limner.layers.compiling import compiled
 from limner.layers.gaussian import GaussianHead, StandardNormal, mapped
 from limner.layers.linear import Linear
 from limner.layers.mlp import ActivationName, mlp
 from limner.models.base import (
     MAX_LAYERS,
     Divergence,
-    Draws,
     Generation,
-    Generator,
     Inference,
     Latent,
-    Latents,
     LatentVariableModel,
     ModelConfig,
-    Noise,
     Width,
     divergence_of,
 )
+from limner.models.draws import Draws
 from limner.settings import Hidden
 
 
@@ -64,21 +60,7 @@ class VAE(LatentVariableModel):
     def group_names(self) -> list[str]:
         return ["z"]
 
-    def forward(
-        self,
-        x: Tensor,
-        generator: Generator = None,
-        trace: bool = False,
-        *,
-        divergence: Divergence = "closed_form",
-        latents: Latents = None,
-    ) -> Inference:
-        draws = self.draws(len(x), generator, latents).ahead(self.latent_shapes, x)
-        fast = self.compiled and not trace
-        explain = compiled(VAE._explain, x.device.type) if fast else VAE._explain
-        return explain(self, x, draws, divergence, trace)
-
-    def _explain(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
+    def _infer(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         q = mapped(draws.spread, self.posterior(self.encoder(x.flatten(1))))
         p, z = StandardNormal(q.loc.shape, like=q.loc), draws(0, q)
         canvas, features = self._decode(z)
@@ -89,17 +71,8 @@ class VAE(LatentVariableModel):
             return Inference(kl, log_likelihood)
         return Inference(kl, log_likelihood, [Latent(q, p, z)], observation, features=features)
 
-    def generate(
-        self,
-        n: int,
-        generator: Generator = None,
-        trace: bool = True,
-        *,
-        latents: Latents = None,
-        noise: Noise = None,
-    ) -> Generation:
-        p = StandardNormal((n, self.config.latent_dim), like=self.output.weight)
-        z = self.draws(n, generator, latents, noise)(0, p)
+    def _generate(self, n: int, draws: Draws, trace: bool) -> Generation:
+        z = draws(0, StandardNormal((n, self.config.latent_dim), like=self.output.weight))
         observation = self.observe(self._decode(z)[0])
         return Generation(observation.mean, observation, latents=[z] if trace else None)
 

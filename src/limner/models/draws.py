@@ -1,0 +1,112 @@
+"""Where the z of a model come from, the same for every model."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Normal
+
+Generator = torch.Generator | Sequence[torch.Generator] | None
+"""Source of noise. None is the global random state; several draw once each per image."""
+Latents = Sequence[Tensor | Literal["mean"] | None] | Literal["mean"] | None
+Noise = Sequence[Tensor | None] | None
+
+
+class Draws:
+    """The source of each group's z: new noise, given noise, the mean, or given latents.
+
+    Args:
+        generator: source of new noise; the global random state if None.
+        latents: z of each group, `"mean"`, or None for a draw; one `"mean"` for all groups.
+        noise: e of each group, for z = mu + sigma e; None for new noise.
+    """
+
+    def __init__(
+        self,
+        generator: Generator = None,
+        latents: Latents = None,
+        noise: Noise = None,
+    ):
+        self.generators = [generator] if isinstance(generator, torch.Generator) else generator
+        self.copies = len(self.generators) if self.generators else 1
+        self.latents: Latents = latents
+        self.given_noise = noise
+
+    def spread(self, tensor: Float[Tensor, "batch *rest"]) -> Float[Tensor, "copies_batch *rest"]:
+        """`tensor` repeated for each source of noise: one row per draw."""
+        return tensor.repeat(self.copies, *[1] * (tensor.dim() - 1)) if self.copies > 1 else tensor
+
+    def given(self, group: int) -> Tensor | None:
+        """The given z of `group`; None if it is to be drawn or its mean is used."""
+        wanted = self._wanted(group)
+        return None if isinstance(wanted, str) else wanted
+
+    def _wanted(self, group: int) -> Tensor | Literal["mean"] | None:
+        if self.latents is None or isinstance(self.latents, str):
+            return self.latents
+        return self.latents[group]
+
+    def noise(self, group: int, like: Tensor) -> Tensor:
+        """Standard normal noise for `group`; zero if its mean or a given z is used."""
+        if self._wanted(group) is not None:
+            return torch.zeros_like(like)
+        if self.given_noise is not None and (given := self.given_noise[group]) is not None:
+            return given
+        noise = torch.empty_like(like)
+        if self.generators is None:
+            return noise.normal_()
+        for generator, share in zip(
+            self.generators, noise.chunk(len(self.generators)), strict=True
+        ):
+            share.normal_(generator=generator)
+        return noise
+
+    def ahead(self, shapes: Sequence[Sequence[int]], like: Tensor) -> "Draws":
+        """The same draws with all noise drawn now: [copies * batch of `like`, *shape] per group.
+
+        The last group, the top of a ladder, is drawn first. The rest of the inference is then a
+        pure function of tensors, which can be compiled.
+        """
+        rows = self.copies * like.shape[0]
+        noise: list[Tensor | None] = [None] * len(shapes)
+        for group in reversed(range(len(shapes))):
+            noise[group] = self.noise(group, like.new_empty(rows, *shapes[group]))
+        drawn = Draws(None, self.latents, noise)
+        drawn.copies = self.copies
+        return drawn
+
+    def replayable(self, device: torch.device) -> Callable[[], "Draws"]:
+        """A function whose every call returns these draws with the same noise from the start.
+
+        The first call returns `self`. Later calls, for recomputation, return a copy whose
+        generators have the state they had when this method was called.
+        """
+        sources = self.generators
+        if sources is None:
+            sources = [_global_generator(device)]
+        first, starts = [self], [(source.device, source.get_state()) for source in sources]
+
+        def replay() -> Draws:
+            if first:
+                return first.pop()
+            generators = [torch.Generator(device).set_state(state) for device, state in starts]
+            return Draws(generators, self.latents, self.given_noise)
+
+        return replay
+
+    def __call__(self, group: int, distribution: Normal) -> Tensor:
+        """z ~ N(mu, sigma^2), differentiable in mu and sigma, or the given z."""
+        given = self.given(group)
+        if given is not None:
+            return given
+        return distribution.loc + distribution.scale * self.noise(group, distribution.loc)
+
+
+def _global_generator(device: torch.device) -> torch.Generator:
+    """The generator that `normal_()` uses on `device`."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator
