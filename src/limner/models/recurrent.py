@@ -275,7 +275,10 @@ def _unrolled(
     like = x.new_empty(batch, *cell.latent_shape)
     for t in steps:
         # A first step with one row runs once per pass; compiling it would not pay.
-        repeated = compiling and all(len(leaf) == batch for leaf in tree_leaves(state))
+        first = t == steps[0]
+        repeated = compiling and not (
+            first and any(len(leaf) < batch for leaf in tree_leaves(state))
+        )
         step = compiled(_step, x.device.type) if repeated else _step
         if gathered is not None:
             gathered.begin()
