@@ -30,23 +30,17 @@ def lstm(gates: Float[Tensor, "batch four_hidden"], c: Float[Tensor, "#batch hid
     """
     rows = gates.shape[0]
     c = c if c.shape[0] == rows else c.expand(rows, -1)
-    plain = torch.compiler.is_compiling() or transformed()
-    h, new, *_ = _lstm(gates, c) if plain else _LSTM.apply(gates, c)
-    return LSTMState(h, new)
-
-
-def _lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-    """h and c'; then, for the gradient, the sigmoids of all gates, g and tanh(c')."""
-    sigmoids = torch.sigmoid(gates)
-    i, f, _, o = sigmoids.chunk(4, dim=-1)
-    g = _tanh(gates.chunk(4, dim=-1)[2])
-    new = torch.addcmul(f * c, i, g)
-    bounded = _tanh(new)
-    return o * bounded, new, sigmoids, g, bounded
+    if not torch.compiler.is_compiling() and not transformed():
+        return LSTMState(*_LSTM.apply(gates, c)[:2])
+    i, f, g, o = gates.chunk(4, dim=-1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * _tanh(g)
+    return LSTMState(torch.sigmoid(o) * _tanh(c), c)
 
 
 class _LSTM(Function):
-    """`_lstm` as one node of the graph instead of eleven.
+    """h, c', and what the gradient needs: the sigmoids of all gates, g and tanh(c').
+
+    One node of the graph instead of eleven.
 
     With k = dc' + dh o (1 - tanh^2 c'): dc = k f, and the gradients of the gates are k g, k c, k i
     and dh tanh c', each times the slope of its function. `forward` also returns the tensors that
@@ -56,9 +50,13 @@ class _LSTM(Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        h, new, sigmoids, g, bounded = _lstm(gates, c)
+        sigmoids = torch.sigmoid(gates)
+        i, f, _, o = sigmoids.chunk(4, dim=-1)
+        g = _tanh(gates.chunk(4, dim=-1)[2])
+        new = torch.addcmul(f * c, i, g)
+        bounded = _tanh(new)
         ctx.save_for_backward(c, sigmoids, g, bounded)
-        return h, new, sigmoids, g, bounded
+        return o * bounded, new, sigmoids, g, bounded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, Tensor]:
