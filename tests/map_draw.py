@@ -13,6 +13,7 @@ from limner.models import RecurrentConfig, RecurrentModel, register
 class MapDrawConfig(RecurrentConfig):
     kind: Literal["map-draw"] = "map-draw"
     maps: int = 2
+    dropout: float = 0.0
 
 
 class State(NamedTuple):
@@ -31,6 +32,7 @@ class MapDraw(RecurrentModel):
         self.q = nn.Conv2d(maps + channels, 2 * maps, 3, padding=1)
         self.mix = nn.Conv2d(2 * maps, maps, 3, padding=1)
         self.write = nn.Conv2d(maps, self.canvas_shape[0], 1)
+        self.dropout = nn.Dropout(config.dropout)
 
     def initial(self, batch: int) -> State:
         return State(self.h_0.repeat(batch, 1, 1, 1), self.c_0.repeat(batch, 1, 1, 1))
@@ -45,6 +47,7 @@ class MapDraw(RecurrentModel):
 
     def update(self, z: Tensor, state: State) -> State:
         features = torch.tanh(self.mix(torch.cat([z, state.features], dim=1)))
+        features = self.dropout(features)
         return State(features, state.canvas + self.write(features))
 
 

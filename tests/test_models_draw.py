@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from limner import DRAW, DRAWConfig, elbo
 from limner.models.memory import device_memory, host_memory
+from map_draw import MapDraw, MapDrawConfig
 from test_layers_attention import filters_by_loops, read_by_loops, write_by_loops
 
 SHAPE = (2, 4, 3)
@@ -147,6 +148,20 @@ def test_recomputing_equals_storing(generator, attention, steps):
     for other in found[1:]:
         assert_close(other, found[0])
         assert torch.equal(other[2], found[0][2])
+
+
+def test_a_recomputed_step_drops_out_what_it_dropped(generator):
+    """Also noise that a cell draws by itself, from the global random state, is the same again."""
+    x, found = binary(generator, 2, 1, 4, 3), []
+    for memory in ("store", "recompute"):
+        torch.manual_seed(0)
+        model = MapDraw(MapDrawConfig(num_steps=5, dropout=0.5, memory=memory), (1, 4, 3)).double()
+        bound = elbo(model.train().infer(x, seeded()))
+        bound.sum().backward()
+        state = torch.get_rng_state()
+        found.append((bound, [p.grad for p in model.parameters()], state))
+    assert_close(found[1][:2], found[0][:2])
+    assert torch.equal(found[1][2], found[0][2])
 
 
 def test_recomputing_keeps_only_the_chunks_boundaries(generator):

@@ -1,12 +1,14 @@
 """Recomputation: the backward pass repeats part of the forward pass instead of storing it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from limner.layers.precision import autocasts
 
@@ -42,6 +44,7 @@ class _Recomputed(Function):
         ctx.save_for_backward(*tensors)
         device = tensors[0].device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device)) if autocasts(device) else None
+        ctx.random_state = torch.get_rng_state(), *get_device_states(*tensors)
         return run(*tensors)
 
     @staticmethod
@@ -51,7 +54,7 @@ class _Recomputed(Function):
         if not again:
             tensors = [t.detach().requires_grad_(n) for t, n in zip(tensors, needs, strict=True)]
         wanted = [t for t, need in zip(tensors, needs, strict=True) if need]
-        with torch.enable_grad(), _autocast(ctx.autocast):
+        with torch.enable_grad(), _autocast(ctx.autocast), _random_state(*ctx.random_state):
             outputs = ctx.run(*tensors)
         pairs = [
             (output, gradient)
@@ -67,6 +70,15 @@ class _Recomputed(Function):
         )
         remaining = iter(found)
         return None, *(next(remaining) if need else None for need in needs)
+
+
+@contextmanager
+def _random_state(cpu: Tensor, devices: list[int], states: list[Tensor]) -> Iterator[None]:
+    """The global random state of the forward pass, for this region alone."""
+    with torch.random.fork_rng(devices):
+        torch.set_rng_state(cpu)
+        set_device_states(devices, states)
+        yield
 
 
 def _autocast(kind: tuple[str, torch.dtype] | None) -> torch.autocast:

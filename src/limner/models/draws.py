@@ -77,16 +77,16 @@ class Draws:
         drawn.copies = self.copies
         return drawn
 
-    def replayable(self, device: torch.device) -> Callable[[], "Draws"]:
-        """A function whose every call returns these draws with the same noise from the start.
+    def replayable(self) -> Callable[[], "Draws"]:
+        """A source of these draws that starts over, with the same noise, each time it is called.
 
-        The first call returns `self`. Later calls, for recomputation, return a copy whose
-        generators have the state they had when this method was called.
+        The first call gives `self`. Later ones, made when a region is recomputed, give a copy whose
+        generators are in the state of that first call. `recomputed` restores the global random
+        state, which is used if there are no generators.
         """
-        sources = self.generators
-        if sources is None:
-            sources = [_global_generator(device)]
-        first, starts = [self], [(source.device, source.get_state()) for source in sources]
+        if self.generators is None:
+            return lambda: self
+        first, starts = [self], [(source.device, source.get_state()) for source in self.generators]
 
         def replay() -> Draws:
             if first:
@@ -102,11 +102,3 @@ class Draws:
         if given is not None:
             return given
         return distribution.loc + distribution.scale * self.noise(group, distribution.loc)
-
-
-def _global_generator(device: torch.device) -> torch.Generator:
-    """The generator that `normal_()` uses on `device`."""
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        return torch.cuda.default_generators[index]
-    return torch.default_generator

@@ -135,7 +135,7 @@ class RecurrentModel(LatentVariableModel):
         recompute = self._recomputes(len(x)) and record is None
         kl = []
         for steps in self._chunks(recompute):
-            replay = draws.replayable(x.device) if recompute else lambda: draws
+            replay = draws.replayable() if recompute else lambda: draws
             run = partial(_unrolled, cell, steps, replay, divergence, record)
             run = partial(recomputed, run) if recompute else run
             state, kl_steps = run(parameters, x, state)
