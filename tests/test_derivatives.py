@@ -69,6 +69,38 @@ def test_second_derivatives_of_a_bound(kind, memory):
     assert gradgradcheck(lambda x: elbo(model(x, seeded())), x, fast_mode=True)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("kind", ["draw", "draw-learned-prior", "latent maps"])
+def test_steps_stored_recomputed_or_traced_have_the_same_derivatives(kind, steps):
+    """First and second ones, the first also with a graph of its own."""
+    model, x, found = make(kind, shape=SHAPE), images(2, SHAPE), []
+    if kind == "draw-learned-prior":  # a parameter with two names
+        model.prior_head.linear.bias = model.posterior_head.linear.bias
+    model.num_steps, parameters = steps, list(model.parameters())
+    for memory, trace in (("store", True), ("store", False), ("recompute", False)):
+        model.memory = memory
+        bound = elbo(model.infer(x, seeded(), trace)).mean()
+        plain = torch.autograd.grad(bound, parameters, retain_graph=True)
+        first = torch.autograd.grad(bound, parameters, create_graph=True)
+        assert_close(first, plain)
+        size = sum(g.square().sum() for g in first)
+        second = torch.autograd.grad(size, parameters, allow_unused=True)
+        found.append((bound, first, second))
+    assert_close(found[1], found[0])
+    assert_close(found[2], found[0])
+
+
+def test_pixels_and_latents_that_are_given_have_gradients_also_if_steps_are_recomputed():
+    model, x, found = make("draw", shape=SHAPE), images(2, SHAPE), []
+    trace = model.infer(x, seeded(), trace=True)
+    latents = [latent.z.detach().requires_grad_() for latent in trace.latents]
+    for memory in ("store", "recompute"):
+        model.memory = memory
+        bound = elbo(model.infer(x, latents=latents)).mean()
+        found.append(torch.autograd.grad(bound, latents))
+    assert_close(found[1], found[0])
+
+
 @models
 def test_curvature_is_that_of_finite_differences(kind):
     """v'Hv of the parameters: autograd, twice, against the slope of the gradient along v."""

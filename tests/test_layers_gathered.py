@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from limner.cpu import products
 from limner.layers import gathered as gathered_module
@@ -178,3 +179,31 @@ def test_a_second_backward_pass_adds_the_same_again():
     once = [gradient.clone() for gradient in gradients(model, "elbo")]
     for single, double in zip(once, gradients(model, "elbo", times=2), strict=True):
         torch.testing.assert_close(double, 2 * single, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("memory", ["store", "recompute"])
+@pytest.mark.parametrize("change", ["tied", "pruned", "normalised", "by hook"])
+def test_layers_that_were_changed_from_outside_keep_their_gradients(change: str, memory: str):
+    """Weights that are shared, or that a property or a hook computes, also after an evaluation."""
+    model = tiny(memory=memory, prior="learned")
+    if change == "tied":
+        model.prior_head.linear.weight = model.posterior_head.linear.weight
+    elif change == "pruned":
+        prune.random_unstructured(model.heads, "weight", amount=0.5)
+    elif change == "normalised":
+        parametrizations.weight_norm(model.heads)
+    else:
+        with pytest.warns(FutureWarning):
+            nn.utils.weight_norm(model.heads)
+    with torch.no_grad():
+        model.infer(torch.zeros(2, *SHAPE).double())
+    ours = [gradient.clone() for gradient in gradients(model, "elbo")]
+    torch.testing.assert_close(ours, gradients(model, "elbo", trace=True), rtol=1e-11, atol=1e-11)
+    assert all(gradient.abs().max() > 0 for gradient in ours)
+
+
+def test_an_empty_batch_has_gradients_of_zero():
+    model = tiny()
+    bound = model.infer(torch.zeros(0, *SHAPE).double())
+    bound.kl.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())

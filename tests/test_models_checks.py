@@ -108,7 +108,7 @@ def test_good_images_pass(dtype):
 @pytest.mark.usefixtures("unchecked")
 def test_the_form_is_checked_without_reading_values():
     check_form(torch.empty(2, *SHAPE, device="meta"), SHAPE, torch.float32)
-    check_latents([torch.empty(2, 3, device="meta")], [(3,)], 2)
+    check_latents([torch.empty(2, 3, device="meta")], [(3,)], 2, torch.float32)
     compiled = torch.compile(_formed, backend="eager", fullgraph=True)
     assert torch.equal(compiled(images()), images())
     assert torch.equal(torch.vmap(lambda x: _formed(x[None])[0])(images()), images())
@@ -139,20 +139,22 @@ def latents():
         ([torch.zeros(1, 3), latents()[1]], "group 1 must have shape [2, 3], not [1, 3]"),
         ([latents()[0], np.zeros((2, 4, 2, 2))], 'group 2 must be a tensor, None or "mean", not'),
         ([latents()[0], "zeros"], "not str"),
-        ([latents()[0].long(), None], "group 1 must be a float tensor, not int64"),
+        ([latents()[0].long(), None], "group 1 must be float32, not int64"),
     ],
 )
 def test_latents_that_do_not_fit(given, words):
-    assert words in refusal(check_latents, given, GROUPS, 2)
+    assert words in refusal(check_latents, given, GROUPS, 2, torch.float32)
 
 
 def test_latents_that_fit_pass():
     for given in (None, "mean", latents(), tuple(latents()), [None, "mean"]):
-        check_latents(given, GROUPS, 2)
-    check_latents([None, latents()[1]], GROUPS, 2, what="noise")
+        check_latents(given, GROUPS, 2, torch.float32)
+    check_latents([None, latents()[1]], GROUPS, 2, torch.float32, what="noise")
     for given in ("mean", ["mean", latents()[1]]):
-        assert "noise" in refusal(check_latents, given, GROUPS, 2, what="noise")
-    words = refusal(check_latents, [torch.zeros(2, 2), None], GROUPS, 2, names=("z_top", "z_1"))
+        assert "noise" in refusal(check_latents, given, GROUPS, 2, torch.float32, what="noise")
+    words = refusal(
+        check_latents, [torch.zeros(2, 2), None], GROUPS, 2, torch.float32, names=("z_top", "z_1")
+    )
     assert "z_top" in words
 
 
@@ -194,9 +196,13 @@ def test_every_model_refuses_latents_and_noise_that_do_not_fit(kind):
     model, x = make(kind), images().double()
     assert "latent groups" in refusal(model.infer, x, latents=[x] * 20)
     assert "latent groups" in refusal(model.generate, 2, latents=[x] * 20)
-    wrong = [torch.zeros(3, *shape) for shape in model.latent_shapes]
+    wrong = [torch.zeros(3, *shape).double() for shape in model.latent_shapes]
     assert "must have shape" in refusal(model.infer, x, latents=wrong)
     assert "must have shape" in refusal(model.generate, 2, noise=wrong)
+    other = [z[:2].float() for z in wrong]
+    assert "must be float64, not float32" in refusal(model.generate, 2, noise=other)
+    assert "one generator" in refusal(model.generate, 2, [torch.Generator()])
+    assert "is empty" in refusal(model.infer, x, [])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -164,6 +164,26 @@ def test_a_recomputed_step_drops_out_what_it_dropped(generator):
     assert torch.equal(found[1][2], found[0][2])
 
 
+def test_recomputing_leaves_a_random_state_alone_that_it_does_not_use(generator):
+    """What another thread draws meanwhile is not drawn again."""
+    model, x = draw(memory="recompute", attention="none"), binary(generator, 2, *SHAPE)
+    bound, before = elbo(model.infer(x, seeded())), torch.get_rng_state()
+    drawn = []
+    model.c_0.register_hook(lambda _: drawn.append(torch.rand(1).item()))
+    bound.sum().backward()
+    torch.set_rng_state(before)
+    assert drawn == [torch.rand(1).item()]
+
+
+def test_one_generator_named_twice_is_replayed_once_for_all(generator):
+    x, found = binary(generator, 2, *SHAPE), []
+    for memory in ("store", "recompute"):
+        model, source = draw(memory=memory, attention="none"), seeded()
+        elbo(model.infer(x, [source, source])).sum().backward()
+        found.append([p.grad for p in model.parameters()])
+    assert_close(*found)
+
+
 def test_recomputing_keeps_only_the_chunks_boundaries(generator):
     """The steps that autograd holds on to: all of them, or about 2 sqrt(T)."""
     x, held = binary(generator, 2, *SHAPE), {}

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 from torch.func import functional_call
+from torch.nn.parallel import DistributedDataParallel
 
 from limner.errors import InputError
 from limner.layers.batch import batch_mean
@@ -201,9 +202,11 @@ def _scored(model: LatentVariableModel, x: Tensor, zs: Sequence[Tensor], fixed: 
     return functional_call(module, state, (x,), {"trace": True, "latents": zs})
 
 
-def _unwrapped(model: LatentVariableModel) -> LatentVariableModel:
-    """The model inside a DistributedDataParallel, if it is in one."""
-    return getattr(model, "module", model)
+def _unwrapped(model: LatentVariableModel | DistributedDataParallel) -> LatentVariableModel:
+    """The model, which may be inside a DistributedDataParallel."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    assert isinstance(inner, LatentVariableModel)
+    return inner
 
 
 @torch.no_grad()
@@ -235,6 +238,7 @@ def importance_weighted_bound(
         raise InputError(
             f"num_samples and chunk_size must be at least 1; got {num_samples} and {chunk_size}."
         )
+    model = _unwrapped(model)
     model.check_images(x)
     chunk_size = chunk_size or max(1, rows_that_fit(model) // max(1, x.shape[0]))
     total = x.new_full((x.shape[0],), -math.inf)

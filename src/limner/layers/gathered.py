@@ -11,7 +11,7 @@ With `create_graph=True` each step forms its own term, and autograd forms higher
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +40,10 @@ class Gathered:
     """
 
     def __init__(self, cell: nn.Module, batch: int, steps: int, compiling: bool = False):
-        layers = [module for module in cell.modules() if isinstance(module, Linear)]
+        layers = [module for module in cell.modules() if _plain(module)]
         self.batch, self.compiling = batch, compiling
         self.steps = [_LayerStep(layer) for layer in layers]
-        self.at_once = math.ceil(ROWS / batch)
+        self.at_once = math.ceil(ROWS / max(1, batch))
         self.left = steps
         self.tensors = [t for layer in layers for t in (layer.weight, layer.bias) if t is not None]
         self.rows: list[Sequence[Tensor]] = []
@@ -70,6 +70,12 @@ class Gathered:
         self.rows = [rows[k * width : (k + 1) * width] for k in range(count)]
 
 
+def _plain(module: nn.Module) -> TypeGuard[Linear]:
+    """Whether a layer uses its own parameters as they are: none that a hook or a property makes."""
+    own = isinstance(module, Linear) and module._parameters.get("weight") is not None
+    return own and "bias" in module._parameters and not module._forward_pre_hooks
+
+
 class _LayerStep:
     """A layer at the current step: its bias as rows, and its input."""
 
@@ -77,12 +83,15 @@ class _LayerStep:
         self.weight = layer.weight.detach()
         self.bias = self.weight.new_zeros(1) if layer.bias is None else layer.bias.detach()
         self.has_bias = layer.bias is not None
+        self.per_image = self.bias.dim() == 2
         self.rows: Tensor = self.bias
         self.seen: Tensor | None = None
         layer.step = self
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor | None:
-        if self.seen is not None or x.dim() != 2 or x.shape[0] not in (1, self.rows.shape[0]):
+        if self.seen is not None or x.dim() != 2:
+            return None
+        if x.shape[0] != self.rows.shape[0] and not (self.per_image and x.shape[0] == 1):
             return None
         self.seen = x.detach()
         if torch.compiler.is_compiling():
@@ -114,7 +123,7 @@ class _Block:
 
     def __init__(self, steps: Sequence[_LayerStep], batch: int, count: int, compiling: bool):
         self.biases = [step.bias.expand(batch, len(step.weight)) for step in steps]
-        self.per_image = [step.bias.dim() == 2 for step in steps]
+        self.per_image = [step.per_image for step in steps]
         self.has_bias = [step.has_bias for step in steps]
         self.count, self.compiling = count, compiling
         self.full = count * batch >= ROWS
@@ -197,7 +206,8 @@ def _added(sums: Sequence[_Sum], terms: Sequence[_Terms], per_image: Sequence[bo
         if not ds:
             added.append(total)
             continue
-        rows = [d if len(x) > 1 else d.sum(0, keepdim=True) for d, x in zip(ds, xs, strict=True)]
+        pairs = zip(ds, xs, strict=True)
+        rows = [d if len(d) == len(x) else d.sum(0, keepdim=True) for d, x in pairs]
         term = _sum_of_biases(_Terms(ds, xs), has_rows)
         bias = term if total.bias is None else total.bias + term
         added.append(_Sum(products.add_outer(total.weight, rows, xs), bias))

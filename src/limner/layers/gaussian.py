@@ -25,16 +25,19 @@ class StandardNormal(Normal):
     """N(0, I) of `shape`, with the device and dtype of `like`."""
 
     def __init__(self, shape: Sequence[int], like: Tensor):
-        self.like = like
+        self.device, self.dtype = like.device, like.dtype
         Distribution.__init__(self, torch.Size(shape), validate_args=False)
 
     @property
     def loc(self) -> Tensor:
-        return self.like.new_zeros(()).expand(self.batch_shape)
+        return torch.zeros((), device=self.device, dtype=self.dtype).expand(self.batch_shape)
 
     @property
     def scale(self) -> Tensor:
-        return self.like.new_ones(()).expand(self.batch_shape)
+        return torch.ones((), device=self.device, dtype=self.dtype).expand(self.batch_shape)
+
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "StandardNormal":
+        return StandardNormal(batch_shape, like=self.loc)
 
 
 def kl_divergence(q: Normal, p: Normal) -> Float[Tensor, " batch"]:

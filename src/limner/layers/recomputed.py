@@ -1,8 +1,8 @@
 """Recomputation: the backward pass repeats part of the forward pass instead of storing it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,11 +18,12 @@ Outputs = TypeVar("Outputs")
 def recomputed(function: Callable[..., Outputs], *arguments: Any) -> Outputs:
     """`function(*arguments)`, which stores only arguments and results for the backward pass.
 
-    Arguments and results are tensors in nested tuples and mappings. Every tensor that needs a
+    Arguments and results are tensors in nested tuples and mappings; every tensor that needs a
     gradient must be among the arguments. Derivatives of any order are supported, unlike in torch's
-    reentrant checkpoint. torch's other checkpoint builds a graph in the forward pass: its small
-    long-lived objects are allocated between large temporary tensors, and the heap grows with every
-    step.
+    reentrant checkpoint. If `function` used the global random state, it is restored to repeat it.
+
+    torch's other checkpoint builds a graph in the forward pass: its small long-lived objects are
+    allocated between large temporary tensors, and the heap grows with every step.
     """
     flat, nested = tree_flatten(arguments)
     shapes: list[TreeSpec] = []
@@ -42,19 +43,22 @@ class _Recomputed(Function):
         ctx.run = run
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
-        device = tensors[0].device.type
-        ctx.autocast = (device, torch.get_autocast_dtype(device)) if autocasts(device) else None
-        ctx.random_state = torch.get_rng_state(), *get_device_states(*tensors)
-        return run(*tensors)
+        ctx.autocast = _Autocast.now(tensors[0].device.type)
+        before = _RandomState.now(tensors)
+        outputs = run(*tensors)
+        ctx.random_state = None if before == _RandomState.now(tensors) else before
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        tensors, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        again = torch.is_grad_enabled()
-        if not again:
-            tensors = [t.detach().requires_grad_(n) for t, n in zip(tensors, needs, strict=True)]
-        wanted = [t for t, need in zip(tensors, needs, strict=True) if need]
-        with torch.enable_grad(), _autocast(ctx.autocast), _random_state(*ctx.random_state):
+        needs, again = ctx.needs_input_grad[1:], torch.is_grad_enabled()
+        tensors = [
+            _separate(tensor, again) if need else tensor
+            for tensor, need in zip(ctx.saved_tensors, needs, strict=True)
+        ]
+        wanted = [tensor for tensor, need in zip(tensors, needs, strict=True) if need]
+        random_state = nullcontext() if ctx.random_state is None else ctx.random_state.restored()
+        with torch.enable_grad(), ctx.autocast.restored(), random_state:
             outputs = ctx.run(*tensors)
         pairs = [
             (output, gradient)
@@ -72,15 +76,61 @@ class _Recomputed(Function):
         return None, *(next(remaining) if need else None for need in needs)
 
 
-@contextmanager
-def _random_state(cpu: Tensor, devices: list[int], states: list[Tensor]) -> Iterator[None]:
-    """The global random state of the forward pass, for this region alone."""
-    with torch.random.fork_rng(devices):
-        torch.set_rng_state(cpu)
-        set_device_states(devices, states)
-        yield
+def _separate(tensor: Tensor, again: bool) -> Tensor:
+    """`tensor` as an input of the repeated part, with a gradient of its own.
+
+    To be differentiated again it stays connected to what it was made of, but as a tensor of its
+    own: a gradient that reaches it by way of another input must not count twice. Otherwise leaves
+    are used as they are, so that a module that the part reaches in another way counts too, unless
+    they have hooks, which would run twice.
+    """
+    if again:
+        return tensor.view_as(tensor)
+    hooked = bool(getattr(tensor, "_backward_hooks", None))
+    return tensor if tensor.is_leaf and not hooked else tensor.detach().requires_grad_()
 
 
-def _autocast(kind: tuple[str, torch.dtype] | None) -> torch.autocast:
-    """The autocast of the forward pass, which is not active in a backward pass."""
-    return torch.autocast("cpu", enabled=False) if kind is None else torch.autocast(*kind)
+class _Autocast(NamedTuple):
+    """The autocast of a forward pass, which is not that of its backward pass."""
+
+    device: str
+    dtype: torch.dtype | None
+    """None if there was none."""
+
+    @classmethod
+    def now(cls, device: str) -> "_Autocast":
+        return cls(device, torch.get_autocast_dtype(device) if autocasts(device) else None)
+
+    def restored(self) -> AbstractContextManager[object]:
+        if self.device == "meta":
+            return nullcontext()
+        return torch.autocast(self.device, self.dtype, enabled=self.dtype is not None)
+
+
+class _RandomState(NamedTuple):
+    """The global random states of the CPU and of the devices of some tensors."""
+
+    cpu: bytes
+    devices: tuple[int, ...]
+    states: tuple[bytes, ...]
+
+    @classmethod
+    def now(cls, tensors: Sequence[Tensor]) -> "_RandomState":
+        devices, states = get_device_states(*tensors)
+        return cls(_bytes(torch.get_rng_state()), tuple(devices), tuple(map(_bytes, states)))
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """A context with this state; the present one comes back at its end."""
+        with torch.random.fork_rng(self.devices):
+            torch.set_rng_state(_tensor(self.cpu))
+            set_device_states(list(self.devices), list(map(_tensor, self.states)))
+            yield
+
+
+def _bytes(state: Tensor) -> bytes:
+    return state.numpy().tobytes()
+
+
+def _tensor(state: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(state), dtype=torch.uint8)

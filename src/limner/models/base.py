@@ -199,6 +199,8 @@ class LatentVariableModel(nn.Module, ABC):
         Raises:
             InputError: latents or noise of a wrong number or shape.
         """
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise InputError("generate takes one generator; call it once for each of several.")
         return self._generate(n, self._draws(n, generator, latents, noise), trace)
 
     @abstractmethod
@@ -225,12 +227,15 @@ class LatentVariableModel(nn.Module, ABC):
         self, batch: int, generator: Generator, latents: Latents, noise: Noise = None
     ) -> Draws:
         """The checked source of z for each group, for `batch` images."""
+        if generator is not None and not isinstance(generator, torch.Generator) and not generator:
+            raise InputError("The list of generators is empty; pass None, one or several.")
         draws = Draws(generator, latents, noise)
         check_model_dtype(self._dtype)
         if latents is not None or noise is not None:
             shapes, names, rows = self.latent_shapes, self.group_names, draws.copies * batch
-            check_latents(latents, shapes, rows, names=names)
-            check_latents(noise, shapes, rows, names=names, what="noise")
+            dtype = self._dtype
+            check_latents(latents, shapes, rows, dtype, names=names)
+            check_latents(noise, shapes, rows, dtype, names=names, what="noise")
         return draws
 
     def check_images(self, x: object) -> None:

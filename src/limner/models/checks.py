@@ -79,7 +79,7 @@ def check_values(x: Tensor, observation: ObservationName, grey: bool = False) ->
     if has_grey:
         value = x[(x != 0) & (x != 1)][0].item()
         raise InputError(
-            f"A Bernoulli observation needs pixels of 0 or 1, and one is {value:g}; binarize "
+            f"A Bernoulli observation needs pixels of 0 or 1, and one is {value!r}; binarize "
             "with x.round() or torch.bernoulli(x), or train a model with another observation."
         )
 
@@ -88,6 +88,7 @@ def check_latents(
     latents: object,
     shapes: Sequence[Shape],
     rows: int,
+    dtype: torch.dtype,
     *,
     names: Sequence[str] = (),
     what: Literal["latents", "noise"] = "latents",
@@ -122,9 +123,10 @@ def check_latents(
             raise InputError(
                 f"The {one} of {group} must be a tensor, None{alternatives}, not {_type(z)}."
             )
-        if not z.dtype.is_floating_point:
+        if z.dtype != dtype:
             raise InputError(
-                f"The {one} of {group} must be a float tensor, not {_name(z.dtype)}; use z.float()."
+                f"The {one} of {group} must be {_name(dtype)}, not {_name(z.dtype)}; use "
+                f"z.to({dtype})."
             )
         if tuple(z.shape) != (rows, *shape):
             raise InputError(

@@ -86,15 +86,26 @@ class Draws:
         """
         if self.generators is None:
             return lambda: self
-        first, starts = [self], [(source.device, source.get_state()) for source in self.generators]
+        starts = {id(source): source.get_state() for source in self.generators}
+        first = True
 
         def replay() -> Draws:
+            nonlocal first
             if first:
-                return first.pop()
-            generators = [torch.Generator(device).set_state(state) for device, state in starts]
+                first = False
+                return self
+            assert self.generators is not None
+            copies = {id(source): _copy(source, starts[id(source)]) for source in self.generators}
+            generators = [copies[id(source)] for source in self.generators]
             return Draws(generators, self.latents, self.given_noise)
 
         return replay
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether latents or noise that were given need a gradient."""
+        given = [*(self.latents or ()), *(self.given_noise or ())]
+        return any(isinstance(each, Tensor) and each.requires_grad for each in given)
 
     def __call__(self, group: int, distribution: Normal) -> Tensor:
         """z ~ N(mu, sigma^2), differentiable in mu and sigma, or the given z."""
@@ -102,3 +113,10 @@ class Draws:
         if given is not None:
             return given
         return distribution.loc + distribution.scale * self.noise(group, distribution.loc)
+
+
+def _copy(source: torch.Generator, state: Tensor) -> torch.Generator:
+    """A generator in an earlier state; the global one itself, whose state `recomputed` restores."""
+    if source is torch.default_generator:
+        return source
+    return torch.Generator(source.device).set_state(state)

@@ -61,14 +61,15 @@ def _saved(model: "LatentVariableModel", images: int) -> int:
         saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    x = next(model.parameters()).new_zeros(images, *model.image_shape)
-    noise = torch.Generator(x.device).manual_seed(0)
+    like = next(model.parameters())
+    noise = torch.Generator(like.device).manual_seed(0)
     with (
+        torch.inference_mode(False),
         torch.enable_grad(),
-        torch.autocast(x.device.type, enabled=False),
+        torch.autocast(like.device.type, enabled=False),
         torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
     ):
-        inference = model(x, noise)
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    del inference
+        inference = model(like.new_zeros(images, *model.image_shape), noise)
+        own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        del inference  # the graph, and with it what was saved, has been counted
     return sum(tensor.numel() for key, tensor in saved.items() if key not in own)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.utils._pytree import tree_leaves
 
+from limner.errors import InputError
 from limner.layers.attention import Window, Windows
 from limner.layers.compiling import compiled
 from limner.layers.copies import with_tensors
@@ -129,14 +130,14 @@ class RecurrentModel(LatentVariableModel):
     def _infer(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         x = draws.spread(x)
         cell = self.at(x)
-        state = cell.initial(1 if cell.starts_alike else len(x))
+        state = _checked(cell.initial(min(1, len(x)) if cell.starts_alike else len(x)))
         record = _Record(cell, state) if trace else None
         parameters = dict(cell.named_parameters())
-        recompute = self._recomputes(len(x)) and record is None
+        recompute = self._recomputes(len(x)) and record is None and not draws.requires_grad
         kl = []
         for steps in self._chunks(recompute):
             replay = draws.replayable() if recompute else lambda: draws
-            run = partial(_unrolled, cell, steps, replay, divergence, record)
+            run = partial(_unrolled, cell, steps, replay, divergence, record, recompute)
             run = partial(recomputed, run) if recompute else run
             state, kl_steps = run(parameters, x, state)
             kl.append(kl_steps)
@@ -171,7 +172,7 @@ class RecurrentModel(LatentVariableModel):
             observation.mean,
             observation,
             record.canvases(),
-            windows and windows._replace(read=None),
+            None if windows is None else windows._replace(read=None),
             [latent.z for latent in record.latents],
         )
 
@@ -248,6 +249,17 @@ class _Record:
         return Windows(_stacked(read), _stacked([windows.write for windows in found[1:]]))
 
 
+def _checked(state: State) -> State:
+    """Refuse a state of anything but tensors [batch, ...]."""
+    for leaf in tree_leaves(state):
+        if not isinstance(leaf, Tensor) or leaf.dim() == 0:
+            raise InputError(
+                f"A state consists of tensors [batch, ...] alone, and this one has {leaf!r:.80}; "
+                "keep everything else in the model."
+            )
+    return state
+
+
 def _stacked(windows: Sequence[Window]) -> Window:
     fields = (torch.broadcast_tensors(*field) for field in zip(*windows, strict=True))
     return Window(*map(torch.stack, fields))
@@ -259,6 +271,7 @@ def _unrolled(
     replay: Callable[[], Draws],
     divergence: Divergence,
     record: _Record | None,
+    recompute: bool,
     parameters: Mapping[str, Tensor],
     x: Tensor,
     state: State,
@@ -267,19 +280,14 @@ def _unrolled(
     draws, batch, kl = replay(), len(x), []
     compiling = cell.compiled and record is None
     gathered = None
+    if torch.is_grad_enabled():  # a repeated chunk must not count its batches twice
+        cell = with_tensors(cell, parameters, own_buffers=recompute)
     if record is None and _gathering_pays(x):
-        cell = with_tensors(cell, parameters)
         gathered = Gathered(cell, batch, len(steps), compiling)
-    elif torch.is_grad_enabled():
-        cell = with_tensors(cell, parameters)
     like = x.new_empty(batch, *cell.latent_shape)
     for t in steps:
-        # A first step with one row runs once per pass; compiling it would not pay.
-        first = t == steps[0]
-        repeated = compiling and not (
-            first and any(len(leaf) < batch for leaf in tree_leaves(state))
-        )
-        step = compiled(_step, x.device.type) if repeated else _step
+        once = t == steps[0] and any(leaf.shape[0] < batch for leaf in tree_leaves(state))
+        step = compiled(_step, x.device.type) if compiling and not once else _step
         if gathered is not None:
             gathered.begin()
         noise, given = draws.noise(t, like), draws.given(t)

@@ -169,6 +169,10 @@ def _kind_of(config: object) -> str:
             f"The kind {values[0]!r} is not a plain name; use lowercase letters, digits and "
             "hyphens between them."
         )
+    if config.model_fields["kind"].default != values[0]:
+        raise InputError(
+            f'The field kind of {config.__name__} must have its name as default, "{values[0]}".'
+        )
     required = [name for name, field in config.model_fields.items() if field.is_required()]
     if required:
         raise InputError(

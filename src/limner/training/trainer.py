@@ -8,7 +8,8 @@ stopped run needs to resume to the bit.
 import json
 import signal
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 
 import torch
@@ -75,6 +76,7 @@ class Trainer:
             build_optimizer(self.model, config.optimizer), config.optimizer.clip_norm, self.device
         )
         self.noise = torch.Generator(self.device)
+        self.drops_out = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.validator = Validator(config, dataset, self.batches, self.device)
         about = {"image_shape": dataset.image_shape, "config": config.model_dump(mode="json")}
         self.checkpoints = Checkpoints(run, self.validator, about)
@@ -152,7 +154,8 @@ class Trainer:
         self.noise.manual_seed(mixed_seed("latent", self.config.seed, step, rank))
         config, mixed = self.config.objective, self.config.precision == "bfloat16"
         precision = torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
-        with precision, shared_batch():
+        own = nullcontext() if not self.drops_out else self._random_state(step, rank)
+        with precision, shared_batch(), own:
             terms = objective(
                 self.model,
                 x,
@@ -165,6 +168,14 @@ class Trainer:
             )
         (-terms.value.mean()).backward()
         return terms
+
+    @contextmanager
+    def _random_state(self, step: int, rank: int) -> Iterator[None]:
+        """The global random state of a step, for models with dropout; the caller's comes back."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(mixed_seed("dropout", self.config.seed, step, rank))
+            yield
 
     # Between steps
 
