@@ -191,6 +191,7 @@ def test_every_model_and_bound_refuses_them(kind, x, words):
         assert words in refusal(objective, model, x)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_every_model_refuses_latents_and_noise_that_do_not_fit(kind):
     model, x = make(kind), images().double()
@@ -203,6 +204,7 @@ def test_every_model_refuses_latents_and_noise_that_do_not_fit(kind):
     assert "must be float64, not float32" in refusal(model.generate, 2, noise=other)
     assert "one generator" in refusal(model.generate, 2, [torch.Generator()])
     assert "is empty" in refusal(model.infer, x, [])
+    assert "no divergence 'closed'" in refusal(model.infer, x, divergence="closed")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -175,6 +175,29 @@ def test_recomputing_leaves_a_random_state_alone_that_it_does_not_use(generator)
     assert drawn == [torch.rand(1).item()]
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("wrong", ["prior", "initial", "update"])
+def test_a_mistake_in_a_cell_is_named(wrong):
+    """Not hidden as a missing attribute of the model."""
+
+    class Mistaken(MapDraw):
+        def initial(self, batch):
+            state = super().initial(batch)
+            return tuple(state) if wrong == "initial" else state
+
+        def prior(self, state):
+            p = super().prior(state)
+            return p.loc if wrong == "prior" else p
+
+        def update(self, z, state):
+            state = super().update(z, state)
+            return state.canvas if wrong == "update" else state
+
+    model = Mistaken(MapDrawConfig(num_steps=2), (1, 4, 3))
+    with pytest.raises(TypeError, match=r"Mistaken: '(Tensor|tuple)' object has no attribute"):
+        model.infer(torch.zeros(2, 1, 4, 3))
+
+
 def test_one_generator_named_twice_is_replayed_once_for_all(generator):
     x, found = binary(generator, 2, *SHAPE), []
     for memory in ("store", "recompute"):

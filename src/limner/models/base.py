@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from torch.distributions import Normal
 
 from limner.errors import InputError
 from limner.layers.attention import Windows
-from limner.layers.compiling import compiled
+from limner.layers.compiling import compiled, differentiable_once
 from limner.layers.gaussian import kl_divergence, log_ratio
 from limner.layers.observation import OBSERVATIONS, Observation, ObservationName
 from limner.models.checks import (
@@ -176,7 +176,13 @@ class LatentVariableModel(nn.Module, ABC):
         latents: Latents = None,
     ) -> Inference:
         """`infer` without a check of the values of `x`, for training."""
-        return self._run(x, self._draws(x.shape[0], generator, latents), divergence, trace)
+        if divergence not in get_args(Divergence):
+            raise InputError(f"There is no divergence {divergence!r}; use closed_form or sampled.")
+        inference = self._run(x, self._draws(x.shape[0], generator, latents), divergence, trace)
+        if not self.compiled or trace or not torch.is_grad_enabled():
+            return inference
+        kl, log_likelihood = differentiable_once(inference.kl, inference.log_likelihood)
+        return Inference(kl, log_likelihood)
 
     def generate(
         self,

@@ -112,8 +112,11 @@ class RecurrentModel(LatentVariableModel):
 
     @cached_property
     def latent_shape(self) -> tuple[int, ...]:
-        with torch.no_grad():
-            return tuple(self.prior(self.initial(1)).loc.shape[1:])
+        try:
+            with torch.no_grad():
+                return tuple(self.prior(self.initial(1)).loc.shape[1:])
+        except AttributeError as error:  # a property of a module would hide it
+            raise TypeError(f"initial or prior of {type(self).__name__}: {error}") from error
 
     @property
     def latent_shapes(self) -> list[tuple[int, ...]]:
@@ -187,7 +190,10 @@ class RecurrentModel(LatentVariableModel):
         trial, counts = with_tensors(self, {}), list[int]()
         trial.memory = "store"
         for trial.num_steps in (2, 3):
-            counts.append(saved_per_image(trial))
+            try:
+                counts.append(saved_per_image(trial))
+            except AttributeError as error:  # a property of a module would hide it
+                raise TypeError(f"A step of {type(self).__name__}: {error}") from error
         per_step = counts[1] - counts[0]
         return SavedFloats(max(0, counts[0] - 2 * per_step), per_step)
 

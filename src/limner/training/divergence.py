@@ -10,8 +10,9 @@ from limner.training.runs import Run
 def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
     """A sentence for each sign in the metrics of a finished training.
 
-    A bound is absurd if it is more than one bit per pixel worse than `uniform_bound`. A model that
-    learned anything is above `uniform_bound`, and one that learned nothing from noise is near it.
+    A bound is absurd if it is more than one bit per pixel worse than `uniform_bound` after the
+    warm-up of the learning rate. A model that learned anything is above `uniform_bound`, and one
+    that learned nothing from noise is near it.
     """
     last = (run.metrics() or [None])[-1]
     if last is None:
@@ -26,6 +27,8 @@ def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
     guess = uniform_bound(dataset, run.config.model.observation)
     if bound is None:
         yield f"The last validation bound is not finite: training diverged; {advice}."
+    elif step <= run.config.optimizer.warmup_steps:
+        return
     elif bound < guess - math.log(2) * math.prod(dataset.image_shape):
         yield (
             f"The last validation bound, {bound:,.4g} nats per image, is far worse than "
