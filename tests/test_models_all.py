@@ -249,7 +249,6 @@ COMPILE = """
 import torch
 from limner import DRAWConfig, LadderVAEConfig, VAEConfig
 from limner.models import build
-from map_draw import MapDrawConfig
 
 with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
     for config in {configs}:
