@@ -80,6 +80,7 @@ def take_step(trainer):
         for index, parameter in enumerate(trainer.step.parameters):
             gradient[f"{step}.{index}"] = parameter.grad.clone()
 
+    trainer.model.saved_floats  # noqa: B018 - found by a trial, which draws noise of its own
     hook = register_optimizer_step_pre_hook(note)
     x = trainer.batches.batch(trainer.counters.epoch, trainer.counters.index).double()
     with patch.object(Draws, "noise", noise):
