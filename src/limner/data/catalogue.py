@@ -126,6 +126,7 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
         validation=source.validation,
         test=source.test,
         class_names=source.class_names,
+        found=source.found,
     )
 
 

@@ -1,7 +1,7 @@
 """Images in memory, and how a collection is split into train, validation and test."""
 
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -25,10 +25,15 @@ MAX_BYTES = 8 * 2**30
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images of one split: `levels` uint8 [N, C, H, W], 0..255; `labels` int64 [N] or None."""
+    """Images of one split.
+
+    `levels`: uint8 [N, C, H, W], 0..255, in memory or mapped from a file of the pixel cache;
+    `labels`: int64 [N], or None; `names`: the file of each image, or None.
+    """
 
     levels: Tensor
     labels: Tensor | None = None
+    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return self.levels.shape[0]
@@ -36,7 +41,22 @@ class Images:
     def take(self, index: np.ndarray | slice) -> "Images":
         """The images at `index`, in its order."""
         at = index if isinstance(index, slice) else torch.from_numpy(index)
-        return Images(self.levels[at], None if self.labels is None else self.labels[at])
+        names = None if self.names is None else tuple(np.array(self.names, object)[index])
+        return Images(self.levels[at], None if self.labels is None else self.labels[at], names)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader met in the files, for messages and `limner data show`."""
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Number of images of each size, such as 64 x 48 (width x height), before they were fitted."""
+    modes: Mapping[str, int] = field(default_factory=dict)
+    """Number of images of each kind of pixel in the files, such as 8-bit RGB."""
+    skipped: str = ""
+    """Files that were not read, in one line by kind; empty if there are none."""
+    duplicates: int = 0
+    """Images that are in more than one split, pixel by pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +75,7 @@ class Dataset:
     validation: Images
     test: Images
     class_names: tuple[str, ...] | None = None
+    found: Found | None = None
 
     def split(self, name: Split) -> Images:
         """One split by name."""
@@ -70,12 +91,13 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a reader returns to `load`: splits and class names."""
+    """What a reader returns to `load`: splits, class names, and what it met in the files."""
 
     train: Images
     validation: Images
     test: Images
     class_names: tuple[str, ...] | None = None
+    found: Found | None = None
 
 
 def named_splits(names: Container[str]) -> dict[str, str]:
