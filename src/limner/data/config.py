@@ -40,8 +40,8 @@ class DataConfig(Settings):
     name: str = Field(
         default="mnist-5k",
         min_length=1,
-        description="Dataset: a name from `limner data list`, hub:NAME, or a path to a folder or zip "
-        "of pictures, or to arrays in .npz, .npy, .pt or .csv.",
+        description="Dataset: a name from `limner data list`, hub:NAME, or a path to a folder or "
+        "zip of pictures, or to arrays in .npz, .npy, .pt or .csv.",
     )
     root: Path | None = Field(
         default=None,

@@ -29,7 +29,7 @@ def fitted(picture: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
     elif fit == "pad":
         share = max(height / size[0], width / size[1])
         inner = (max(1, round(height / share)), max(1, round(width / share)))
-    image = Image.fromarray(picture).resize(inner[::-1], Image.Resampling.LANCZOS, box)
+    image = Image.fromarray(picture).resize((inner[1], inner[0]), Image.Resampling.LANCZOS, box)
     if inner == size:
         return np.asarray(image)
     page = np.zeros((*size, *picture.shape[2:]), np.uint8)
