@@ -137,7 +137,7 @@ BAD_ARRAYS = {
     "whole numbers": ({"images": GREY.astype(np.int64)}, "int64"),
     "zero and one": ({"images": (GREY > 99).astype(np.uint8)}, "bool"),
     "flat": ({"images": GREY.reshape(60, -1)}, "shape"),
-    "channels": ({"images": np.zeros((9, 5, 4, 2), np.uint8)}, "shape"),
+    "channels": ({"images": np.zeros((9, 5, 4, 7), np.uint8)}, "shape"),
     "none": ({"images": GREY[:0]}, "shape"),
     "few": ({"images": GREY[:2]}, "at least 3"),
     "keys": ({"a": GREY, "b": GREY}, "no array of images"),
@@ -165,12 +165,6 @@ def test_headers_that_promise_more_than_the_file_are_refused(tmp_path):
     for name in ("own.npy", "own.npz"):
         with pytest.raises(InputError, match="shorter"):
             load(tmp_path / name)
-    described["shape"] = (2**40, 32, 32)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, described)
-    (tmp_path / "own.npy").write_bytes(header.getvalue())
-    with pytest.raises(InputError, match="GiB"):
-        load(tmp_path / "own.npy")
 
 
 def packed(**arrays):
