@@ -13,7 +13,7 @@ from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
 from limner.data.labels import classes_of, may_be_classes
 from limner.data.layouts import Layout, layout_of
 from limner.data.sizing import fitted, grey, rgb
-from limner.data.stored import Stored, check_no_objects, in_memory, open_npy, open_npz
+from limner.data.numpy_files import Stored, check_no_objects, in_memory, open_npy, open_npz
 from limner.data.values import DARKEST, as_levels, misfit, too_dark
 from limner.errors import InputError
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from limner.data.stored import MOST_WHOLE, Stored
+from limner.data.numpy_files import MOST_WHOLE, Stored
 from limner.errors import InputError
 from limner.progress import warn
 

@@ -12,7 +12,7 @@ import torch
 from limner.data.dataset import SPLITS, Images, Source, check_size
 from limner.data.download import cache_folder, download
 from limner.data.keys import image_key
-from limner.data.stored import open_npz
+from limner.data.numpy_files import open_npz
 from limner.errors import InputError
 
 NPZ = "binarized_mnist.npz"

@@ -10,7 +10,7 @@ import numpy as np
 
 from limner.data.keys import LABELS
 from limner.data.layouts import squares
-from limner.data.stored import Stored
+from limner.data.numpy_files import Stored
 from limner.errors import InputError
 
 _LONGEST_LINE = 2**26

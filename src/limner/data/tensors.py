@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.stored import Stored, refusing
+from limner.data.numpy_files import Stored, refusing
 from limner.errors import InputError
 
 _WEIGHTS = ("weight", "bias", "state_dict", "model_state_dict")
