@@ -20,8 +20,8 @@ from limner.data.dataset import (
     Source,
     Split,
     check_size,
-    complete,
 )
+from limner.data.splits import complete
 from limner.errors import InputError
 
 _IMAGE_KEYS = ("images", "x", "data", "arr_0")
