@@ -1,23 +1,30 @@
 """Images and labels in arrays as people save them: .npz, .npy, .pt and .csv."""
 
-from collections.abc import Iterator, Mapping
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from limner.data import cache
+from limner.data.array_images import blocks_of, image_shape
 from limner.data.config import DataConfig
-from limner.data.dataset import SPLITS, Found, Images, Source, complete
+from limner.data.dataset import SPLITS, Found, Images, Source
 from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
 from limner.data.labels import classes_of, may_be_classes
 from limner.data.layouts import Layout, layout_of
-from limner.data.sizing import fitted, grey, rgb
-from limner.data.numpy_files import Stored, check_no_objects, in_memory, open_npy, open_npz
-from limner.data.values import DARKEST, as_levels, misfit, too_dark
+from limner.data.numpy_files import FileArray, check_no_objects, open_npy, open_npz
+from limner.data.splits import complete, digests, repeated
+from limner.data.stored import Rows, stored
 from limner.errors import InputError
 
 ARRAY_SUFFIXES = (".npz", ".npy", ".pt", ".pth", ".csv")
+MOST_IN_MEMORY = 2**30
+_SETTINGS = {"size", "fit", "colour", "range", "shape"}
 
 
 def load_arrays(path: Path, config: DataConfig) -> Source:
@@ -25,35 +32,81 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
 
     An image is [H, W], [H, W, C] or [C, H, W] with 1 to 4 channels: grey or RGB, with or without
     alpha, which is composited on white. Values become levels as `config.range` says; missing splits
-    are taken from train.
+    are taken from train. More than `MOST_IN_MEMORY` bytes of pixels go to the pixel cache.
     """
     arrays, shape = _opened(path, config.shape)
     chosen = _chosen(arrays, shape, path)
     layouts = {split: _layout(images, shape) for split, (images, _) in chosen.items()}
-    counts = {split: layout.number for split, layout in layouts.items()}
-    labelled = {split: labels for split, (_, labels) in chosen.items() if labels is not None}
-    classes, names = None, None
-    if len(labelled) == len(chosen):
-        classes, names = classes_of(labelled, counts)
-    splits: dict[str, Images] = {}
-    for split, (images, _) in chosen.items():
-        levels = _levels(images, layouts[split], config)
-        labels = torch.from_numpy(classes[split]) if classes else None
-        splits[split] = Images(levels, labels)
-    found = _found([(chosen[split][0], layouts[split]) for split in chosen])
-    return Source(*complete(splits, config.draw_seed, str(path)), names, found)
+    image = _one_shape({split: image_shape(layouts[split], config) for split in layouts}, path)
+    labels, names = _classes(chosen, layouts)
+    rows = {
+        split: Rows(layout.number, blocks_of(chosen[split][0], layout, config), labels.get(split))
+        for split, layout in layouts.items()
+    }
+    found = _found([(chosen[split][0], layout) for split, layout in layouts.items()])
+    size = math.prod(image) * sum(layout.number for layout in layouts.values())
+    if size > MOST_IN_MEMORY:
+        check_disk(2 * size, path)
+        return stored(
+            _identity(path, config), str(path), image, rows, config.draw_seed, names, found
+        )
+    splits = {split: _in_memory(part, image) for split, part in rows.items()}
+    three = complete(splits, config.draw_seed, str(path))
+    hashes = np.concatenate([digests(images) for images in three])
+    found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
+    return Source(*three, names, found)
 
 
-def levels_of(array: np.ndarray, where: str, config: DataConfig | None = None) -> Tensor:
-    """Uint8 levels [N, C, H, W] of an array of images, with the settings of `config`."""
-    config = config or DataConfig()
-    layout = layout_of(array.shape, config.shape, where)
-    return _levels(in_memory(array, where), layout, config)
+def check_disk(size: int, path: Path) -> None:
+    """`InputError` if the disk of the pixel cache has fewer bytes free than `size`."""
+    place = next(part for part in (cache.folder(), *cache.folder().parents) if part.exists())
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise InputError(
+            f"The pixels of {path} need {size / 2**30:.1f} GiB in {cache.folder()}, which has "
+            f"{free / 2**30:.1f} GiB free; free some space (limner data cache --clear empties the "
+            "cache), choose another folder with XDG_CACHE_HOME, or pass a smaller --data.size."
+        )
+
+
+def _identity(path: Path, config: DataConfig) -> list[object]:
+    """What the pixels of a file depend on, as values of JSON."""
+    state, place = path.stat(), os.fsencode(path.resolve()).hex()
+    settings = config.model_dump(mode="json", include=_SETTINGS)
+    return ["arrays", 1, place, state.st_size, state.st_mtime_ns, state.st_ino, settings]
+
+
+def _in_memory(rows: Rows, shape: tuple[int, int, int]) -> Images:
+    levels, start = np.empty((rows.count, *shape), np.uint8), 0
+    for block in rows.blocks:
+        levels[start : start + len(block)] = block
+        start += len(block)
+    labels = None if rows.labels is None else torch.from_numpy(rows.labels)
+    return Images(torch.from_numpy(levels), labels)
+
+
+def _one_shape(shapes: Mapping[str, tuple[int, int, int]], path: Path) -> tuple[int, int, int]:
+    if len(set(shapes.values())) > 1:
+        raise InputError(
+            f"The splits of {path} differ in shape, {shapes}; use images of one shape, or pass "
+            "--data.size."
+        )
+    return next(iter(shapes.values()))
+
+
+def _classes(
+    chosen: Mapping[str, tuple[FileArray, FileArray | None]], layouts: Mapping[str, Layout]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """The class numbers of each split, and the names of classes; none if a split has none."""
+    labels = {split: found for split, (_, found) in chosen.items() if found is not None}
+    if len(labels) < len(chosen):
+        return {}, None
+    return classes_of(labels, {split: layout.number for split, layout in layouts.items()})
 
 
 def _opened(
     path: Path, shape: tuple[int, ...] | None
-) -> tuple[dict[str, Stored], tuple[int, ...] | None]:
+) -> tuple[dict[str, FileArray], tuple[int, ...] | None]:
     """The arrays in a file by name, and the shape of an image if it is known."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
@@ -70,10 +123,10 @@ def _opened(
 
 
 def _chosen(
-    arrays: Mapping[str, Stored], shape: tuple[int, ...] | None, path: Path
-) -> dict[str, tuple[Stored, Stored | None]]:
+    arrays: Mapping[str, FileArray], shape: tuple[int, ...] | None, path: Path
+) -> dict[str, tuple[FileArray, FileArray | None]]:
     """The images of each split, with their labels if there are any."""
-    found: dict[str, tuple[Stored, Stored | None]] = {}
+    found: dict[str, tuple[FileArray, FileArray | None]] = {}
     for split in SPLITS:
         key = image_key(arrays, split)
         if key and (arrays[key].dtype.hasobject or _may_be_images(arrays[key], shape)):
@@ -91,7 +144,7 @@ def _chosen(
     return {"train": (arrays[images], rest[label] if label else None)}
 
 
-def _images(arrays: Mapping[str, Stored], shape: tuple[int, ...] | None, path: Path) -> str:
+def _images(arrays: Mapping[str, FileArray], shape: tuple[int, ...] | None, path: Path) -> str:
     """The key of the images: by its name, or the only one that fits."""
     key = named(arrays, IMAGES)
     if key is not None and arrays[key].dtype.hasobject:
@@ -113,84 +166,24 @@ def _images(arrays: Mapping[str, Stored], shape: tuple[int, ...] | None, path: P
     )
 
 
-def _may_be_images(array: Stored, shape: tuple[int, ...] | None) -> bool:
+def _may_be_images(array: FileArray, shape: tuple[int, ...] | None) -> bool:
     enough = 2 if shape else 3
     return len(array.shape) >= enough and array.dtype.kind in "buifc"
 
 
-def _layout(images: Stored, shape: tuple[int, ...] | None) -> Layout:
+def _layout(images: FileArray, shape: tuple[int, ...] | None) -> Layout:
     check_no_objects(images.dtype, images.where)
     return layout_of(images.shape, shape, images.where)
 
 
-def _levels(stored: Stored, layout: Layout, config: DataConfig) -> Tensor:
-    """Uint8 levels [N, C, H, W] of all images of an array."""
-    blocks = _blocks(stored, layout, config)
-    first = next(blocks)
-    levels = np.empty((layout.number, *first.shape[1:]), np.uint8)
-    levels[: len(first)] = first
-    start = len(first)
-    for block in blocks:
-        levels[start : start + len(block)] = block
-        start += len(block)
-    return torch.from_numpy(levels)
-
-
-def _blocks(stored: Stored, layout: Layout, config: DataConfig) -> Iterator[np.ndarray]:
-    """Uint8 levels [n, C, H, W], a block of images at a time."""
-    peak = 0
-    for block in _values(stored, layout):
-        levels = as_levels(block, config.range, stored.text)
-        if levels is None:
-            raise misfit(_values(stored, layout), config.range, stored.where)
-        peak = max(peak, int(levels.max()))
-        yield _finished(levels, config)
-    if (stored.dtype == np.uint8 or stored.text) and not config.range and 0 < peak <= DARKEST:
-        raise too_dark(peak, stored.where)
-
-
-def _values(stored: Stored, layout: Layout) -> Iterator[np.ndarray]:
-    """The images [n, H, W, C] of an array with the values that it has, a block at a time."""
-    if layout.order == "rows":
-        return map(layout.images, stored.blocks())
-    images = layout.images(stored.whole())
-    return in_memory(images, stored.where).blocks()
-
-
-def _finished(images: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Levels [n, C', H', W'] of levels [n, H, W, C]: without alpha, in the size and colour asked.
-
-    Grey stays grey and colour stays colour if `config.colour` is auto.
-    """
-    images = _on_white(images)
-    size = config.height_width
-    if size is not None and images.shape[1:3] != size:
-        flat = images[..., 0] if images.shape[3] == 1 else images
-        images = np.stack([fitted(np.ascontiguousarray(image), size, config.fit) for image in flat])
-        images = images.reshape(len(flat), *size, -1)
-    if config.colour == "grey" and images.shape[3] == 3:
-        images = grey(images)[..., None]
-    elif config.colour == "rgb" and images.shape[3] == 1:
-        images = rgb(images[..., 0])
-    return images.transpose(0, 3, 1, 2)
-
-
-def _on_white(images: np.ndarray) -> np.ndarray:
-    """Images [..., 1 or 3] of images [..., C]: those with alpha, C = 2 or 4, over white."""
-    if images.shape[-1] in (1, 3):
-        return images
-    colours, alpha = images[..., :-1].astype(np.uint32), images[..., -1:].astype(np.uint32)
-    return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _found(arrays: list[tuple[Stored, Layout]]) -> Found:
+def _found(arrays: list[tuple[FileArray, Layout]]) -> Found:
     """Sizes and kinds of the images, for messages."""
     sizes: dict[str, int] = {}
     modes: dict[str, int] = {}
     words = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}
-    for stored, layout in arrays:
+    for array, layout in arrays:
         height, width, channels = layout.image
-        size, mode = f"{width} x {height}", f"{stored.dtype} {words[channels]}"
+        size, mode = f"{width} x {height}", f"{array.dtype} {words[channels]}"
         sizes[size] = sizes.get(size, 0) + layout.number
         modes[mode] = modes.get(mode, 0) + layout.number
     return Found(sizes, modes)

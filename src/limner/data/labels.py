@@ -4,17 +4,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from limner.data.numpy_files import MOST_WHOLE, Stored
+from limner.data.numpy_files import MOST_WHOLE, FileArray
 from limner.errors import InputError
 from limner.progress import warn
 
-Classes = tuple[dict[str, np.ndarray] | None, tuple[str, ...] | None]
+Classes = tuple[dict[str, np.ndarray], tuple[str, ...] | None]
 
 
-def classes_of(stored: Mapping[str, Stored], counts: Mapping[str, int]) -> Classes:
+def classes_of(stored: Mapping[str, FileArray], counts: Mapping[str, int]) -> Classes:
     """Int64 class numbers [N] of each split, and class names if the labels are words.
 
-    None and one line of warning if a split has labels that are no classes. `InputError` if their
+    Nothing and one line of warning if a split has labels that are no classes. `InputError` if their
     number is not that of the images.
     """
     found: dict[str, np.ndarray] = {}
@@ -30,7 +30,7 @@ def classes_of(stored: Mapping[str, Stored], counts: Mapping[str, int]) -> Class
                 f"{labels.where} is ignored: its labels ({labels.dtype}, shape {labels.shape}) are "
                 "not one class per image."
             )
-            return None, None
+            return {}, None
         found[split] = classes
     if all(classes.dtype.kind == "i" for classes in found.values()):
         return found, None
@@ -40,7 +40,7 @@ def classes_of(stored: Mapping[str, Stored], counts: Mapping[str, int]) -> Class
     return numbers, tuple(map(str, names))
 
 
-def may_be_classes(stored: Stored, count: int) -> bool:
+def may_be_classes(stored: FileArray, count: int) -> bool:
     """Whether an array of any name is one whole number or word per image, with repetitions."""
     if stored.shape not in ((count,), (count, 1)) or stored.dtype.kind not in "iubUS":
         return False
@@ -48,7 +48,7 @@ def may_be_classes(stored: Stored, count: int) -> bool:
     return classes is not None and len(np.unique(classes)) < count
 
 
-def _classes(stored: Stored) -> np.ndarray | None:
+def _classes(stored: FileArray) -> np.ndarray | None:
     """Int64 class numbers or words [N]; None if the labels are neither."""
     count, *rest = stored.shape
     if len(rest) > 1 or stored.dtype.itemsize * int(np.prod(stored.shape)) > MOST_WHOLE:

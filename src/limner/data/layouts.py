@@ -57,7 +57,7 @@ def _three_axes(shape: tuple[int, ...], where: str) -> Layout:
     first, height, width = shape
     if width in CHANNELS and height > 1.5 * width:
         raise _ambiguous(shape, f"one image with {width} channels", shape, where)
-    square = first == height != width and first >= 8
+    square = 8 <= first == height < width
     if square or _slimness(height, width) > max(2, 2 * _slimness(first, height)):
         raise _ambiguous(shape, f"{width} images of {first} x {height}", shape[:2], where)
     return Layout(first, (height, width, 1))

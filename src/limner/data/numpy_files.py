@@ -27,7 +27,7 @@ _LONGEST_HEADER = 10_000
 
 
 @dataclass(frozen=True)
-class Stored:
+class FileArray:
     """An array in a file or in memory.
 
     `parts(n)` reads it from the start, `n` rows at a time. `mapped()` is the array itself without
@@ -57,16 +57,16 @@ class Stored:
         return np.concatenate(blocks) if self.shape else blocks[0]
 
 
-def in_memory(array: np.ndarray, where: str) -> Stored:
+def in_memory(array: np.ndarray, where: str) -> FileArray:
     """An array in memory."""
 
     def parts(rows: int) -> Iterator[np.ndarray]:
         return (array[start : start + rows] for start in range(0, len(array), rows))
 
-    return Stored(where, array.shape, array.dtype, parts, lambda: array)
+    return FileArray(where, array.shape, array.dtype, parts, lambda: array)
 
 
-def open_npy(path: Path) -> Stored:
+def open_npy(path: Path) -> FileArray:
     """The array in an .npy file; `InputError` if it is none or is truncated."""
 
     @contextmanager
@@ -77,7 +77,7 @@ def open_npy(path: Path) -> Stored:
     return _stored(opened, str(path), path)
 
 
-def open_npz(path: Path) -> dict[str, Stored]:
+def open_npz(path: Path) -> dict[str, FileArray]:
     """The arrays in an .npz file by name; other members are left out."""
     found = {}
     with refusing(path), zipfile.ZipFile(path) as archive:
@@ -88,7 +88,7 @@ def open_npz(path: Path) -> dict[str, Stored]:
     return found
 
 
-def _member(path: Path, info: zipfile.ZipInfo, where: str) -> Stored:
+def _member(path: Path, info: zipfile.ZipInfo, where: str) -> FileArray:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError(f"{path} is compressed in a way that numpy never uses; save it again.")
 
@@ -100,7 +100,7 @@ def _member(path: Path, info: zipfile.ZipInfo, where: str) -> Stored:
     return _stored(opened, where)
 
 
-def _stored(opened: Callable, where: str, path: Path | None = None) -> Stored:
+def _stored(opened: Callable, where: str, path: Path | None = None) -> FileArray:
     """An array from `opened()`: a stream, and how many bytes it has at most.
 
     `path` is its file, if the array is stored there as it is.
@@ -126,16 +126,16 @@ def _stored(opened: Callable, where: str, path: Path | None = None) -> Stored:
                 here = (min(rows, length - first), *shape[1:])
                 yield _read(file, here, dtype, where)
 
-    if path is None or not size:
-        return Stored(where, shape, dtype, parts)
-
     def mapped() -> np.ndarray:
-        order = "F" if fortran else "C"
-        return np.memmap(path, dtype, "r", start, shape, order)
+        return np.memmap(path or "", dtype, "r", start, shape, "F" if fortran else "C")
 
-    if not fortran:
-        return Stored(where, shape, dtype, parts, mapped)
-    return Stored(where, shape, dtype, lambda rows: in_memory(mapped(), where).parts(rows), mapped)
+    if path is None or not size:
+        return FileArray(where, shape, dtype, parts)
+
+    def views(rows: int) -> Iterator[np.ndarray]:
+        return in_memory(mapped(), where).parts(rows)
+
+    return FileArray(where, shape, dtype, views if fortran else parts, mapped)
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:

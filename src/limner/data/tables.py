@@ -10,7 +10,7 @@ import numpy as np
 
 from limner.data.keys import LABELS
 from limner.data.layouts import squares
-from limner.data.numpy_files import Stored
+from limner.data.numpy_files import FileArray
 from limner.errors import InputError
 
 _LONGEST_LINE = 2**26
@@ -58,7 +58,7 @@ class _Table:
 
 def open_csv(
     path: Path, wanted: tuple[int, ...] | None
-) -> tuple[dict[str, Stored], tuple[int, ...] | None]:
+) -> tuple[dict[str, FileArray], tuple[int, ...] | None]:
     """The arrays `images` [N, D] and, if there are any, `labels` [N], and the shape of an image.
 
     The first line may name the columns. Images are square unless `wanted` is their shape.
@@ -77,10 +77,10 @@ def open_csv(
     guesses = squares(len(pixels))
     shape = wanted or (guesses[0] if len(guesses) == 1 else None)
     size = (table.rows, len(pixels))
-    found = {"images": Stored(str(path), size, np.dtype(dtype), images, text=table.whole)}
+    found = {"images": FileArray(str(path), size, np.dtype(dtype), images, text=table.whole)}
     if label is not None:
         where = f"{path} [column {label + 1}]"
-        found["labels"] = Stored(where, (table.rows,), np.dtype("U"), labels, text=True)
+        found["labels"] = FileArray(where, (table.rows,), np.dtype("U"), labels, text=True)
     return found, shape
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.numpy_files import Stored, refusing
+from limner.data.numpy_files import FileArray, refusing
 from limner.errors import InputError
 
 _WEIGHTS = ("weight", "bias", "state_dict", "model_state_dict")
 
 
-def open_pt(path: Path) -> dict[str, Stored]:
+def open_pt(path: Path) -> dict[str, FileArray]:
     """The tensors in a file, by name, or arr_0, arr_1 and so on in a tuple or list."""
     found = _load(path)
     if isinstance(found, Tensor):
@@ -54,7 +54,7 @@ def _load(path: Path) -> Any:
         ) from None
 
 
-def _stored(tensor: Tensor, path: Path, where: str) -> Stored:
+def _stored(tensor: Tensor, path: Path, where: str) -> FileArray:
     with refusing(path):
         tensor = tensor.detach()
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
@@ -70,7 +70,7 @@ def _stored(tensor: Tensor, path: Path, where: str) -> Stored:
     def parts(rows: int) -> Iterator[np.ndarray]:
         return (_array(part) for part in (tensor.split(rows) if tensor.ndim else (tensor,)))
 
-    return Stored(where, tuple(tensor.shape), some.dtype, parts, lambda: _array(tensor))
+    return FileArray(where, tuple(tensor.shape), some.dtype, parts, lambda: _array(tensor))
 
 
 def _array(tensor: Tensor) -> np.ndarray:
