@@ -10,7 +10,7 @@ from limner.errors import InputError
 Ends = tuple[float, float]
 DARKEST = 16
 """Levels 0 to at most this number are almost black, so they are probably another range."""
-_PEAKS = (255, 1023, 4095, 16383, 65535, 2**31 - 1, 2**32 - 1)
+_PEAKS = (255, 1023, 4095, 16383, 65535)
 _SIGNED = ((-128, 127), (-32768, 32767))
 
 
@@ -91,10 +91,10 @@ def fitting(low: float, high: float) -> Ends:
 
 def _outwards(value: float, sign: int) -> float:
     """`value` in 4 digits, rounded down (sign -1) or up (1)."""
-    if value == 0 or value == round(value):
-        return value
-    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
-    return float(f"{(math.ceil(sign * value / unit)) * unit * sign:.6g}")
+    short = float(f"{value:.4g}")
+    if sign * short < sign * value:
+        short += sign * 10.0 ** (math.floor(math.log10(abs(value))) - 3)
+    return value if value == round(value) or sign * short < sign * value else float(f"{short:.5g}")
 
 
 def _two(ends: Ends) -> str:
