@@ -127,6 +127,7 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
         test=source.test,
         class_names=source.class_names,
         found=source.found,
+        augment=config.augment,
     )
 
 
