@@ -23,8 +23,10 @@ _HOMES = {
     "frozen": "pixels",
     "load": "catalogue",
     "names": "catalogue",
+    "natural_observation": "pixels",
     "pixel_kind": "pixels",
     "seen_in_training": "catalogue",
+    "suited": "pixels",
 }
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
     from limner.data.pixels import OBSERVATIONS as OBSERVATIONS
     from limner.data.pixels import Pixels as Pixels
     from limner.data.pixels import frozen as frozen
+    from limner.data.pixels import natural_observation as natural_observation
     from limner.data.pixels import pixel_kind as pixel_kind
+    from limner.data.pixels import suited as suited
 
 
 def __getattr__(name: str) -> object:

@@ -11,12 +11,14 @@ u = (w + 32768) / 65536, which float32 holds exactly: x has 24 bits.
 
 import hashlib
 import threading
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from limner.data.config import Binarization
 from limner.data.dataset import Dataset, Split
 from limner.errors import InputError
 
@@ -37,10 +39,12 @@ def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
     if observation == "bernoulli":
         if drawn or dataset.is_binary:
             return "binary"
+        remedies = ["--data.binarization dynamic", "--model.observation discretized_logistic"]
+        grey = dataset.image_shape[0] == 1
+        first, second = remedies if grey else reversed(remedies)
         raise InputError(
-            f"A bernoulli observation needs binary pixels and {dataset.name} is grey or colour "
-            "without binarization; pass --data.binarization dynamic, or --model.observation "
-            "discretized_logistic."
+            f"A bernoulli observation needs binary pixels and {dataset.name} is "
+            f"{'grey' if grey else 'in colour'} without binarization; pass {first}, or {second}."
         )
     if dataset.is_binary:
         raise InputError(
@@ -54,6 +58,24 @@ def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
             "bernoulli."
         )
     return "dequantized" if observation == "gaussian" else "levels"
+
+
+def natural_observation(dataset: Dataset) -> str:
+    """The observation that fits the pixels: `bernoulli` for black and white, otherwise levels."""
+    binary = dataset.binarization != "none" or dataset.is_binary
+    return "bernoulli" if binary else "discretized_logistic"
+
+
+def suited(dataset: Dataset, observation: str, binarization: Binarization | None) -> Dataset:
+    """The dataset with a config's `binarization`.
+
+    If the config leaves it open (None), your own grey images are drawn dynamically for `bernoulli`.
+    """
+    if binarization is None:
+        grey = dataset.binarization == "none" and dataset.image_shape[0] == 1
+        drawn = observation == "bernoulli" and grey
+        binarization = "dynamic" if drawn else dataset.binarization
+    return replace(dataset, binarization=binarization)
 
 
 def frozen(dataset: Dataset, split: Split, observation: str) -> Tensor:
