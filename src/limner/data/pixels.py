@@ -73,7 +73,7 @@ def suited(dataset: Dataset, observation: str, binarization: Binarization | None
     """
     if binarization is None:
         grey = dataset.binarization == "none" and dataset.image_shape[0] == 1
-        drawn = observation == "bernoulli" and grey
+        drawn = observation == "bernoulli" and grey and not dataset.is_binary
         binarization = "dynamic" if drawn else dataset.binarization
     return replace(dataset, binarization=binarization)
 
