@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from limner.data import installed, mnist
-from limner.data.arrays import load_arrays
+from limner.data.arrays import ARRAY_SUFFIXES, load_arrays
 from limner.data.config import Binarization, DataConfig
 from limner.data.dataset import Dataset, Source
 from limner.data.folder import load_folder
@@ -164,10 +164,13 @@ def _own(config: DataConfig) -> Source:
         path = config.root / path
     if path.is_dir():
         return load_folder(path, config.draw_seed)
-    if path.is_file() and path.suffix.lower() in (".npz", ".npy"):
-        return load_arrays(path, config.draw_seed)
+    if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
+        return load_arrays(path, config)
     if path.is_file():
-        raise InputError(f"{path} is neither .npz nor .npy; give one of these, or a folder.")
+        raise InputError(
+            f"{path} is no file of images; give a folder or .zip of pictures, or arrays in .npz, "
+            ".npy, .pt or .csv."
+        )
     raise InputError(
         f"There is no dataset and no file {config.name!r}; choose one of {_listed()}, hub:NAME, "
         "or a path to a folder of PNG or JPEG files, an .npz or an .npy."

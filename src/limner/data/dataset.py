@@ -28,12 +28,14 @@ class Images:
     """Images of one split.
 
     `levels`: uint8 [N, C, H, W], 0..255, in memory or mapped from a file of the pixel cache;
-    `labels`: int64 [N], or None; `names`: the file of each image, or None.
+    `labels`: int64 [N], or None; `names`: the file of each image, or None; `digests`: uint64 [N],
+    a hash of the pixels of each image, if it is known (`limner.data.splits.digests` computes it).
     """
 
     levels: Tensor
     labels: Tensor | None = None
     names: tuple[str, ...] | None = None
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.levels.shape[0]
@@ -41,8 +43,10 @@ class Images:
     def take(self, index: np.ndarray | slice) -> "Images":
         """The images at `index`, in its order."""
         at = index if isinstance(index, slice) else torch.from_numpy(index)
+        labels = None if self.labels is None else self.labels[at]
         names = None if self.names is None else tuple(np.array(self.names, object)[index])
-        return Images(self.levels[at], None if self.labels is None else self.labels[at], names)
+        known = None if self.digests is None else self.digests[index]
+        return Images(self.levels[at], labels, names, known)
 
 
 @dataclass(frozen=True)
@@ -130,33 +134,6 @@ def split_off(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]
     order = stratified_order(labels, len(images), seed)
     cuts = np.cumsum([len(images) - sum(sizes), *sizes])[:-1]
     return [images.take(part) for part in np.split(order, cuts)]
-
-
-def complete(splits: dict[str, Images], seed: int, where: str) -> tuple[Images, Images, Images]:
-    """Train, validation and test; a missing one is a tenth of train, stratified."""
-    if "train" not in splits:
-        raise InputError(
-            f"{where} has no training images; add a split or a folder with the name train."
-        )
-    missing = [name for name in SPLITS if name not in splits]
-    train = splits["train"]
-    size = max(1, round(len(train) / 10))
-    if len(train) <= size * len(missing):
-        raise InputError(
-            f"{where} has {len(train)} training images, too few to split; give at least 3."
-        )
-    if missing:
-        rest, *parts = split_off(train, (size,) * len(missing), seed)
-        splits = splits | {"train": rest} | dict(zip(missing, parts, strict=True))
-    for name in SPLITS:
-        if not len(splits[name]):
-            raise InputError(f"{where} has no images in its {name} split; add some or remove it.")
-    shapes = {name: tuple(splits[name].levels.shape[1:]) for name in SPLITS}
-    if len(set(shapes.values())) > 1:
-        raise InputError(
-            f"The splits of {where} differ in shape, {shapes}; use images of one shape."
-        )
-    return splits["train"], splits["validation"], splits["test"]
 
 
 def check_size(count: int, pixels: int, where: str) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from limner.data.dataset import Images, Source, complete, named_splits
+from limner.data.dataset import Images, Source, named_splits
 from limner.data.pictures import read_picture, stack
+from limner.data.splits import complete
 from limner.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")

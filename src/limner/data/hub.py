@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from limner.data.dataset import Images, Source, complete, named_splits
+from limner.data.dataset import Images, Source, named_splits
 from limner.data.pictures import levels_of_picture, refusing, stack
+from limner.data.splits import complete
 from limner.errors import InputError
 
 # No leading dot or slash: the library would read such a name as a path on this machine.
