@@ -91,9 +91,9 @@ def test_a_command_stores_what_it_chose_and_trains_again_from_it(tmp_path, monke
     stored = Run.at(tmp_path / "one").config
     assert stored.model.observation == "discretized_logistic"
     assert stored.data.binarization == "none"
-    assert main("train --config one/config.json --out two".split()) == 0
+    assert main(["train", "--config", "one/config.json", "--out", "two"]) == 0
     assert Run.at(tmp_path / "two").config == stored
-    assert main("train --resume --out two".split()) == 0
+    assert main(["train", "--resume", "--out", "two"]) == 0
     assert Run.at(tmp_path / "two").config == stored
     assert main(f"train vae {flags} --model.observation bernoulli --out three".split()) == 2
     assert not (tmp_path / "three").exists()

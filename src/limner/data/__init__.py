@@ -15,10 +15,12 @@ _HOMES = {
     "DataConfig": "config",
     "Dataset": "dataset",
     "Entry": "catalogue",
+    "Frozen": "pixels",
     "Images": "dataset",
     "Pixels": "pixels",
     "Split": "dataset",
     "TrainingBatches": "batches",
+    "evenly": "pixels",
     "fetch": "catalogue",
     "frozen": "pixels",
     "load": "catalogue",
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
     from limner.data.dataset import Images as Images
     from limner.data.dataset import Split as Split
     from limner.data.pixels import OBSERVATIONS as OBSERVATIONS
+    from limner.data.pixels import Frozen as Frozen
     from limner.data.pixels import Pixels as Pixels
+    from limner.data.pixels import evenly as evenly
     from limner.data.pixels import frozen as frozen
     from limner.data.pixels import natural_observation as natural_observation
     from limner.data.pixels import pixel_kind as pixel_kind

@@ -183,7 +183,10 @@ def _found(arrays: list[tuple[FileArray, Layout]]) -> Found:
     words = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}
     for array, layout in arrays:
         height, width, channels = layout.image
-        size, mode = f"{width} x {height}", f"{'text' if array.text else array.dtype} {words[channels]}"
+        size, mode = (
+            f"{width} x {height}",
+            f"{'text' if array.text else array.dtype} {words[channels]}",
+        )
         sizes[size] = sizes.get(size, 0) + layout.number
         modes[mode] = modes.get(mode, 0) + layout.number
     return Found(sizes, modes)

@@ -159,5 +159,5 @@ def needed_bytes(trainer: Trainer) -> int:
     copies = 5 + averages + (1 + averages if trainer.device.type == "cpu" else 0)
     weights = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
     activations = trainer.model.stored_bytes(batches.batch_size // trainer.processes.count)
-    images = trainer.dataset.train.levels.nbytes + trainer.validator.images.nbytes
+    images = trainer.dataset.train.levels.nbytes
     return copies * weights + activations + images
