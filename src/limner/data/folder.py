@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from limner.data.dataset import Images, Source, complete, named_splits
-from limner.data.pictures import read_picture, stack
+from limner.data.pictures import read_picture, refusing, stack
 from limner.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -22,7 +23,7 @@ def load_folder(root: Path, seed: int) -> Source:
     found = [path for listing in listings.values() for path, _ in listing]
     if not found:
         raise InputError(f"{root} has no PNG or JPEG files; give a folder that has some.")
-    levels = stack(((str(path), read_picture(path)) for path in found), str(root))
+    levels = stack(((str(path), _levels(path)) for path in found), str(root))
     classes = sorted({name for listing in listings.values() for _, name in listing if name})
     splits: dict[str, Images] = {}
     start = 0
@@ -32,6 +33,11 @@ def load_folder(root: Path, seed: int) -> Source:
         splits[split] = Images(levels[start:end], labels.long() if classes else None)
         start = end
     return Source(*complete(splits, seed, str(root)), tuple(classes) or None)
+
+
+def _levels(path: Path) -> np.ndarray:
+    with refusing(str(path)), path.open("rb") as file:
+        return read_picture(file).levels
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
