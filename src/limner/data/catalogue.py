@@ -156,14 +156,16 @@ def _readable(name: str) -> Iterator[None]:
 
 def _own(config: DataConfig) -> Source:
     if config.name.startswith("hub:"):
-        return load_hub(config.name.removeprefix("hub:"), config.root, config.draw_seed)
+        return load_hub(config.name.removeprefix("hub:"), config.root, config)
     path = Path(config.name)
     with suppress(RuntimeError):  # an unknown user
         path = path.expanduser()
     if config.root is not None and not path.exists():
         path = config.root / path
     if path.is_dir():
-        return load_folder(path, config.draw_seed)
+        return load_folder(path, config)
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return load_folder(path, config)
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return load_arrays(path, config)
     if path.is_file():
