@@ -156,7 +156,7 @@ def _print(run: Run, results: dict[str, Any], path: Path) -> None:
     console.print(results_table(results, title))
     if len(results["group_names"]) <= MANY_GROUPS or "elbo_per_step" in results:
         console.print(groups_table(results))
-    else:
+    elif None not in results["active_units"]:
         active, units = sum(results["active_units"]), sum(results["latent_units"])
         console.print(f"{active:,} of {units:,} latent units are active")
     console.print(f"written to {path}", highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import torch
 
 from limner.commands.options import FLAT, RunName
 from limner.commands.pictures import DEFAULTS, Options, opened, require_positive, tell
-from limner.data import Split, frozen
+from limner.data import Frozen, Split
 from limner.figures import grids, style
 from limner.figures.tiles import to_rgb
 
@@ -29,7 +29,7 @@ def reconstruct(
     """
     require_positive(n=n, columns=columns)
     found, subject = opened(run, options)
-    x = frozen(subject.dataset, split, subject.model.config.observation)[:n]
+    x = Frozen(subject.dataset, split, subject.model.config.observation)[:n]
     with torch.no_grad():
         observation = subject.model.infer(x, subject.generator(), trace=True).observation
     assert observation is not None

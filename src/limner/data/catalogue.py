@@ -109,17 +109,16 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     """The dataset that `config` names, read, checked and split.
 
     A name in the catalogue wins (write ./mnist for a folder of that name), then `hub:NAME`, then a
-    path. By default your own grey images are binarized dynamically, and colour images are not.
+    path. By default your own images are not binarized.
     Raises `InputError` for an unknown name and for files that are missing, damaged or altered.
     """
     entry = _find(config.name, catalogue)
     with _readable(config.name):
         source = entry.read(config.root) if entry else _own(config)
     channels, height, width = source.train.levels.shape[1:]
-    default: Binarization = "dynamic" if channels == 1 else "none"
     return Dataset(
         name=config.name,
-        binarization=config.binarization or (entry.binarization if entry else default),
+        binarization=config.binarization or (entry.binarization if entry else "none"),
         draw_seed=config.draw_seed,
         image_shape=(channels, height, width),
         train=source.train,
@@ -158,14 +157,16 @@ def _readable(name: str) -> Iterator[None]:
 
 def _own(config: DataConfig) -> Source:
     if config.name.startswith("hub:"):
-        return load_hub(config.name.removeprefix("hub:"), config.root, config.draw_seed)
+        return load_hub(config.name.removeprefix("hub:"), config.root, config)
     path = Path(config.name)
     with suppress(RuntimeError):  # an unknown user
         path = path.expanduser()
     if config.root is not None and not path.exists():
         path = config.root / path
     if path.is_dir():
-        return load_folder(path, config.draw_seed)
+        return load_folder(path, config)
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return load_folder(path, config)
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return load_arrays(path, config)
     if path.is_file():

@@ -1,6 +1,7 @@
 """Images in memory, and how a collection is split into train, validation and test."""
 
-from collections.abc import Container, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -15,11 +16,14 @@ from limner.errors import InputError
 
 Split = Literal["train", "validation", "test"]
 SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
-"""The splits, and the names of files, folders and arrays that mean each of them."""
+"""The splits, and the names of folders and arrays, in lower case, that mean each of them."""
+EVALUATION = ("eval", "evaluation")
+"""Words for test that mean validation if there is a test split and no validation."""
+_FILLERS = frozenset({"set", "split", "data", "dataset", "images", "image", "imgs", "img"})
 SPLITS: tuple[Split, ...] = tuple(SPLIT_WORDS)
 MAX_BYTES = 8 * 2**30
 
@@ -107,10 +111,35 @@ class Source:
     found: Found | None = None
 
 
-def named_splits(names: Container[str]) -> dict[str, str]:
-    """The splits that `names` has, each with its name there, such as valid for validation."""
-    found = {split: [w for w in words if w in names] for split, words in SPLIT_WORDS.items()}
-    return {split: words[0] for split, words in found.items() if words}
+def named_splits(names: Iterable[str], where: str) -> dict[Split, str]:
+    """The splits that `names` has, each with its name there, such as Valid or val2017.
+
+    Case, digits and words like set and images do not matter. `eval` means test, or validation if
+    there is a test split and no validation. Raises `InputError` if two names mean one split.
+    """
+    found: dict[Split, str] = {}
+    meant = sorted((_plain(name) in EVALUATION, name) for name in names)
+    for is_evaluation, name in meant:
+        split: Split | None = next(
+            (split for split, words in SPLIT_WORDS.items() if _plain(name) in words), None
+        )
+        if is_evaluation and "test" in found and "validation" not in found:
+            split = "validation"
+        if split in found:
+            raise InputError(
+                f"{where} has two splits for {split}, {found[split]} and {name}; rename or merge "
+                "them."
+            )
+        if split is not None:
+            found[split] = name
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _plain(name: str) -> str:
+    """A name without case, digits, signs and words that do not matter."""
+    words = re.sub("[^a-z]+", " ", name.lower()).split()
+    kept = [word.removesuffix("set") for word in words if word not in _FILLERS]
+    return " ".join(kept)
 
 
 def stratified_order(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:

@@ -1,81 +1,257 @@
-"""PNG and JPEG pictures as 8-bit levels."""
+"""One picture file as 8-bit levels, as a viewer shows it: upright, in sRGB, on white."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limner.data.dataset import check_size
+from limner.data.formats import (
+    MAX_PIXELS,
+    PICTURE_SUFFIXES,
+    Unreadable,
+    attempted,
+    checked,
+    png_chunks,
+    supported,
+)
+from limner.data.profiles import in_srgb
+from limner.data.samples import Samples, decoded, raw_mode, samples
 from limner.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
-MAX_PIXELS = 2**24
-"""Limit for one picture."""
+__all__ = [
+    "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
+    "Header",
+    "Picture",
+    "Unreadable",
+    "picture_of",
+    "read_header",
+    "read_picture",
+    "supported",
+]
+
+Ends = tuple[float, float]
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Levels of a PNG or JPEG file: [H, W] if it is grey, otherwise [H, W, 3]."""
-    from PIL import Image
+class Picture(NamedTuple):
+    """A picture at its own size.
 
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; remove it.")
-    with (
-        refusing(str(path)),
-        path.open("rb") as file,
-        Image.open(file, formats=("PNG", "JPEG")) as image,
-    ):
-        return levels_of_picture(image)
+    `levels`: uint8 [H, W] if red, green and blue are equal everywhere, otherwise [H, W, 3];
+    `mode`: the pixels in the file, such as 16-bit RGB with transparency; `peak`: the largest colour
+    value in the file, in numbers of `depth` bits (1, 8 or 16), before `ends` are applied.
+    """
+
+    levels: np.ndarray
+    mode: str
+    peak: int
+    depth: int
+
+
+class Header(NamedTuple):
+    """Size as shown, in pixels, and the pixels in the file, as `Picture.mode`."""
+
+    width: int
+    height: int
+    mode: str
+
+
+def read_picture(file: IO[bytes], ends: Ends | None = None) -> Picture:
+    """The first picture in a seekable file. Raises `Unreadable`.
+
+    EXIF orientation is applied, an ICC profile converted to sRGB, transparency becomes white, and
+    16 bits are rounded to 8. `ends` are the values that mean black and white; if they are not
+    given, the format's own. They do not apply to pictures of 1 bit.
+    """
+
+    def read(file: IO[bytes], image: "ImageFile") -> Picture:
+        mode = _mode(image)
+        return _picture(image, decoded(file, image), mode, ends)
+
+    return attempted(file, read)
+
+
+def picture_of(image: "Image", ends: Ends | None = None) -> Picture:
+    """The same of a picture that Pillow has opened; colours of 16 bits are as Pillow has them."""
+    checked(image)
+    mode, raw = _mode(image), raw_mode(image)
+    image.load()
+    return _picture(image, samples(image, raw), mode, ends)
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """Size and kind of pixels of a seekable file, without decoding them. Raises `Unreadable`."""
+    return attempted(file, _header)
+
+
+def _header(file: IO[bytes], image: "ImageFile") -> Header:
+    mode = _mode(image)
+    for name, place, length in png_chunks(file) if image.format == "PNG" else ():
+        if name == b"eXIf":  # which may follow the pixels
+            file.seek(place)
+            image.info["exif"] = file.read(min(length, 2**20))
+    width, height = image.size[::-1] if _orientation(image) > 4 else image.size
+    return Header(width, height, mode)
+
+
+def _picture(image: "Image", found: Samples, mode: str, ends: Ends | None) -> Picture:
+    white = found.white
+    depth = 1 if white == 1 else 8 if found.values.dtype == np.uint8 else 16
+    peak = found.values.max()
+    if white and depth > 1:
+        peak = np.rint(peak / white * (2**depth - 1))
+    black, white = _ends(found, None if depth == 1 else ends)
+    colours = _in_srgb(found, image.info.get("icc_profile"), black, white)
+    if colours is not None:
+        found, black, white = found._replace(values=colours, premultiplied=False), 0, 255
+    levels = _without_colour(_levels(found, black, white))
+    return Picture(_upright(levels, _orientation(image)), mode, int(peak), depth)
+
+
+def _ends(found: Samples, ends: Ends | None) -> Ends:
+    """The values that mean black and white; the visible values must be between them."""
+    values, white = found.values, found.white
+    if ends is None and white is not None:
+        return 0, white
+    shown = values if found.alpha is None else values[found.alpha > 0]
+    low, high = (shown.min(), shown.max()) if shown.size else (0, 0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise Unreadable("damaged", "it has values that are not finite")
+    text = f"its values are from {low:.6g} to {high:.6g}"
+    if ends is None:
+        if values.dtype.kind == "f" and low >= 0 and high <= 1:
+            return 0, 1
+        raise Unreadable(
+            "range", f"{text}; give --data.range with the values that mean black and white"
+        )
+    if low < ends[0] or high > ends[1]:
+        raise Unreadable("range", f"{text}, outside --data.range {ends[0]:g} {ends[1]:g}")
+    return ends
+
+
+def _in_srgb(found: Samples, profile: bytes | None, black: float, white: float):
+    """Levels of the colours in sRGB; None if they are already."""
+    if not profile:
+        return None
+    if found.inks is not None:
+        return in_srgb(found.inks, profile, "CMYK")
+    values = found.values
+    if found.premultiplied and found.alpha is not None:
+        share = found.alpha / found.opaque
+        share = share if values.ndim == 2 else share[:, :, None]
+        values = np.minimum(values / np.maximum(share, 1e-9), white)
+    if (black, white) != (0, 255) or values.dtype != np.uint8:
+        unit = (values - np.float32(black)) / np.float32(white - black)
+        values = np.rint(unit.clip(0, 1) * np.float32(65535)).astype(np.uint16)
+    return in_srgb(values, profile, "L" if values.ndim == 2 else "RGB")
+
+
+def _levels(found: Samples, black: float, white: float) -> np.ndarray:
+    """Values as levels, rounded once, on white."""
+    values, alpha = found.values, found.alpha
+    if values.dtype == np.uint8 and (black, white) == (0, 255) and alpha is None:
+        return values
+    levels = np.empty(values.shape, np.uint8)
+    share = None if alpha is None else alpha / np.float32(found.opaque)
+    for k in range(1 if values.ndim == 2 else 3):  # one at a time, to save memory
+        channel = (values if values.ndim == 2 else values[:, :, k]).astype(np.float64)
+        shown = (channel - black) / (white - black)
+        if share is not None:
+            shown = (shown if found.premultiplied else shown * share) + 1 - share
+        np.rint(shown.clip(0, 1) * 255, out=shown)
+        (levels if values.ndim == 2 else levels[:, :, k])[:] = shown
+    return levels
+
+
+def _without_colour(levels: np.ndarray) -> np.ndarray:
+    """[H, W] of [H, W, 3] if red, green and blue are equal everywhere."""
+    if levels.ndim == 2:
+        return levels
+    for part in (levels[:1], levels):  # the first row usually decides
+        if not (part == part[:, :, :1]).all():
+            return levels
+    return np.ascontiguousarray(levels[:, :, 0])
+
+
+TURNS = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+"""What makes pixels upright, by EXIF orientation."""
+CARRIERS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+
+
+def _orientation(image: "Image") -> int:
+    """EXIF orientation, 1 to 8; Pillow applies that of a TIFF when it decodes it."""
+    if image.format != "TIFF" and not CARRIERS & image.info.keys():
+        return 1
+    try:
+        found = int(image.getexif().get(0x0112, 1))
+    except Exception:  # EXIF may hold anything
+        return 1
+    return found if found in TURNS else 1
+
+
+def _upright(levels: np.ndarray, orientation: int) -> np.ndarray:
+    return np.ascontiguousarray(TURNS.get(orientation, np.asarray)(levels))
+
+
+NAMES = {
+    "1": "1-bit black and white",
+    "P": "palette",
+    "LAB": "8-bit Lab",
+    "F": "32-bit floats",
+    "I": "32-bit integers",
+    "RGBX": "8-bit RGB",
+}
+
+
+def _mode(image: "Image") -> str:
+    """The kind of pixels in the file, for people; before decoding."""
+    raw, base = raw_mode(image), image.mode
+    if raw.startswith("LA"):  # Pillow decodes 16-bit grey with alpha to RGBA
+        base = "LA"
+    clear = "transparency" in image.info or (len(base) > 1 and base[-1] in "Aa")
+    base = base.rstrip("Aa") if clear else base
+    grey = base == "L" or base.startswith("I;") or (image.format in ("PNG", "PPM") and base == "I")
+    bits = 16 if ";16" in raw or (grey and base != "L") else 8
+    if raw in ("L;2", "L;4", "I;12"):
+        bits = int(raw[2:])
+    name = NAMES.get(base, f"{bits}-bit {base}")
+    return f"{f'{bits}-bit grey' if grey else name}{' with transparency' if clear else ''}"
+
+
+# For folder.py and hub.py, until they read single pictures
 
 
 @contextmanager
 def refusing(where: str) -> Iterator[None]:
-    """Turns any error from a damaged or huge picture into an `InputError`.
-
-    Pillow and its decoders raise many kinds of exception.
-    """
-    from PIL import Image
-
+    """Turns any error from a damaged or huge picture into an `InputError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
+        yield
     except InputError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(
-            f"{where} is too large; the limit is {MAX_PIXELS:,} pixels per picture."
-        ) from None
+    except Unreadable as error:
+        raise InputError(f"{where} cannot be read: {error}; remove or replace it.") from None
     except Exception as error:
-        what = "it is neither" if isinstance(error, Image.UnidentifiedImageError) else f"{error}"
-        raise InputError(
-            f"{where} cannot be read as PNG or JPEG ({what}); remove or replace it."
-        ) from None
+        raise InputError(f"{where} cannot be read ({error}); remove or replace it.") from None
 
 
 def levels_of_picture(image: "Image") -> np.ndarray:
-    """Levels [H, W] of a grey picture, or [H, W, 3] of a colour picture.
-
-    A palette of greys counts as grey, 16 bits are rounded to 8, transparent parts become white.
-    """
-    from PIL import Image
-
-    if image.width * image.height > MAX_PIXELS:
-        raise Image.DecompressionBombError
-    if image.mode.startswith("I"):
-        return np.rint(np.asarray(image) / 257).astype(np.uint8)
-    grey = _is_grey(image)
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        image = white
-    return np.asarray(image.convert("L" if grey else "RGB"))
+    """The levels of `picture_of`."""
+    return picture_of(image).levels
 
 
 def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> Tensor:
@@ -95,13 +271,6 @@ def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> Tensor:
         arrays = [_rgb(picture) for picture in arrays]
         return torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).copy())
     return torch.from_numpy(np.stack(arrays)[:, None])
-
-
-def _is_grey(image: "Image") -> bool:
-    if image.mode == "P":
-        palette = np.asarray(image.getpalette("RGB") or []).reshape(-1, 3)
-        return bool((palette == palette[:, :1]).all())
-    return image.mode in ("1", "L", "LA", "La")
 
 
 def _rgb(picture: np.ndarray) -> np.ndarray:

@@ -132,7 +132,8 @@ def repeated(digests: np.ndarray, counts: Sequence[int]) -> int:
 
 def _too_few(count: int, known: int, needed: int, where: str, unit: str) -> str:
     if known == count:
-        return f"{where} has {count} training images, too few to split; give at least {needed}."
+        images = "1 training image" if count == 1 else f"{count} training images"
+        return f"{where} has {images}, too few to split; give at least {needed}."
     return (
         f"The {count} training images of {where} are only {known} {unit}, too few to split; give "
         f"at least {needed}, or give the splits yourself."

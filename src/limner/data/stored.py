@@ -1,5 +1,7 @@
 """Splits of images on disk, made from rows in any order that are too many for memory."""
 
+import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,12 +104,13 @@ def open_source(key: str) -> Source | None:
 
 
 @contextmanager
-def drafted(name: str) -> Iterator[Path]:
-    """A file for rows in the order in which they are read; removed at the end."""
+def drafted(name: str, size: int) -> Iterator[Path]:
+    """A file of `size` bytes for rows in the order in which they are read; removed at the end."""
     path = cache.folder() / f".{name}.draft"
-    with cache.storing():
-        path.write_bytes(b"")
     try:
+        with cache.storing():
+            path.write_bytes(b"")
+            os.truncate(path, size)
         yield path
     finally:
         path.unlink(missing_ok=True)
@@ -141,7 +144,7 @@ class Draft:
 
     def __init__(self, path: Path, image_shape: tuple[int, ...], count: int):
         self.path, self.image_shape = path, image_shape
-        self._shape = (count, int(np.prod(image_shape)))
+        self._shape = (count, math.prod(image_shape))
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Blocks [n, *image_shape] of the rows with these numbers."""
@@ -168,9 +171,9 @@ def _write(
     check_splits({split: range(rows.count) for split, rows in given.items()}, where)
     counts = {split: given[split].count for split in SPLITS if split in given}
     places = np.repeat([SPLITS.index(split) for split in counts], list(counts.values()))
-    with drafted(key) as path:
+    with drafted(key, len(places) * math.prod(image_shape)) as path:
         hashes = []
-        with path.open("wb", buffering=0) as file:
+        with path.open("r+b", buffering=0) as file:
             for split in counts:
                 for block in given[split].blocks:
                     data = np.ascontiguousarray(block)

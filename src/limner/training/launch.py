@@ -1,10 +1,11 @@
 """Train one run from its config, from the start or from where it stopped."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 from limner.config import RunConfig
-from limner.data import Dataset, pixel_kind
+from limner.data import Dataset, pixel_kind, suited
 from limner.data import load as load_dataset
 from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, RecurrentConfig
@@ -19,6 +20,8 @@ from limner.training.start import initial_model
 from limner.training.trackers import require, trackers
 from limner.training.trainer import Trainer, stopped
 
+Adapt = Callable[[RunConfig, Dataset], RunConfig]
+
 
 def train(
     config: RunConfig,
@@ -26,6 +29,9 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     title: str | None = None,
+    *,
+    dataset: Dataset | None = None,
+    adapt: Adapt | None = None,
 ) -> Run:
     """Train the model of `config` in the run folder `out`; returns the finished run.
 
@@ -35,6 +41,8 @@ def train(
         resume: continue the run in `out`, whose config must be `config`.
         overwrite: replace the run in `out`.
         title: the name of the training on its progress bar.
+        dataset: the images, if they are loaded already.
+        adapt: called with the config of a new run and its images; returns the config to train with.
 
     Raises:
         InputError: anything about config, data or folder that the user can fix. Nothing has been
@@ -44,8 +52,12 @@ def train(
     out = Path(out)
     require(config.trackers)
     with processes(config.device, out) as group, enough_memory(_savings(config)):
-        with group.first_of_host_first():
-            dataset = load_dataset(config.data)
+        if dataset is None:
+            with group.first_of_host_first():
+                dataset = load_dataset(config.data)
+        if adapt is not None and not resume:
+            config = adapt(config, dataset)
+        dataset = suited(dataset, config.model.observation, config.data.binarization)
         pixel_kind(dataset, config.model.observation)
         run = _opened(out, config) if resume else Run(out, config)
         start = config.start_from
@@ -147,5 +159,5 @@ def needed_bytes(trainer: Trainer) -> int:
     copies = 5 + averages + (1 + averages if trainer.device.type == "cpu" else 0)
     weights = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
     activations = trainer.model.stored_bytes(batches.batch_size // trainer.processes.count)
-    images = trainer.dataset.train.levels.nbytes + trainer.validator.images.nbytes
+    images = trainer.dataset.train.levels.nbytes
     return copies * weights + activations + images

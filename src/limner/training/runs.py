@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from limner.config import RunConfig
-from limner.data import DataConfig, Dataset
+from limner.data import DataConfig, Dataset, suited
 from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.models import LatentVariableModel, build, outline
@@ -264,7 +264,9 @@ class Run:
         Raises:
             InputError: the images have another shape than the model's.
         """
-        dataset = load_dataset(data or self.data)
+        data = data or self.data
+        observation = self.config.model.observation
+        dataset = suited(load_dataset(data), observation, data.binarization)
         path, document = self._sound("best", read_document)
         shape = image_shape_of(document, path)
         if dataset.image_shape != shape:

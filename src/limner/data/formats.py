@@ -1,0 +1,262 @@
+"""Picture files: what format they have, and how Pillow opens them.
+
+The format is detected from a file's first bytes, never from its name, and only that format's
+reader is called, so that Pillow's registry, limits and warnings stay as the host has set them.
+"""
+
+import io
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from threading import Lock
+from typing import IO, TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+T = TypeVar("T")
+
+MAX_PIXELS = 2**24
+"""Limit for one picture."""
+MAX_FILE = 2**29
+"""Limit for a file in bytes, except TIFF, which may have many pages."""
+
+READERS = {
+    "PNG": ("PIL.PngImagePlugin.PngImageFile",),
+    "JPEG": ("PIL.JpegImagePlugin.JpegImageFile",),
+    "WebP": ("PIL.WebPImagePlugin.WebPImageFile",),
+    "TIFF": ("PIL.TiffImagePlugin.TiffImageFile",),
+    "BMP": ("PIL.BmpImagePlugin.BmpImageFile",),
+    "GIF": ("PIL.GifImagePlugin.GifImageFile",),
+    "PPM": ("PIL.PpmImagePlugin.PpmImageFile",),
+    "AVIF": ("PIL.AvifImagePlugin.AvifImageFile", "pillow_avif.AvifImagePlugin.AvifImageFile"),
+    "HEIC": ("pillow_heif.HeifImageFile",),
+}
+"""The classes that read a format; the first that is installed is used."""
+PACKAGES = {"AVIF": "pillow-avif-plugin", "HEIC": "pillow-heif"}
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib"}
+    | {".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".heic", ".heif"}
+)
+"""The suffixes, in lower case, that pictures of these formats usually have."""
+STARTS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"8BPS": "Photoshop",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+}
+
+
+class Unreadable(Exception):
+    """A file whose pixels cannot be had; `str()` is the reason, in a few words.
+
+    `kind` is "empty", "truncated", "damaged", "not a picture", "unsupported" (a format or a kind of
+    pixels), "too large", or "range" (the values need another `--data.range`).
+    """
+
+    def __init__(self, kind: str, reason: str):
+        super().__init__(kind, reason)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return self.args[1]
+
+
+def supported(suffix: str) -> bool:
+    """Whether files with this suffix, such as .heic, can be read with the installed packages."""
+    suffix = suffix.lower()
+    kind = {".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC"}.get(suffix, "PNG")
+    return suffix in PICTURE_SUFFIXES and _reader(kind) is not None
+
+
+def attempted(file: IO[bytes], action: "Callable[[IO[bytes], ImageFile], T]") -> T:
+    """`action(file, image)` with the opened, not yet decoded image; or `Unreadable`.
+
+    If it fails on a PNG or JPEG, it is repeated without metadata: text that expands to gigabytes,
+    or a damaged comment, is no reason to lose the pixels.
+    """
+    kind = _format(file)
+    with _quiet():
+        try:
+            return action(file, opened(file, kind))
+        except Unreadable:
+            raise
+        except Exception as error:  # Pillow's decoders raise many kinds
+            failure = error
+        for keep in KEPT.get(kind, ()):
+            try:
+                bare = io.BytesIO(b"".join(_pieces(file, kind, keep)))
+                return action(bare, opened(bare, kind))
+            except Unreadable:
+                raise
+            except Exception:
+                continue
+    if _ends_early(file, kind) or "truncated" in str(failure) or isinstance(failure, EOFError):
+        raise Unreadable("truncated", f"this {kind} file ends too early")
+    text = " ".join(str(failure).split())[:200] or type(failure).__name__
+    kind_of_failure = "unsupported" if "unknown pixel mode" in text else "damaged"
+    raise Unreadable(kind_of_failure, f"its {kind} data cannot be decoded: {text}")
+
+
+def opened(file: IO[bytes], kind: str) -> "ImageFile":
+    """The image at the start of a file, of a size within the limit, before it is decoded."""
+    reader = _reader(kind)
+    if reader is None:
+        package = PACKAGES.get(kind)
+        advice = f"; install {package}" if package else ", which Limner does not read"
+        raise Unreadable("unsupported", f"it is {kind}{advice}")
+    file.seek(0)
+    image = reader(file, "")
+    checked(image)
+    return image
+
+
+def checked(image: "Image") -> None:
+    """Refuses a picture that is larger than the limit."""
+    if image.width * image.height > MAX_PIXELS:
+        raise Unreadable(
+            "too large",
+            f"it is too large: {image.width:,} x {image.height:,}, and the limit is "
+            f"{MAX_PIXELS:,} pixels per picture",
+        )
+
+
+def _format(file: IO[bytes]) -> str:
+    file.seek(0)
+    start = file.read(64)
+    if not start:
+        raise Unreadable("empty", "it is empty")
+    kind = next((kind for begin, kind in STARTS.items() if start.startswith(begin)), None)
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        kind = "WebP"
+    elif start[:2] == b"BM" and start[15:18] == b"\0\0\0":
+        kind = "BMP"
+    elif start[:1] == b"P" and start[1:2] in b"123456f" and start[2:3].isspace():
+        kind = "PPM"
+    elif start[4:8] == b"ftyp":
+        brands = start[8 : min(64, int.from_bytes(start[:4], "big"))]
+        kind = "AVIF" if b"avif" in brands or b"avis" in brands else None
+        if any(brand in brands for brand in (b"hei", b"hev", b"mif1")) and kind is None:
+            kind = "HEIC"
+    if kind is None:
+        raise Unreadable("not a picture", "it is not a picture of a known format")
+    if kind != "TIFF" and file.seek(0, io.SEEK_END) > MAX_FILE:
+        raise Unreadable("too large", f"the file is larger than {MAX_FILE / 2**30:.1f} GiB")
+    return kind
+
+
+@cache
+def _reader(kind: str) -> "Callable[..., ImageFile] | None":
+    for path in READERS.get(kind, ()):
+        module, _, name = path.rpartition(".")
+        try:
+            found = import_module(module)
+        except ImportError:
+            continue
+        if getattr(found, "SUPPORTED", True):
+            return getattr(found, name)
+    return None
+
+
+# Files without their metadata
+
+KEPT = {
+    "PNG": (
+        (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf"),
+        (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"),
+    ),
+    "JPEG": ((b"Adobe", b"ICC_PROFILE", b"Exif"), (b"Adobe",)),
+}
+"""What the second and the third attempt keep: chunks of PNG, application segments of JPEG."""
+
+
+def _pieces(file: IO[bytes], kind: str, keep: tuple[bytes, ...]) -> Iterator[bytes]:
+    file.seek(0)
+    yield file.read(8 if kind == "PNG" else 2)
+    if kind == "PNG":
+        for name, place, length in png_chunks(file):
+            if name in keep:
+                file.seek(place - 8)
+                yield file.read(length + 12)
+        return
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xDA:
+        if head[1] == 0xFF:
+            file.seek(-3, io.SEEK_CUR)
+            continue
+        body = file.read(max(0, int.from_bytes(head[2:], "big") - 2))
+        about = 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE
+        if not about or body.startswith(keep):
+            yield head + body
+    yield head + file.read()
+
+
+def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place of the data and its length of every chunk of a PNG file, without reading it."""
+    place = file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        yield name, place + 8, length
+        place = file.seek(place + length + 12)
+
+
+def _ends_early(file: IO[bytes], kind: str) -> bool:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(16)
+    file.seek(max(0, size - 1024))
+    end = file.read()
+    order = "big" if start[:2] == b"MM" else "little"
+    if kind == "PNG":
+        return not any(name == b"IEND" for name, *_ in png_chunks(file))
+    if kind == "JPEG":
+        return b"\xff\xd9" not in end
+    if kind == "GIF":
+        return b";" not in end[-2:]
+    if kind == "WebP":
+        return int.from_bytes(start[4:8], "little") + 8 > size
+    if kind == "BMP":
+        return int.from_bytes(start[2:6], "little") > size
+    return kind == "TIFF" and int.from_bytes(start[4:8], order) >= size
+
+
+# Pillow warns about damage that it survives
+
+_quiet_lock = Lock()
+_quiet_depth = 0
+_quiet_context: "warnings.catch_warnings | None" = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignores warnings that Pillow raises, even if warnings are errors.
+
+    Filters belong to the process: the first of several threads sets them, the last restores them.
+    """
+    global _quiet_depth, _quiet_context  # noqa: PLW0603
+    with _quiet_lock:
+        _quiet_depth += 1
+        if _quiet_context is None:
+            _quiet_context = warnings.catch_warnings()
+            _quiet_context.__enter__()
+            warnings.filterwarnings("ignore", module="PIL|pillow_heif|pillow_avif")
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if not _quiet_depth and _quiet_context is not None:
+                _quiet_context.__exit__(None, None, None)
+                _quiet_context = None
