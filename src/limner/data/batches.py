@@ -8,12 +8,12 @@ from torch import Tensor
 from limner.data.augmentation import augmented, check_augmentation
 from limner.data.config import Augmentation
 from limner.data.dataset import Dataset
-from limner.data.mapped import forget
+from limner.data.mapped import forget, is_mapped, prefetch
 from limner.data.pixels import (
+    Frozen,
     below,
     bounds,
     dequantized,
-    frozen,
     mixed_seed,
     noise_words,
     pixel_kind,
@@ -71,8 +71,7 @@ class TrainingBatches:
         self.device = torch.device(device)
         levels = images.train.levels
         if fixed and images.binarization == "static":
-            parts = frozen(images, "train", observation).split(_AT_ONCE)
-            levels = torch.cat([part.to(torch.uint8) for part in parts])
+            levels = _bits(Frozen(images, "train", observation))
         augments = images.augment != Augmentation()
         self._prepared = levels.numel() <= LARGE and not augments
         pixels = self._prepare(levels) if self._prepared else levels
@@ -80,7 +79,7 @@ class TrainingBatches:
         self._seed = seed
         self._shuffled = (-1, torch.empty(0, dtype=torch.int64))
         self._drawn: tuple[tuple[int, int], Sequence[Tensor]] = ((-1, -1), ())
-        self._gathered = 0
+        self._mapped, self._gathered = is_mapped(self._pixels), 0
         self.batch_size = min(batch_size, len(pixels))
         self.steps_per_epoch = len(pixels) // self.batch_size
         self._batches_at_once = max(1, block // (self.batch_size * pixels[0].numel()))
@@ -108,9 +107,11 @@ class TrainingBatches:
 
     def _rows(self, chosen: Tensor, epoch: int) -> Tensor:
         """The images `chosen` on the device, ready to be drawn."""
+        if self._mapped:
+            prefetch(self._pixels, chosen)
         pixels = self._pixels.index_select(0, chosen)
         self._gathered += len(chosen) * (pixels[0].numel() + _TOUCHED)
-        if self._gathered > _RESIDENT and pixels.device.type == "cpu":
+        if self._mapped and self._gathered > _RESIDENT:
             forget(self._pixels)
             self._gathered = 0
         if pixels.device != self.device:
@@ -144,3 +145,11 @@ class TrainingBatches:
             order = torch.randperm(len(self._pixels), generator=generator).to(self._pixels.device)
             self._shuffled = (epoch, order)
         return order
+
+
+def _bits(images: Frozen) -> Tensor:
+    """Uint8 0 or 1 [N, C, H, W]: the pixels of frozen binary images."""
+    bits = torch.empty(images.shape, dtype=torch.uint8)
+    for start in range(0, len(images), _AT_ONCE):
+        bits[start : start + _AT_ONCE] = images[start : start + _AT_ONCE]
+    return bits
