@@ -1,4 +1,4 @@
-"""`limner data`: list the datasets, or download one."""
+"""`limner data`: list the datasets, download one, or show what one has."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from limner.commands.show import show
 from limner.data import CATALOGUE, fetch
 
 
@@ -29,11 +30,18 @@ def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None
         print(path)
 
 
-SUBCOMMANDS: dict[str, Callable[..., None]] = {"list": list_datasets, "get": get}
+SUBCOMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_datasets,
+    "get": get,
+    "show": show,
+}
 
 
 def data(arguments: list[str]) -> None:
-    """List the datasets, or download one."""
+    """List the datasets, download one, or show what one has."""
     tyro.extras.subcommand_cli_from_dict(
-        SUBCOMMANDS, prog="limner data", args=arguments or ["--help"]
+        SUBCOMMANDS,
+        prog="limner data",
+        args=arguments or ["--help"],
+        config=(tyro.conf.FlagCreatePairsOff,),
     )

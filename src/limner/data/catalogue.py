@@ -8,6 +8,7 @@ from pathlib import Path
 
 from limner.data import installed, mnist
 from limner.data.arrays import ARRAY_SUFFIXES, load_arrays
+from limner.data.augmentation import check_augmentation
 from limner.data.config import Binarization, DataConfig
 from limner.data.dataset import Dataset, Source
 from limner.data.folder import load_folder
@@ -116,9 +117,12 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     with _readable(config.name):
         source = entry.read(config.root) if entry else _own(config)
     channels, height, width = source.train.levels.shape[1:]
+    binarization = config.binarization or (entry.binarization if entry else "none")
+    fixed = binarization in ("static", "threshold")
+    check_augmentation(config.augment, (channels, height, width), fixed)
     return Dataset(
         name=config.name,
-        binarization=config.binarization or (entry.binarization if entry else "none"),
+        binarization=binarization,
         draw_seed=config.draw_seed,
         image_shape=(channels, height, width),
         train=source.train,
