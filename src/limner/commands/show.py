@@ -8,7 +8,7 @@ import tyro
 
 from limner.data import SPLITS, DataConfig, Dataset, load, natural_observation
 from limner.data.mapped import is_mapped
-from limner.errors import InputError
+from limner.errors import InputError, printable
 
 DEFAULT_DATA = DataConfig()
 _MOST = 12
@@ -37,10 +37,10 @@ def show(
         raise InputError(f"{path} is no name for a contact sheet; give --out NAME.png.")
     dataset = load(data if source is None else data.with_(name=source))
     for name, text in _lines(dataset).items():
-        print(f"{name:<13}{text}")
+        print(f"{name:<13}{printable(text)}")
     folder = style.output_folder(path.parent)
     style.save(contact_sheet(dataset), folder, path.stem, ["png"])
-    print(f"{'sheet':<13}{path}")
+    print(f"{'sheet':<13}{printable(str(path))}")
 
 
 def _stem(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from limner.data import SPLITS, Dataset, Images
 from limner.data.sizing import fitted
@@ -11,7 +12,7 @@ from limner.figures.tiles import RGB, to_rgb
 COLUMNS, ROWS = 10, 10
 _LARGEST = 160
 """Pixels of the longer side of an image; larger ones are reduced."""
-_LONGEST = 24
+_LONGEST = 20
 """Letters of a class name."""
 
 
@@ -36,6 +37,13 @@ def evenly(places: np.ndarray, count: int) -> np.ndarray:
     return places[np.linspace(0, len(places) - 1, count).round().astype(int)]
 
 
+def drawable(name: str) -> str:
+    """The start of a name, with ? for what the font does not have, and no mathematics."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    shown = "".join(c if ord(c) in known else "?" for c in name[:_LONGEST])
+    return shown.replace("$", r"\$")
+
+
 def _training_rows(dataset: Dataset) -> list[tuple[str, np.ndarray]]:
     """The label of each row, and the images in it."""
     if dataset.train.labels is None:
@@ -47,7 +55,7 @@ def _training_rows(dataset: Dataset) -> list[tuple[str, np.ndarray]]:
     frequent = np.sort(classes[np.argsort(-counts, kind="stable")[:ROWS]])
     return [
         (
-            f"train: {names[label] if names else label}"[:_LONGEST],
+            f"train: {drawable(names[label] if names else str(label))}",
             evenly(np.flatnonzero(labels == label), COLUMNS),
         )
         for label in frequent
