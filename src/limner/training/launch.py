@@ -88,6 +88,8 @@ def _fit(
         say(_summary(trainer, "compiled" if compiles else "eager"))
         if compiles:
             model.compile_parts()
+        if run.config.compile == "cuda-graph":
+            trainer.use_graphs()
         with training_display(title) as display, StopSignals() as signals:
             trainer.fit(display, signals)
             return int(group.largest(signals.received)[0])
