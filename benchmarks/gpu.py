@@ -24,7 +24,15 @@ from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.data import load as load_data
 from limner.data.dataset import Dataset
-from limner.models import DRAWConfig, LadderVAEConfig, ModelConfig, VAEConfig, build, recurrent
+from limner.models import (
+    DRAWConfig,
+    LadderVAEConfig,
+    LatentVariableModel,
+    ModelConfig,
+    VAEConfig,
+    build,
+    recurrent,
+)
 from limner.models.draws import Draws
 from limner.objectives import elbo
 from limner.training.processes import Processes
@@ -137,7 +145,7 @@ def equal(config: ModelConfig, dataset: Dataset, device: torch.device) -> dict[s
 
 
 def _bound_and_gradient(
-    model: torch.nn.Module, x: torch.Tensor, noise: list[torch.Tensor]
+    model: LatentVariableModel, x: torch.Tensor, noise: list[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     model.train()
     bounds = elbo(model._run(x, Draws(None, None, noise), "closed_form", False))

@@ -15,6 +15,18 @@ WARM_UP = 3
 """Ordinary calls before the capture, in which libraries choose kernels and allocate workspaces."""
 
 
+def own_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """The current stream of a GPU unless it is the default one, else a new one; None on a CPU.
+
+    A capture needs a stream of its own, on which all earlier steps ran too: autograd keeps the
+    stream on which it first met a parameter.
+    """
+    if device.type != "cuda":
+        return None
+    present = torch.cuda.current_stream(device)
+    return torch.cuda.Stream(device) if present == torch.cuda.default_stream(device) else present
+
+
 class Replayed:
     """`run`, which takes and returns nothing; captured after `WARM_UP` calls, then replayed.
 
@@ -31,7 +43,7 @@ class Replayed:
     ):
         self.run, self.device, self.generators = run, device, generators
         self.calls, self.graph = 0, None
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = own_stream(device)
 
     def __call__(self) -> None:
         if self.stream is None:

@@ -3,6 +3,8 @@
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
+
 from limner.config import RunConfig
 from limner.data import Dataset, pixel_kind
 from limner.data import load as load_dataset
@@ -12,6 +14,7 @@ from limner.progress import say, training_display, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
+from limner.training.graphs import own_stream
 from limner.training.interrupts import StopSignals
 from limner.training.processes import Processes, processes
 from limner.training.runs import Run
@@ -47,6 +50,7 @@ def train(
         with group.first_of_host_first():
             dataset = load_dataset(config.data)
         pixel_kind(dataset, config.model.observation)
+        _check_graph(config, group.device)
         run = _opened(out, config) if resume else Run(out, config)
         start = config.start_from
         if not resume and start is not None and Path(start).resolve() == out.resolve():
@@ -79,7 +83,7 @@ def _fit(
 ) -> int:
     """Train to the end of the budget; returns the signal that came during the last steps, or 0."""
     names = run.config.trackers if group.is_first else ()
-    with trackers(names, run.path) as log:
+    with trackers(names, run.path) as log, torch.cuda.stream(own_stream(group.device)):
         trainer = Trainer(run, dataset, group, model, log)
         if resume:
             trainer.restore()
@@ -110,6 +114,13 @@ def _savings(config: RunConfig) -> str:
     if stores and not config.objective.traced:
         advice += ", or pass --model.memory recompute"
     return advice
+
+
+def _check_graph(config: RunConfig, device: torch.device) -> None:
+    if config.compile == "cuda-graph" and device.type != "cuda":
+        raise InputError(
+            f"A CUDA graph needs a GPU and the device is {device}; pass --compile auto."
+        )
 
 
 def _check_batch(batch: int, count: int, model: LatentVariableModel) -> None:

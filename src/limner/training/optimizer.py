@@ -57,9 +57,7 @@ class GuardedStep:
         self.streak.add_(1).mul_(unusable)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(learning_rate) if isinstance(learning_rate, Tensor) else group[
-                    "lr"
-                ].fill_(learning_rate)
+                group["lr"].fill_(learning_rate)
             else:
                 group["lr"] = learning_rate
         self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
