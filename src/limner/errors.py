@@ -16,7 +16,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, sentence: str):
-        shown = "".join(map(_printable, sentence))
+        shown = printable(sentence)
         half = LONGEST // 2
         super().__init__(shown if len(shown) <= LONGEST else f"{shown[:half]} … {shown[-half:]}")
 
@@ -28,6 +28,11 @@ def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> Inp
     guess = f"did you mean {near[0]}? There are" if near else "there are"
     end = f"; {advice}." if advice else "."
     return InputError(f"There is no {what} {name!r}; {guess} {', '.join(known)}{end}")
+
+
+def printable(text: str) -> str:
+    """`text` without line breaks and control characters, which appear as escapes."""
+    return "".join(map(_printable, text))
 
 
 def _printable(character: str) -> str:

@@ -105,6 +105,12 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in CATALOGUE)
 
 
+def default_binarization(name: str, catalogue: Sequence[Entry] = CATALOGUE) -> Binarization:
+    """The binarization of a dataset if its config leaves it open."""
+    entry = _find(name, catalogue)
+    return entry.binarization if entry else "none"
+
+
 def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     """The dataset that `config` names, read, checked and split.
 
@@ -118,7 +124,7 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     channels, height, width = source.train.levels.shape[1:]
     return Dataset(
         name=config.name,
-        binarization=config.binarization or (entry.binarization if entry else "none"),
+        binarization=config.binarization or default_binarization(config.name, catalogue),
         draw_seed=config.draw_seed,
         image_shape=(channels, height, width),
         train=source.train,
