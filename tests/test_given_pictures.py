@@ -134,9 +134,7 @@ def test_black_and_white_models_see_black_and_white(folder, capsys):
 
 
 @pytest.mark.parametrize("count", [3, 4, 14])
-def test_a_handful_of_images_is_enough(
-    count, tmp_path, monkeypatch, capsys
-):
+def test_a_handful_of_images_is_enough(count, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.save("few.npy", RANDOM.integers(256, size=(count, 6, 5), dtype=np.uint8))
     flags = "--epochs 1 --device cpu --compile never --evaluate-samples 2 --out run"

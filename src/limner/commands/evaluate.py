@@ -21,6 +21,7 @@ from limner.evaluation.results import groups_table, results_table
 from limner.progress import progress_bar, warn
 from limner.training.made import maker
 from limner.training.runs import Run
+from limner.training.seen import remembered
 from limner.training.start import seen_before
 from limner.training.storage import save_tensors, write_atomically
 
@@ -83,6 +84,8 @@ def evaluate_run(
     images = dataset.split(options.split)
     x = _first(Frozen(dataset, options.split, run.config.model.observation), options)
     note = None if pictures else seen_before(run, run.data)
+    if note is None and (pictures or options.split != "train"):
+        note = remembered(run, images.take(slice(len(x))))
     if note is not None:
         warn(note)
     changes = _changes(run, dataset, options, trained_steps, bool(pictures))

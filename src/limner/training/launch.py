@@ -16,6 +16,7 @@ from limner.training.divergence import remarks
 from limner.training.interrupts import StopSignals
 from limner.training.processes import Processes, processes
 from limner.training.runs import Run
+from limner.training.seen import check_same, remember
 from limner.training.start import initial_model
 from limner.training.trackers import require, trackers
 from limner.training.trainer import Trainer, stopped
@@ -60,6 +61,8 @@ def train(
         dataset = suited(dataset, config.model.observation, config.data.binarization)
         pixel_kind(dataset, config.model.observation)
         run = _opened(out, config) if resume else Run(out, config)
+        if resume:
+            check_same(run, dataset.train)
         start = config.start_from
         if not resume and start is not None and Path(start).resolve() == out.resolve():
             raise InputError(f"{out} cannot start from itself; choose another --out.")
@@ -69,6 +72,8 @@ def train(
         held = run.lock() if resume else run.claim(overwrite)
         with held if group.is_first else nullcontext():
             group.wait()
+            if group.is_first and not resume:
+                remember(run, dataset.train)
             signum = _fit(run, dataset, group, model, resume, title or config.model.kind)
             if group.is_first:
                 run.export()

@@ -5,6 +5,7 @@ metrics.jsonl           one line per validation
 checkpoints/            training.safetensors (to resume), best and last (raw and averaged weights)
 model.safetensors       the weights to use: best, averaged
 made.json               the code and the machines that trained it
+training_images.safetensors   hashes of the training images
 results.json            the evaluation
 figures/
 """
