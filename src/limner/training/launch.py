@@ -14,6 +14,7 @@ from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
 from limner.training.interrupts import StopSignals
+from limner.training.needs import check_memory, check_weights, needs
 from limner.training.processes import Processes, processes
 from limner.training.runs import Run
 from limner.training.seen import check_same, remember
@@ -67,8 +68,11 @@ def train(
         if not resume and start is not None and Path(start).resolve() == out.resolve():
             raise InputError(f"{out} cannot start from itself; choose another --out.")
         begun = resume and any(path.is_file() for path in run.training_states)
+        check_weights(config, dataset, group.device)
         model = initial_model(config, dataset, None if begun else start)
-        _check_batch(min(config.batch_size, len(dataset.train)), group.count, model)
+        batch = min(config.batch_size, len(dataset.train))
+        _check_batch(batch, group.count, model)
+        check_memory(config, model, dataset, group.device, batch // group.count)
         held = run.lock() if resume else run.claim(overwrite)
         with held if group.is_first else nullcontext():
             group.wait()
@@ -143,26 +147,12 @@ def _check_batch(batch: int, count: int, model: LatentVariableModel) -> None:
 def _summary(trainer: Trainer, mode: str) -> str:
     model, dataset = trainer.model, trainer.dataset
     config, share = trainer.config, trainer.batches.batch_size // trainer.processes.count
+    needed = needs(config, model, dataset, trainer.device, share)
     kept = "store" if config.objective.traced else model.memory_mode(share)
     return (
         f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "
         f"groups; {dataset.name}: {len(dataset.train):,} images of "
         f"{'x'.join(map(str, dataset.image_shape))}, {dataset.binarization} binarization; about "
-        f"{needed_bytes(trainer) / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
+        f"{needed.total / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
         f"{mode}."
     )
-
-
-def needed_bytes(trainer: Trainer) -> int:
-    """The memory that a training needs on its device, without that of Python and torch.
-
-    This includes several tensors of the size of the weights: the weights in training, the gradient,
-    two moments of Adam, the weights in validation, and the average. On a CPU the validated weights
-    that wait to be saved (raw and averaged) are added. Saving needs no further copy.
-    """
-    batches, averages = trainer.batches, int(trainer.average is not None)
-    copies = 5 + averages + (1 + averages if trainer.device.type == "cpu" else 0)
-    weights = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
-    activations = trainer.model.stored_bytes(batches.batch_size // trainer.processes.count)
-    images = trainer.dataset.train.levels.nbytes
-    return copies * weights + activations + images
