@@ -47,7 +47,7 @@ def test_activations_that_do_not_fit_name_the_batch(digits, tmp_path, monkeypatc
         batch_size=400,
     )
     model = build(config.model, (1, 8, 8))
-    free(monkeypatch, 9 * 4 * model.num_parameters + model.stored_bytes(400) // 2)
+    free(monkeypatch, 12 * 4 * model.num_parameters + model.stored_bytes(400) // 2)
     with pytest.raises(InputError, match=r"lower --batch-size 400.*--model.memory recompute"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -11,6 +11,8 @@ from limner.errors import InputError
 from limner.models import LatentVariableModel, RecurrentConfig, outline
 from limner.models.memory import free_memory
 
+MAPPED = 2**30
+"""Bytes of images that are in memory at most; more are in a mapped file."""
 LONG = 3600.0
 """Seconds of training that are announced."""
 
@@ -32,10 +34,11 @@ def copies_of_weights(config: RunConfig, device: torch.device) -> int:
 
     The weights in training, the gradient and a copy that is made of it, two moments of Adam, the
     weights in validation, and the average. On a CPU the validated weights that wait to be saved
-    (raw and averaged) are added. Saving needs no further copy.
+    (raw and averaged) are added. Saving needs no further copy. A recurrent model's gradients are
+    summed over steps, for which it takes up to three more (measured).
     """
-    averages = int(config.ema_decay > 0)
-    return 6 + averages + (1 + averages if device.type == "cpu" else 0)
+    averages, summed = int(config.ema_decay > 0), 3 * isinstance(config.model, RecurrentConfig)
+    return 6 + averages + summed + (1 + averages if device.type == "cpu" else 0)
 
 
 def needs(
@@ -47,7 +50,8 @@ def needs(
 ) -> Needs:
     """What a training needs with `batch` images per step on this device."""
     weights = copies_of_weights(config, device) * _bytes_of(model)
-    return Needs(weights, model.stored_bytes(batch), dataset.train.levels.nbytes)
+    images = min(dataset.train.levels.nbytes, MAPPED)
+    return Needs(weights, model.stored_bytes(batch), images)
 
 
 def check_weights(config: RunConfig, dataset: Dataset, device: torch.device) -> None:

@@ -20,7 +20,7 @@ IMAGES = 4096
 
 def remember(run: Run, images: Images) -> None:
     """Write the hashes of the training images of a new run."""
-    hashes = torch.from_numpy(_hashes(images).view(np.int64))
+    hashes = torch.from_numpy(_hashes(images).view(np.int64).copy())
     save_tensors(run.path / NAME, {"digests": hashes}, {"dataset": run.config.data.name})
 
 
