@@ -61,6 +61,7 @@ def cache(
         done = pixels.remove(entry.key)
         what = f"{entry.key[:8]}, {_size(entry.size)} of {printable(entry.source)}"
         print(f"Removed {what}." if done else f"Kept {what}: a process uses it.")
+    pixels.sweep()
 
 
 def _entries(names: tuple[str, ...]) -> list[pixels.Listed]:
