@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, features
 
+from limner.data.pictures import supported
+
 H, W = 11, 14
 RANDOM = np.random.RandomState(5)
 GREY = RANDOM.randint(0, 256, (H, W)).astype(np.uint8)
@@ -263,19 +265,28 @@ def jpegs():
 # TIFF
 
 
-def tiff(order, values, photometric=None, orientation=1, tags=(), deflated=False):
-    """An uncompressed or deflated TIFF of samples [H, W] or [H, W, C]; byte order < or >."""
+def tiff(order, values, photometric=None, orientation=1, tags=(), deflated=False, apart=False):
+    """A TIFF of samples [H, W] or [H, W, C] in byte order < or >; channels may be stored apart."""
     h, w = values.shape[:2]
     channels = values.shape[2] if values.ndim == 3 else 1
-    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
-    data = zlib.compress(data) if deflated else data
+    data = values.astype(values.dtype.newbyteorder(order))
+    parts = [data[..., k] for k in range(channels)] if apart else [data]
+    parts = [part.tobytes() for part in parts]
+    parts = [zlib.compress(part) for part in parts] if deflated else parts
+    places = [8 + sum(map(len, parts[:k])) for k in range(len(parts))]
+    data = b"".join(parts)
     bits = values.dtype.itemsize * 8
     kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     photometric = (2 if channels > 2 else 1) if photometric is None else photometric
     entries = {256: (3, [w]), 257: (3, [h]), 258: (3, [bits] * channels)}
-    entries |= {259: (3, [8 if deflated else 1]), 262: (3, [photometric]), 273: (4, [8])}
+    entries |= {
+        259: (3, [8 if deflated else 1]),
+        262: (3, [photometric]),
+        273: (4, places),
+        284: (3, [1 + apart]),
+    }
     entries |= {274: (3, [orientation]), 277: (3, [channels]), 278: (3, [h])}
-    entries |= {279: (4, [len(data)]), 339: (3, [kind] * channels)} | dict(tags)
+    entries |= {279: (4, [len(part) for part in parts]), 339: (3, [kind] * channels)} | dict(tags)
     start = 8 + len(data) + len(data) % 2
     extra_at, extra, body = start + 2 + 12 * len(entries) + 4, b"", b""
     for tag, (size, numbers) in sorted(entries.items()):
@@ -304,6 +315,15 @@ def tiffs():
             content = tiff(order, RGB16, deflated=deflated)
             end = "-deflated" if deflated else ""
             yield Case(f"rgb16-{name}{end}.tif", content, rounded(RGB16 / 257))
+    yield Case("apart16.tif", tiff(">", RGB16, apart=True), rounded(RGB16 / 257), mode="16-bit RGB")
+    content = tiff("<", RGB16, apart=True, deflated=True)
+    yield Case("apart16-deflated.tif", content, rounded(RGB16 / 257))
+    private = {50000: (7, b"not known to libtiff"), 33550: (3, [1, 2, 3])}
+    yield Case("private-tags.tif", tiff("<", RGB, tags=private, deflated=True), RGB)
+    ycc = np.dstack([GREY // 2 + 64, 120 + RGB[..., :2] // 16]).astype(np.uint8)
+    y, cb, cr = ycc.transpose(2, 0, 1).astype(float) - np.array([0, 128, 128]).reshape(3, 1, 1)
+    shown = np.dstack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb])
+    yield Case("ycbcr.tif", tiff("<", ycc, 6), rounded(shown))
     alpha = {338: (3, [2])}
     content = tiff(">", np.dstack([RGB16, ALPHA16]), tags=alpha, deflated=True)
     yield Case("rgba16.tif", content, on_white(RGB16, ALPHA16, 65535))
@@ -527,7 +547,7 @@ def others():
     bits = np.packbits(GREY % 2, axis=1)
     yield Case("bits.pbm", b"P4" + size[:-1] + b"\n" + bits.tobytes(), 255 - GREY % 2 * 255)
     yield Case("short.ppm", b"P6" + size + b"4095\n" + bytes(9), "truncated")
-    if features.check("avif"):
+    if "avif" in features.modules and features.check("avif"):
         content = saved(large(BLOCKS[..., 0]), "AVIF", quality=100, exif=exif(6))
         yield Case("turned.avif", content, turned(large(BLOCKS[..., 0]), 6))
 
@@ -559,6 +579,9 @@ def refused():
     head = struct.pack(">IIBBBBB", 10**5, 10**5, 8, 0, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
     yield Case("huge.png", start + chunk(b"IDAT", b""), "too large")
+    if not supported(".heic"):
+        heic = struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic"
+        yield Case("photo.heic", heic + bytes(40), "unsupported")
     yield Case("photo.jxl", b"\xff\x0a" + bytes(30), "unsupported")
     yield Case("photo.psd", b"8BPS\0\1" + bytes(30), "unsupported")
 

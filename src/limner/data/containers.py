@@ -27,6 +27,25 @@ class Unreadable(Exception):
         return self.args[1]
 
 
+class Limited:
+    """A file of which no more than `left` bytes are read: lengths in headers may be anything."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self.left = file, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """As the file's own; `Unreadable` at the limit."""
+        wanted = self.left + 1 if size < 0 else min(size, self.left + 1)
+        content = self._file.read(wanted)
+        self.left -= len(content)
+        if self.left < 0:
+            raise Unreadable("too large", "more of the file would be read than a picture can need")
+        return content
+
+
 KEPT = {
     "PNG": (
         (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf"),

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from threading import Lock
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
-from limner.data.containers import KEPT, Unreadable, bare, correct_tiff, ends_early
+from limner.data.containers import KEPT, Limited, Unreadable, bare, correct_tiff, ends_early
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +24,9 @@ T = TypeVar("T")
 MAX_PIXELS = 2**24
 """Limit for one picture."""
 MAX_FILE = 2**29
-"""Limit for a file in bytes, except TIFF, which may have many pages."""
+"""Limit for a file in bytes, or for the pixels of a TIFF, which may have many pages."""
+MAX_TAGS = 2**26
+"""Limit for the tags of a TIFF in bytes."""
 
 READERS = {
     "PNG": ("PIL.PngImagePlugin.PngImageFile",),
@@ -75,6 +77,8 @@ def attempted(file: IO[bytes], action: "Callable[[IO[bytes], ImageFile], T]") ->
     or a damaged comment, is no reason to lose the pixels.
     """
     kind = _format(file)
+    if kind == "TIFF":
+        file = cast(IO[bytes], Limited(file))
     with _quiet():
         try:
             return action(file, opened(file, kind))
@@ -105,9 +109,12 @@ def opened(file: IO[bytes], kind: str) -> "ImageFile":
         advice = f"; install {package}" if package else ", which Limner does not read"
         raise Unreadable("unsupported", f"it is {kind}{advice}")
     file.seek(0)
+    if isinstance(file, Limited):
+        file.left = MAX_TAGS
     image = reader(file, "")
     checked(image)
-    if kind == "TIFF":
+    if isinstance(file, Limited):
+        file.left = MAX_FILE
         correct_tiff(image)
     return image
 

@@ -103,12 +103,12 @@ def _header(file: IO[bytes], image: "ImageFile") -> Header:
 
 
 def _picture(image: "Image", found: Samples, mode: str, ends: Ends | None) -> Picture:
-    white = found.white
-    depth = 1 if white == 1 else 8 if found.values.dtype == np.uint8 else 16
-    peak = found.values.max()
-    if white and depth > 1:
-        peak = np.rint(peak / white * (2**depth - 1))
+    depth = 1 if found.white == 1 else 8 if found.values.dtype == np.uint8 else 16
     black, white = _ends(found, None if depth == 1 else ends)
+    full = white if ends is None else found.white
+    peak = found.values.max()
+    if full and depth > 1:
+        peak = np.rint(peak / full * (2**depth - 1))
     colours = _in_srgb(found, image.info.get("icc_profile"), black, white)
     if colours is not None:
         found, black, white = found._replace(values=colours, premultiplied=False), 0, 255
@@ -160,10 +160,11 @@ def _levels(found: Samples, black: float, white: float) -> np.ndarray:
     if values.dtype == np.uint8 and (black, white) == (0, 255) and alpha is None:
         return values
     levels = np.empty(values.shape, np.uint8)
+    exact = np.float32 if values.dtype.itemsize <= 2 else np.float64
     share = None if alpha is None else alpha / np.float32(found.opaque)
     for k in range(1 if values.ndim == 2 else 3):  # one at a time, to save memory
-        channel = (values if values.ndim == 2 else values[:, :, k]).astype(np.float64)
-        shown = (channel - black) / (white - black)
+        channel = (values if values.ndim == 2 else values[:, :, k]).astype(exact)
+        shown = (channel - exact(black)) / exact(white - black)
         if share is not None:
             shown = (shown if found.premultiplied else shown * share) + 1 - share
         np.rint(shown.clip(0, 1) * 255, out=shown)
