@@ -170,10 +170,12 @@ def _own(config: DataConfig) -> Source:
     if path.is_file() and path.suffix.lower() in (".npz", ".npy"):
         return load_arrays(path, config.draw_seed)
     if path.is_file():
-        raise InputError(f"{path} is neither .npz nor .npy; give one of these, or a folder.")
+        raise InputError(
+            f"{path} is neither .zip, .npz nor .npy; give one of these, or a folder of pictures."
+        )
     raise InputError(
         f"There is no dataset and no file {config.name!r}; choose one of {_listed()}, hub:NAME, "
-        "or a path to a folder of PNG or JPEG files, an .npz or an .npy."
+        "or a path to a folder or zip of pictures, an .npz or an .npy."
     )
 
 

@@ -68,6 +68,8 @@ class _Reading:
         for name in listing.unreadable:
             if suffix_of(name) not in _NO_PICTURES:
                 self.census.fails(name, "unreadable", "it is no file or folder that can be opened")
+        left_out = (self.census.unread, self.others)
+        self.left_out = [sorted(counts.items()) for counts in left_out]
         if not self.names:
             self.census.check_skipped(self.others)
             skipped = self.census.skipped(self.others)
@@ -154,8 +156,9 @@ class _Reading:
                 row += 1
 
     def _key(self, digests: bytes) -> str:
-        parts = (_hash_of(self.names), hashlib.blake2b(digests).hexdigest(), sorted(self.others))
-        return cache.key_of("pictures", *parts, settings(self.config))
+        parts = (_hash_of(self.names), hashlib.blake2b(digests).hexdigest(), self.left_out)
+        unreadable = _hash_of(self.listing.unreadable)
+        return cache.key_of("pictures", *parts, unreadable, settings(self.config))
 
     def _decoder(
         self, draft: str = "", size: tuple[int, int] | None = None, row_bytes: int = 0
