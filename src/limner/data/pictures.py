@@ -24,6 +24,7 @@ from limner.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
+    from torch import Tensor
 
 __all__ = [
     "MAX_PIXELS",
@@ -231,8 +232,10 @@ def levels_of_picture(image: "Image") -> np.ndarray:
     return picture_of(image).levels
 
 
-def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> Tensor:
+def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> "Tensor":
     """Uint8 [N, C, H, W] of named pictures of one size; if any is in colour, all become RGB."""
+
+
     arrays: list[np.ndarray] = []
     first = ""
     for name, picture in pictures:
