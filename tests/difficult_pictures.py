@@ -164,6 +164,8 @@ def pngs():
     yield Case("la8.png", png(np.dstack([GREY, ALPHA]), 8, 4), on_white(GREY, ALPHA))
     yield Case("rgba8.png", png(np.dstack([RGB, ALPHA]), 8, 6), on_white(RGB, ALPHA))
     yield Case("grey-as-rgb.png", png(np.dstack([GREY] * 3), 8, 2), GREY)
+    late = np.dstack([GREY, GREY, np.where(np.arange(H) < H - 1, GREY.T, 99).T])
+    yield Case("colour-in-the-last-row.png", png(late, 8, 2), late)
     bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**22)))
     yield Case("text-bomb.png", png(GREY, 8, 0, bomb), GREY)
     yield Case("wrong-crc.png", png(GREY, 8, 0, chunk(b"tEXt", b"a\0b")[:-1] + b"?"), GREY)
@@ -306,6 +308,23 @@ def tiff(order, values, photometric=None, orientation=1, tags=(), deflated=False
     return head + data + bytes(len(data) % 2) + count + body + bytes(4) + extra
 
 
+def numbers():
+    """TIFFs of other numbers than levels."""
+    unit = (GREY / np.float32(255)).astype(np.float32)
+    yield Case("float-unit.tif", tiff("<", unit), GREY, mode="32-bit floats")
+    yield Case("float-levels.tif", tiff("<", unit * 255), "range")
+    yield Case("float-range.tif", tiff("<", unit * 7 - 3), GREY, ends=(-3, 4))
+    yield Case("nan.tif", tiff("<", unit * np.nan), "damaged")
+    yield Case("signed16.tif", tiff("<", GREY16.astype(np.int16)), "range")
+    content = tiff(">", GREY.astype(np.int16) - 128)
+    yield Case("signed16-range.tif", content, GREY, ends=(-128, 127))
+    content = tiff("<", GREY.astype(np.uint32) + 2**31)
+    yield Case("unsigned32-range.tif", content, GREY, ends=(2**31, 2**31 + 255))
+    lab = np.dstack([GREY, (RGB[..., 0] // 8).astype(np.int8) - 16, RGB[..., 1] // 8])
+    lab = lab.astype(np.uint8)
+    yield Case("lab.tif", tiff("<", lab, 8), of_lab(lab), mode="8-bit Lab")
+
+
 def tiffs():
     yield Case("big-endian16.tif", tiff(">", GREY16), rounded(GREY16 / 257), mode="16-bit grey")
     yield Case("white-is-zero16.tif", tiff("<", GREY16, 0), rounded((65535 - GREY16) / 257))
@@ -341,21 +360,12 @@ def tiffs():
     yield Case("lzw.tif", saved(RGB, "TIFF", compression="tiff_lzw"), RGB)
     pages = saved(RGB, "TIFF", save_all=True, append_images=[Image.new("RGB", (5, 5))])
     yield Case("pages.tif", pages, RGB)
-    unit = (GREY / np.float32(255)).astype(np.float32)
-    yield Case("float-unit.tif", tiff("<", unit), GREY, mode="32-bit floats")
-    yield Case("float-levels.tif", tiff("<", unit * 255), "range")
-    yield Case("float-range.tif", tiff("<", unit * 7 - 3), GREY, ends=(-3, 4))
-    yield Case("nan.tif", tiff("<", unit * np.nan), "damaged")
-    yield Case("signed16.tif", tiff("<", GREY16.astype(np.int16)), "range")
-    content = tiff(">", GREY.astype(np.int16) - 128)
-    yield Case("signed16-range.tif", content, GREY, ends=(-128, 127))
-    content = tiff("<", GREY.astype(np.uint32) + 2**31)
-    yield Case("unsigned32-range.tif", content, GREY, ends=(2**31, 2**31 + 255))
-    lab = np.dstack([GREY, (RGB[..., 0] // 8).astype(np.int8) - 16, RGB[..., 1] // 8])
-    lab = lab.astype(np.uint8)
-    yield Case("lab.tif", tiff("<", lab, 8), of_lab(lab), mode="8-bit Lab")
     yield Case("preview.tif", tiff("<", GREY, tags={254: (4, [1])}), "unsupported")
     yield Case("la16.tif", tiff("<", np.dstack([GREY16, ALPHA16]), 1, tags=alpha), "unsupported")
+    content = tiff("<", RGB, tags={274: (3, [1, 1]), 279: (4, [10**6])})
+    yield Case("odd-tags.tif", content, RGB)  # Pillow warns
+    content = tiff("<", RGB, tags={279: (4, [10**6])}, deflated=True)
+    yield Case("long-strip.tif", content, "truncated")
     yield Case("truncated.tif", tiff("<", RGB16)[:100], "truncated")
     strips = saved(
         RANDOM.randint(0, 256, (64, 64)).astype(np.uint8), "TIFF", compression="tiff_lzw"
@@ -426,6 +436,24 @@ def gamma(value):
 SRGB_CURVE = b"para\0\0\0\0\0\x03\0\0" + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
+def curves(x):
+    """Every kind of tone curve (ICC.1, 10.6 and 10.18), and its values at x."""
+
+    def para(kind, *values):
+        return b"para\0\0\0\0" + struct.pack(">HH", kind, 0) + fixed(*values)
+
+    power = np.maximum(0.9 * x + 0.1, 0) ** 2
+    points = np.array([0, 1000, 20000, 65535])
+    table = b"curv\0\0\0\0" + struct.pack(">I4H", 4, *points)
+    yield "table", table, np.interp(x, [0, 1 / 3, 2 / 3, 1], points / 65535)
+    yield "power", para(0, 1.8), x**1.8
+    bend = np.where(x >= 0.2 / 1.2, np.maximum(1.2 * x - 0.2, 0) ** 2, 0)
+    yield "bent", para(1, 2, 1.2, -0.2), bend
+    yield "raised", para(2, 2, 1.2, -0.2, 0.05), bend + 0.05
+    parts = np.where(x >= 0.5, power - 0.02, 0.5 * x + 0.04)
+    yield "parts", para(4, 2, 0.9, 0.1, 0.5, 0.5, -0.02, 0.04), parts
+
+
 def ink_profile():
     """A CMYK profile whose table holds CIELAB of the 16 full combinations, and those colours."""
     lab = RANDOM.randint(60, 196, (16, 3)).astype(np.uint8)  # a, b offset by 128, as in mft1
@@ -476,6 +504,11 @@ def profiles():
     full = RANDOM.randint(0, 2, (H, W, 4)).astype(np.uint8)
     shown = colours[tuple(full.transpose(2, 0, 1))]
     yield Case("inks.tif", tiff("<", full * 255, 5, tags={34675: (7, inks)}), shown)
+    for name, curve, shown in curves(GREY / 255):
+        content = png(GREY, 8, 0, iccp(profile(b"GRAY", curve)))
+        yield Case(f"curve-{name}.png", content, encoded(shown))
+    off = profile(b"RGB ", SRGB_CURVE, P3 + 0.004 * np.eye(3)[[0, 2, 2]] * [1, 0, 0])
+    yield Case("nearly-grey.png", png(np.dstack([GREY] * 3), 8, 2, iccp(off)), GREY)
     srgb = profile(b"RGB ", SRGB_CURVE, SRGB)
     yield Case("srgb.png", png(RGB, 8, 2, iccp(srgb)), RGB)
     yield Case("broken-profile.png", png(RGB, 8, 2, iccp(adobe[:200])), RGB)
@@ -588,7 +621,7 @@ def refused():
 
 def cases():
     """All cases, in a fixed order."""
-    parts = (pngs, orientations, jpegs, tiffs, profiles, others, refused)
+    parts = (pngs, orientations, jpegs, tiffs, numbers, profiles, others, refused)
     return [case for part in parts for case in part()]
 
 

@@ -112,9 +112,9 @@ def check_tiff(file: IO[bytes], image: "ImageFile") -> None:
     tags: Any = getattr(image, "tag_v2", {})
     if tags.get(254, 0) & 1:
         raise Unreadable("unsupported", "its first picture is a preview, as in camera raw files")
-    size = file.seek(0, 2)
+    size, packed = file.seek(0, io.SEEK_END), image.tile[0].codec_name == "libtiff"
     for offsets, counts in zip(OFFSETS, COUNTS, strict=True):
-        if offsets in tags and counts in tags:
+        if packed and offsets in tags and counts in tags:
             ends = [a + b for a, b in zip(tags[offsets], tags[counts], strict=False)]
             if max(ends, default=0) > size:
                 raise Unreadable("truncated", "this TIFF file ends too early")
