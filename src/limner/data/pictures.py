@@ -1,15 +1,10 @@
 """One picture file as 8-bit levels, as a viewer shows it: upright, in sRGB, on white."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from limner.data.containers import Unreadable, png_chunks
-from limner.data.dataset import check_size
 from limner.data.formats import (
     MAX_PIXELS,
     PICTURE_SUFFIXES,
@@ -19,12 +14,10 @@ from limner.data.formats import (
 )
 from limner.data.profiles import in_srgb
 from limner.data.samples import Samples, decoded, mode_name, raw_mode, samples
-from limner.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
-    from torch import Tensor
 
 __all__ = [
     "MAX_PIXELS",
@@ -209,53 +202,3 @@ def _orientation(image: "Image") -> int:
 
 def _upright(levels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(TURNS.get(orientation, np.asarray)(levels))
-
-
-# For folder.py and hub.py, until they read single pictures
-
-
-@contextmanager
-def refusing(where: str) -> Iterator[None]:
-    """Turns any error from a damaged or huge picture into an `InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Unreadable as error:
-        raise InputError(f"{where} cannot be read: {error}; remove or replace it.") from None
-    except Exception as error:
-        raise InputError(f"{where} cannot be read ({error}); remove or replace it.") from None
-
-
-def levels_of_picture(image: "Image") -> np.ndarray:
-    """The levels of `picture_of`."""
-    return picture_of(image).levels
-
-
-def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> "Tensor":
-    """Uint8 [N, C, H, W] of named pictures of one size; if any is in colour, all become RGB."""
-
-
-    arrays: list[np.ndarray] = []
-    first = ""
-    for name, picture in pictures:
-        first = first or name
-        if arrays and picture.shape[:2] != arrays[0].shape[:2]:
-            raise InputError(
-                f"The images of {where} differ in size: {first} is {_size(arrays[0])} and {name} "
-                f"is {_size(picture)} (width x height); use one size."
-            )
-        arrays.append(picture)
-        check_size(len(arrays), arrays[0].size, where)
-    if any(picture.ndim == 3 for picture in arrays):
-        arrays = [_rgb(picture) for picture in arrays]
-        return torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).copy())
-    return torch.from_numpy(np.stack(arrays)[:, None])
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-
-
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]} x {picture.shape[0]}"
