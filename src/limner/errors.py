@@ -31,12 +31,8 @@ def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> Inp
 
 
 def printable(text: str) -> str:
-    """`text` without line breaks and control characters, which appear as escapes."""
-    return "".join(map(_printable, text))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else ascii(character)[1:-1]
+    """The text with line breaks, control characters and invalid UTF-8 as Python writes them."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Stopped(Exception):

@@ -84,7 +84,7 @@ def remember(alias: str, key: str) -> None:
 @contextlib.contextmanager
 def locked(name: str, source: str) -> Iterator[None]:
     """A lock under which one process builds an entry, and others wait for it."""
-    lock = _lock(f"{name}.build")
+    lock = _lock(f"{name}.draft")
     with storing():
         try:
             lock.acquire(timeout=0)
@@ -92,9 +92,19 @@ def locked(name: str, source: str) -> Iterator[None]:
             warn(f"Another process is reading {source}; this one waits for it.")
             lock.acquire()
     try:
+        sweep()
         yield
     finally:
         lock.release()
+
+
+def sweep() -> None:
+    """Remove files that processes left when they were killed."""
+    for suffix in ("draft", "partial"):
+        for path in folder().glob(f".*.{suffix}"):
+            lock = _lock(path.name.removeprefix("."))
+            with contextlib.suppress(Timeout, OSError), lock.acquire(timeout=0):
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -162,6 +172,9 @@ def write(
         about,
     )
     partial = folder() / f".{key}.partial"
+    lock = _lock(partial.name.removeprefix("."))
+    with storing():
+        lock.acquire()
     try:
         with storing():
             file = partial.open("wb", buffering=0)
@@ -184,6 +197,7 @@ def write(
             partial.replace(_path(key))
     finally:
         partial.unlink(missing_ok=True)
+        lock.release()
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def _own(config: DataConfig) -> Source:
         )
     raise InputError(
         f"There is no dataset and no file {config.name!r}; choose one of {_listed()}, hub:NAME, "
-        "or a path to a folder of PNG or JPEG files, an .npz or an .npy."
+        "or a path to a folder or zip of pictures, an .npz or an .npy."
     )
 
 
