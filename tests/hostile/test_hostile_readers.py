@@ -70,6 +70,18 @@ def npz(save=np.savez, **arrays):
     return file.getvalue()
 
 
+def pt(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def csv(array):
+    file = io.BytesIO()
+    np.savetxt(file, array.reshape(len(array), -1), "%d", ",")
+    return file.getvalue()
+
+
 def picture(array, kind="PNG", mode=None):
     file = io.BytesIO()
     Image.fromarray(array).convert(mode).save(file, kind)
@@ -126,6 +138,9 @@ READERS = {
     "npy": ("own.npy", npy(GREY), read_own),
     "npz": ("own.npz", npz(**IMAGES), read_own),
     "npz-deflated": ("own.npz", npz(np.savez_compressed, **IMAGES), read_own),
+    "pt": ("own.pt", pt(torch.from_numpy(GREY)), read_own),
+    "pt-tuple": ("own.pt", pt((torch.from_numpy(GREY / 255), torch.arange(6))), read_own),
+    "csv": ("own.csv", csv(GREY[:, :4]), read_own),
     "png": ("x.png", picture(GREY[0]), read_folder),
     "png-16": ("x.png", picture(GREY[0].astype(np.uint16) * 257), read_folder),
     "png-palette": ("x.png", picture(GREY[0], "PNG", "P"), read_folder),

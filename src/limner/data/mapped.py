@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 LARGE = 2**26
 """Bytes; the pages of smaller tensors are kept."""
 _PAGE = 2**12
-_DONTNEED = 4
+_WILLNEED, _DONTNEED = 3, 4
 
 
 def forget(tensor: Tensor) -> None:
@@ -19,14 +20,49 @@ def forget(tensor: Tensor) -> None:
     rows, must not have been changed. Has no effect on a tensor in ordinary memory, and on systems
     other than Linux.
     """
-    axes = zip(tensor.shape, tensor.stride(), strict=True)
-    start = tensor.data_ptr()
-    end = start + (sum((size - 1) * step for size, step in axes) + 1) * tensor.element_size()
-    if sys.platform == "linux" and end - start >= LARGE and _is_file(start, end):
+    start, end = _range(tensor)
+    if is_mapped(tensor):
         start = -(-start // _PAGE) * _PAGE
-        length = end // _PAGE * _PAGE - start
-        madvise = ctypes.CDLL(None).madvise
-        madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _DONTNEED)
+        _madvise(start, end // _PAGE * _PAGE - start, _DONTNEED)
+
+
+def prefetch(tensor: Tensor, rows: Tensor) -> None:
+    """Start to read some rows of a mapped tensor, all at once, and nothing around them.
+
+    Otherwise the system waits for each row in turn, and reads much of what lies beside it.
+    """
+    start, _ = _range(tensor)
+    size = tensor.stride(0) * tensor.element_size()
+    for row in rows.tolist():
+        first = (start + row * size) // _PAGE * _PAGE
+        _madvise(first, start + (row + 1) * size - first, _WILLNEED)
+
+
+def _range(tensor: Tensor) -> tuple[int, int]:
+    """The first address of a tensor, and that after its last."""
+    axes = zip(tensor.shape, tensor.stride(), strict=True)
+    last = sum((size - 1) * step for size, step in axes)
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether this is a large tensor in a mapped file."""
+    start, end = _range(tensor)
+    return (
+        tensor.device.type == "cpu"
+        and sys.platform == "linux"
+        and end - start >= LARGE
+        and _is_file(start, end)
+    )
+
+
+def _madvise(start: int, length: int, advice: int) -> None:
+    _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), advice)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def _is_file(start: int, end: int) -> bool:
