@@ -114,7 +114,7 @@ BAD_FILES = {
     "no image": (no_image, "{folder}", "letter.png"),
     "out of range": (out_of_range, "{folder}/a.npz", "1.5"),
     "objects": (objects, "{folder}/a.npz", "object"),
-    "no density": (grey, "{folder}/a.npz --data.binarization none", "binarization"),
+    "no density": (grey, "{folder}/a.npz --model.observation bernoulli", "binarization"),
     "files missing": (lambda folder: None, "mnist --data.root {folder}", "train-images"),
 }
 

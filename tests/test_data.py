@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limner import data
-from limner.data.dataset import complete, stratified_order
+from limner.data.dataset import stratified_order
 from limner.data.pixels import bernoulli, dequantized, mixed_seed, noise_words
 from limner.errors import InputError
 
@@ -57,18 +57,6 @@ def test_every_prefix_of_a_stratified_order_holds_the_classes_in_proportion():
     for end in range(1, 101):
         counts = [(labels[order[:end]] == label).sum() for label in (3, 1, 7)]
         assert np.abs(np.array(counts) - end * np.array([0.1, 0.5, 0.4])).max() <= 1.5
-
-
-def test_missing_splits_are_cut_from_train():
-    images = ramp(30).train
-    train, validation, test = complete({"train": images}, 0, "ramp")
-    assert [len(part) for part in (train, validation, test)] == [24, 3, 3]
-    found = torch.cat([part.labels for part in (train, validation, test)]).sort().values
-    assert torch.equal(found, torch.arange(30))
-    with pytest.raises(InputError, match="too few"):
-        complete({"train": images.take(slice(0, 2))}, 0, "ramp")
-    with pytest.raises(InputError, match="no training images"):
-        complete({"test": images}, 0, "ramp")
 
 
 def test_bernoulli_has_the_probability_of_its_level_over_all_words():

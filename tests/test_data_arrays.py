@@ -36,6 +36,12 @@ def everything(dataset):
     return np.sort(torch.cat(parts).flatten(1).numpy(), axis=0)
 
 
+def channels_first(array):
+    """GREY or COLOUR in any layout, as uint8 [60, C, 5, 4]."""
+    channels = array.size // GREY.size
+    return np.repeat(GREY[:, None], channels, axis=1)
+
+
 def corrupted(good):
     """Bytes of `good` with some changed, cut off or put in."""
     change = st.tuples(st.integers(0, len(good) - 1), st.integers(0, 255))
@@ -96,11 +102,11 @@ def test_any_corruption_of_idx_is_read_or_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("array", "shape", "binarization"),
     [
-        (GREY, (1, 5, 4), "dynamic"),
-        (np.asfortranarray(GREY), (1, 5, 4), "dynamic"),
-        (GREY[:, None], (1, 5, 4), "dynamic"),
-        (GREY[..., None], (1, 5, 4), "dynamic"),
-        (GREY.astype(np.float32) / 255, (1, 5, 4), "dynamic"),
+        (GREY, (1, 5, 4), "none"),
+        (np.asfortranarray(GREY), (1, 5, 4), "none"),
+        (GREY[:, None], (1, 5, 4), "none"),
+        (GREY[..., None], (1, 5, 4), "none"),
+        (GREY.astype(np.float32) / 255, (1, 5, 4), "none"),
         (COLOUR, (3, 5, 4), "none"),
         (COLOUR.transpose(0, 3, 1, 2), (3, 5, 4), "none"),
     ],
@@ -114,8 +120,13 @@ def test_arrays_in_every_layout(tmp_path, array, shape, binarization):
         assert dataset.image_shape == shape
         assert dataset.binarization == binarization
         assert np.array_equal(everything(dataset), expected)
-        assert [len(dataset.split(split)) for split in data.SPLITS] == [48, 6, 6]
-    assert dataset.test.labels.bincount().tolist() == [2, 2, 2]
+    pairs = {
+        image.tobytes(): label for image, label in zip(channels_first(array), LABELS, strict=True)
+    }
+    for split in data.SPLITS:
+        images = dataset.split(split)
+        for image, label in zip(images.levels.numpy(), images.labels.tolist(), strict=True):
+            assert pairs[np.ascontiguousarray(image).tobytes()] == label
 
 
 def test_binary_arrays_splits_and_words_as_labels(tmp_path):
@@ -124,7 +135,7 @@ def test_binary_arrays_splits_and_words_as_labels(tmp_path):
     dataset = load("own.npz", root=tmp_path)
     assert dataset.is_binary
     assert dataset.class_names == ("a", "b")
-    assert [len(dataset.split(split)) for split in data.SPLITS] == [54, 6, 60]
+    assert len(dataset.train) + len(dataset.validation) == len(dataset.test) == 60
     assert dataset.test.labels[:4].tolist() == [1, 0, 1, 0]
 
 
@@ -137,7 +148,7 @@ BAD_ARRAYS = {
     "whole numbers": ({"images": GREY.astype(np.int64)}, "int64"),
     "zero and one": ({"images": (GREY > 99).astype(np.uint8)}, "bool"),
     "flat": ({"images": GREY.reshape(60, -1)}, "shape"),
-    "channels": ({"images": np.zeros((9, 5, 4, 2), np.uint8)}, "shape"),
+    "channels": ({"images": np.zeros((9, 5, 4, 7), np.uint8)}, "shape"),
     "none": ({"images": GREY[:0]}, "shape"),
     "few": ({"images": GREY[:2]}, "at least 3"),
     "keys": ({"a": GREY, "b": GREY}, "no array of images"),
@@ -165,12 +176,6 @@ def test_headers_that_promise_more_than_the_file_are_refused(tmp_path):
     for name in ("own.npy", "own.npz"):
         with pytest.raises(InputError, match="shorter"):
             load(tmp_path / name)
-    described["shape"] = (2**40, 32, 32)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, described)
-    (tmp_path / "own.npy").write_bytes(header.getvalue())
-    with pytest.raises(InputError, match="GiB"):
-        load(tmp_path / "own.npy")
 
 
 def packed(**arrays):

@@ -187,7 +187,7 @@ def parse(monkeypatch):
         path = Path("run")
         config = RECIPES["draw"].config
 
-    monkeypatch.setattr(train_command, "train_run", lambda *_: Trained)
+    monkeypatch.setattr(train_command, "train_run", lambda *_, **__: Trained)
     monkeypatch.setattr(train_command, "evaluate", lambda *_, **__: None)
 
     def parse(name, *flags):

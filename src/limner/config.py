@@ -91,7 +91,10 @@ class RunConfig(Settings):
     start_from: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="run folder or trained model whose best weights to start from"
     )
-    epochs: PositiveInt | None = Field(default=None, description="passes over the training images")
+    epochs: PositiveInt | None = Field(
+        default=None,
+        description="passes over the training images; by default at least 20 and 2,000 steps",
+    )
     minutes: PositiveFloat | None = Field(
         default=None, description="training time, instead of epochs or as well"
     )

@@ -16,7 +16,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, sentence: str):
-        shown = "".join(map(_printable, sentence))
+        shown = printable(sentence)
         half = LONGEST // 2
         super().__init__(shown if len(shown) <= LONGEST else f"{shown[:half]} … {shown[-half:]}")
 
@@ -30,8 +30,9 @@ def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> Inp
     return InputError(f"There is no {what} {name!r}; {guess} {', '.join(known)}{end}")
 
 
-def _printable(character: str) -> str:
-    return character if character.isprintable() else ascii(character)[1:-1]
+def printable(text: str) -> str:
+    """The text with line breaks, control characters and invalid UTF-8 as Python writes them."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Stopped(Exception):

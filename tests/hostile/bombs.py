@@ -20,7 +20,7 @@ from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.data import load as load_data
 from limner.data.idx import read_idx
-from limner.data.pictures import read_picture
+from limner.data.pictures import Unreadable, read_picture
 from limner.errors import InputError
 from limner.models import DRAWConfig, VAEConfig, build
 from limner.training.runs import Run
@@ -81,6 +81,14 @@ def sparse(path, start=b""):
     os.truncate(path, 2**40)
 
 
+def picture(path):
+    with path.open("rb") as file:
+        try:
+            read_picture(file)
+        except Unreadable as error:
+            raise InputError(f"It is no use: {error}.") from None
+
+
 def own(path):
     load_data(DataConfig(name=str(path)))
 
@@ -125,19 +133,23 @@ BOMBS = {
     "longer than said.npz": (lambda path: npz(path, npy((9, 5, 4), "|u2")), own),
     "square.png": (
         lambda path: path.write_bytes(png(60_000, 60_000, chunk(b"IDAT", zeros(2**26)))),
-        read_picture,
+        picture,
     ),
     "below.png": (
         lambda path: path.write_bytes(png(9_000, 9_000, chunk(b"IDAT", zeros(2**28)), colour=6)),
-        read_picture,
+        picture,
     ),
     "profile.png": (
         lambda path: path.write_bytes(png(4, 4, chunk(b"iCCP", b"a\0\0" + zeros(BIG)))),
-        read_picture,
+        picture,
     ),
     "text.png": (
         lambda path: path.write_bytes(png(4, 4, chunk(b"zTXt", b"a\0\0" + zeros(BIG)))),
-        read_picture,
+        picture,
+    ),
+    "sparse, long tag.tif": (
+        lambda path: sparse(path, struct.pack("<4sIHHHII", b"II*\0", 8, 1, 700, 7, 2**32 - 1, 64)),
+        picture,
     ),
     "omniglot": (
         lambda path: (path.mkdir(), mat(path / "chardata.mat", (784, 2**31 - 1), 2**24)),

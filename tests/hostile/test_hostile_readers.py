@@ -70,6 +70,18 @@ def npz(save=np.savez, **arrays):
     return file.getvalue()
 
 
+def pt(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def csv(array):
+    file = io.BytesIO()
+    np.savetxt(file, array.reshape(len(array), -1), "%d", ",")
+    return file.getvalue()
+
+
 def picture(array, kind="PNG", mode=None):
     file = io.BytesIO()
     Image.fromarray(array).convert(mode).save(file, kind)
@@ -104,8 +116,8 @@ def read_own(path):
 
 
 def read_folder(path):
-    for name in ("a.png", "b.png"):
-        (path.parent / name).write_bytes(picture(GREY[0]))
+    for place, name in enumerate(("a.png", "b.png")):
+        (path.parent / name).write_bytes(picture(GREY[place + 1]))
     is_sound(load(path.parent))
 
 
@@ -126,6 +138,9 @@ READERS = {
     "npy": ("own.npy", npy(GREY), read_own),
     "npz": ("own.npz", npz(**IMAGES), read_own),
     "npz-deflated": ("own.npz", npz(np.savez_compressed, **IMAGES), read_own),
+    "pt": ("own.pt", pt(torch.from_numpy(GREY)), read_own),
+    "pt-tuple": ("own.pt", pt((torch.from_numpy(GREY / 255), torch.arange(6))), read_own),
+    "csv": ("own.csv", csv(GREY[:, :4]), read_own),
     "png": ("x.png", picture(GREY[0]), read_folder),
     "png-16": ("x.png", picture(GREY[0].astype(np.uint16) * 257), read_folder),
     "png-palette": ("x.png", picture(GREY[0], "PNG", "P"), read_folder),
@@ -319,8 +334,8 @@ BAD_PICTURES = {
     "over": png(2**32 - 1, 1),
     "empty": png(0, 0),
     "no pixels": png(4, 5),
-    "text": png(4, 5, chunk(b"zTXt", b"a\0\0" + BOMB), chunk(b"IDAT", zlib.compress(bytes(25)))),
     "profile": png(4, 5, chunk(b"iCCP", b"a\0\0" + BOMB)),
+    "text": png(4, 5, chunk(b"zTXt", b"a\0\0" + BOMB), chunk(b"IDAT", zlib.compress(bytes(9)))),
     "depth": png(4, 5, chunk(b"IDAT", BOMB), depth=3),
     "jpeg": picture(GREY[0], "JPEG").replace(b"\0\x05\0\x04\x01", b"\xff\xff\xff\xff\x01"),
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='/etc/passwd'/></svg>",
@@ -339,10 +354,10 @@ def test_pictures_that_lie_are_refused(case, tmp_path):
 
 def test_what_is_no_file_is_refused_and_nothing_waits(tmp_path):
     path = tmp_path / "x.png"
-    for make in (path.mkdir, lambda: path.symlink_to("/dev/zero"), lambda: path.symlink_to(path)):
-        make()
+    for target in ("/dev/zero", path):
+        path.symlink_to(target)
         refused(lambda: read_folder(path), "x.png")
-        path.rmdir() if path.is_dir() else path.unlink()
+        path.unlink()
     os.mkfifo(path)
     refused(lambda: read_folder(path), "x.png")
 
@@ -409,12 +424,11 @@ class Table(list):
     ClassLabel = type("ClassLabel", (), {"names": ["no", "yes"]})
     features = {"picture": type("Image", (), {})(), "class": ClassLabel()}  # noqa: RUF012
 
-    def select_columns(self, keys):
-        for row in self:
-            yield {key: row[key]() if callable(row[key]) else row[key] for key in keys}
-
     def __getitem__(self, key):
-        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+        if isinstance(key, str):
+            return [row[key] for row in self]
+        row = super().__getitem__(key)
+        return {name: value() if callable(value) else value for name, value in row.items()}
 
 
 def undecodable():
@@ -430,8 +444,8 @@ def cut():
 
 
 ROWS = {
-    "undecodable": ({"picture": undecodable}, "neither"),
-    "bomb": ({"picture": bomb}, "too large"),
+    "undecodable": ({"picture": undecodable}, "row 1"),
+    "bomb": ({"picture": bomb}, "row 1"),
     "cut": ({"picture": cut}, "truncated"),
     "none": ({"picture": None}, "row 1"),
     "bytes": ({"picture": b"abc"}, "hub:"),
@@ -450,6 +464,6 @@ def test_rows_of_the_hub_that_are_no_images_are_refused(case, monkeypatch):
     library = types.ModuleType("datasets")
     library.load_dataset = lambda name, cache_dir: {"train": Table(rows)}
     monkeypatch.setitem(sys.modules, "datasets", library)
-    refused(lambda: hub.load_hub("owner/name", None, 0), "hub:owner/name", word)
+    refused(lambda: hub.load_hub("owner/name", None, data.DataConfig()), "hub:owner/name", word)
     rows[1] = rows[0] | {"class": -1}
-    assert hub.load_hub("owner/name", None, 0).train.labels is None
+    assert hub.load_hub("owner/name", None, data.DataConfig()).train.labels is None

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from limner.commands.evaluate import Options, evaluate_run
 from limner.config import RunConfig
-from limner.data import DataConfig, pixel_kind
+from limner.data import DataConfig, natural_observation
 from limner.data import load as load_dataset
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs, comparison_table
@@ -80,9 +80,11 @@ def compare(
         groups = _opened(runs, data.root)
         _check_place(out)
     else:
-        configs = _configs(data, epochs, minutes, batch_size, compile)
+        if evaluate_samples < 1:
+            raise InputError(f"--evaluate-samples must be above zero; got {evaluate_samples}.")
+        observation = natural_observation(load_dataset(data))
+        configs = _configs(data, epochs, minutes, batch_size, compile, observation)
         plan = _plan(configs, seeds, out)
-        _check(plan, data, evaluate_samples)
         _claim(out, overwrite, resume)
         _check_begun(plan)
         _mark(out, configs, seeds)
@@ -108,14 +110,18 @@ def _configs(
     minutes: float | None,
     batch_size: int | None,
     compile: Literal["auto", "always", "never"],
+    observation: str,
 ) -> dict[str, RunConfig]:
-    """The study's models under one budget."""
+    """The study's models under one budget, with the observation that fits the images."""
     changes: dict[str, object] = {"data": data, "compile": compile}
     if epochs is not None or minutes is not None:
         changes |= {"epochs": epochs, "minutes": minutes}
     if batch_size is not None:
         changes["batch_size"] = batch_size
-    return {name: config.with_(**changes) for name, config in STUDY.items()}
+    return {
+        name: config.with_(model=config.model.with_(observation=observation), **changes)
+        for name, config in STUDY.items()
+    }
 
 
 def _opened(names: Sequence[str], root: Path | None) -> dict[str, list[Run]]:
@@ -146,15 +152,6 @@ def _plan(
         name: [Run(out / _folder(name, seed, seeds), config.with_(seed=seed)) for seed in seeds]
         for name, config in configs.items()
     }
-
-
-def _check(plan: Mapping[str, Sequence[Run]], data: DataConfig, evaluate_samples: int) -> None:
-    """Raise what training or evaluating would raise, before anything is written."""
-    if evaluate_samples < 1:
-        raise InputError(f"--evaluate-samples must be above zero; got {evaluate_samples}.")
-    dataset = load_dataset(data)
-    for run in (group[0] for group in plan.values()):
-        pixel_kind(dataset, run.config.model.observation)
 
 
 def _check_begun(plan: Mapping[str, Sequence[Run]]) -> None:

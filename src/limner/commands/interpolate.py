@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject
 from limner.commands.pictures import require_seed
-from limner.data import Split, frozen
+from limner.data import Frozen, Split
 from limner.errors import InputError
 from limner.evaluation.interpolation import (
     Walk,
@@ -65,10 +65,10 @@ def interpolate(
     if images is None:
         shown, noise = None, noise_of_prior(model, 2, torch.Generator().manual_seed(seed))
     else:
-        x = frozen(opened.dataset(), split, opened.config.model.observation)
+        x = Frozen(opened.dataset(), split, opened.config.model.observation)
         if not all(0 <= index < len(x) for index in images):
             raise InputError(f"The {split} split has images 0 to {len(x) - 1}; got {images}.")
-        shown = x[list(images)]
+        shown = x.take(images)
         noise = noise_of_images(model, shown)
     rows = [
         _row(model, noise, shown, frames, chosen) for chosen in WALKS if walks in (chosen, "both")

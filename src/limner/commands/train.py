@@ -3,10 +3,12 @@
 import argparse
 import re
 import signal
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import fill, indent
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
@@ -15,13 +17,11 @@ from limner.config import AnyModelConfig, RunConfig
 from limner.errors import InputError
 from limner.models import VAEConfig, kinds, model_class
 from limner.recipes import RECIPES, recipe
-from limner.settings import Hidden
+from limner.settings import Hidden, read_json
 from limner.training import Run
 from limner.training import train as train_run
+from limner.training.defaults import EPOCHS, adapted
 from limner.training.processes import ProcessLost, launched_rank
-
-EPOCHS = 20
-"""Passes over the training images if neither epochs nor minutes are given."""
 
 
 @dataclass
@@ -44,6 +44,8 @@ class Chosen(NamedTuple):
     words: str
     """The part of the command that names the config."""
     about: str
+    given: frozenset[str] = frozenset()
+    """Dotted names of the settings that were chosen on purpose; the rest may follow the images."""
 
 
 class _AnyModel(RunConfig):
@@ -67,7 +69,13 @@ def train(arguments: list[str]) -> None:
     except InputError as error:
         raise InputError(_with_flag(str(error))) from None
     try:
-        run = train_run(options.config, options.out, options.resume, options.overwrite)
+        run = train_run(
+            options.config,
+            options.out,
+            options.resume,
+            options.overwrite,
+            adapt=partial(adapted, given=chosen.given | _named(chosen.flags)),
+        )
     except ProcessLost:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's; this process ends by itself
         raise
@@ -87,10 +95,12 @@ def _choose(arguments: list[str]) -> Chosen:
     if named.recipe is not None:
         config, preset = recipe(named.recipe), RECIPES[named.recipe]
         about = f"{preset.about}. {preset.expected}."
-        return Chosen(config, flags, f"--recipe {named.recipe}", about)
+        own = frozenset(_dotted(config.model_dump())) - {"model.observation"}
+        return Chosen(config, flags, f"--recipe {named.recipe}", about, own)
     if named.config is not None:
         config = RunConfig.read(named.config)
-        return Chosen(config, flags, f"--config {named.config}", "Repeat a run.")
+        own = frozenset(_dotted(read_json(named.config)))
+        return Chosen(config, flags, f"--config {named.config}", "Repeat a run.", own)
     if kind is not None:
         about = (model_class(kind).__doc__ or "").strip().partition("\n")[0]
         config = RunConfig.parse({"model": {"kind": kind}, **_budget(flags)})
@@ -106,6 +116,20 @@ def _budget(flags: list[str]) -> dict[str, float]:
     """One minute as the default if the flags give minutes, and so no epochs."""
     minutes = any(flag.partition("=")[0] == "--minutes" for flag in flags)
     return {"minutes": 1.0} if minutes else {"epochs": EPOCHS}
+
+
+def _named(flags: list[str]) -> set[str]:
+    """Dotted names of the settings that flags give: --data.draw-seed=1 is data.draw_seed."""
+    return {flag[2:].partition("=")[0].replace("-", "_") for flag in flags if flag[:2] == "--"}
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings in nested mappings that are not None."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}"
 
 
 def _out(flags: list[str]) -> Path:

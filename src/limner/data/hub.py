@@ -1,47 +1,96 @@
 """Image datasets of the Hugging Face Hub, with the extra `[hub]`."""
 
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from limner.data.dataset import Images, Source, complete, named_splits
-from limner.data.pictures import levels_of_picture, refusing, stack
+from limner.data import cache
+from limner.data.census import Census
+from limner.data.config import DataConfig
+from limner.data.dataset import SPLITS, Source, Split, named_splits
+from limner.data.decoding import Decoder
+from limner.data.gathered import Gathered, place_of, report, settings, slots
+from limner.data.pictures import Picture, Unreadable, picture_of, read_picture
+from limner.data.stored import drafted, open_source
 from limner.errors import InputError
+from limner.progress import progress_bar
 
 # No leading dot or slash: the library would read such a name as a path on this machine.
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
-def load_hub(name: str, root: Path | None, seed: int) -> Source:
+def load_hub(name: str, root: Path | None, config: DataConfig) -> Source:
     """The images of `NAME` or `OWNER/NAME`, cached by the `datasets` library (in `root` if given).
 
-    The first column of images and the first column of class labels are used. Missing splits are
-    taken from train with `seed`.
+    The first column of images and the first column of class labels are used. Images are decoded
+    into the pixel cache one by one. Missing splits are cut from train by the pixels of each.
     """
+    where = f"hub:{name}"
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} is not the name of a Hub dataset; write hub:NAME or hub:OWNER/NAME."
         )
+    if config.group_by is not None:
+        raise InputError(f"{where} has no file names; leave out --data.group-by.")
     tables = _tables(name, root)
     some = next(iter(tables.values()))
     image = _column(some.features, "Image")
     if image is None:
-        raise InputError(f"hub:{name} has no column of images; choose another dataset.")
+        raise InputError(f"{where} has no column of images; choose another dataset.")
     label = _column(some.features, "ClassLabel")
-    names = None if label is None else tuple(some.features[label].names)
-    with refusing(f"hub:{name}"):
-        splits = {
-            split: Images(_levels(table, image, name), _labels(table, label, len(names or ())))
-            for split, table in tables.items()
-        }
-    return Source(*complete(splits, seed, f"hub:{name}"), names)
+    prints = [getattr(table, "_fingerprint", None) for table in tables.values()]
+    alias = cache.key_of("hub", name, list(tables), prints, image, label, settings(config))
+    key = cache.known(alias) if all(prints) else None
+    with cache.locked(alias, where):
+        source = None if key is None else open_source(key)
+        source = source or _stored(tables, image, label, config, where, alias)
+    return report(source, where)
 
 
-def _tables(name: str, root: Path | None) -> dict[str, Any]:
+def _stored(
+    tables: Mapping[Split, Any],
+    image: str,
+    label: str | None,
+    config: DataConfig,
+    where: str,
+    alias: str,
+) -> Source:
+    """The images of the tables from the cache, after they are decoded."""
+    census = Census(where)
+    counts = [len(table) for table in tables.values()]
+    some = next(iter(tables.values()))
+    size = config.height_width or _first_size(tables, image, config)
+    row_bytes = slots(config) * size[0] * size[1]
+    fit = None if config.size is None else config.fit
+    with drafted(alias, sum(counts) * row_bytes) as draft:
+        decoder = Decoder("", False, str(draft), row_bytes, size, fit, config.colour, config.range)
+        with closing(decoder), progress_bar(f"Reading {where}", sum(counts)) as show:
+            for table in tables.values():
+                for place in range(len(table)):
+                    row = len(census.read)
+                    census.add(f"row {place}", _answer(decoder, row, table, place, image, config))
+                    show(row + 1, "")
+        gathered = Gathered(
+            census,
+            config,
+            np.repeat(np.array([place_of(split) for split in tables], np.int8), counts),
+            lambda row: bytes(census.digests[16 * row : 16 * row + 16]),
+            labels=_labels(tables, label, where),
+            class_names=None if label is None else tuple(some.features[label].names),
+        )
+        gathered.check()
+        key = cache.key_of("rows", where, census.digests.hex(), counts, settings(config))
+        source = gathered.store(key, draft, size)
+    cache.remember(alias, key)
+    return source
+
+
+def _tables(name: str, root: Path | None) -> dict[Split, Any]:
     try:
         from datasets import load_dataset  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -55,30 +104,76 @@ def _tables(name: str, root: Path | None) -> dict[str, Any]:
         raise InputError(
             f"hub:{name} could not be loaded ({first}); correct the name, or try again later."
         ) from None
-    tables = {split: found[word] for split, word in named_splits(found).items()}
-    if not tables:
+    named = named_splits(found, f"hub:{name}")
+    if not named:
         raise InputError(f"hub:{name} has no split train; it has {', '.join(found)}.")
-    return tables
+    return {split: _undecoded(found[named[split]]) for split in SPLITS if split in named}
+
+
+def _undecoded(table: Any) -> Any:
+    """The table with files in place of images that Pillow has decoded."""
+    image = _column(table.features, "Image")
+    if image is None or not hasattr(table, "cast_column"):
+        return table
+    from datasets import Image  # pyright: ignore[reportMissingImports]
+
+    return table.cast_column(image, Image(decode=False))
 
 
 def _column(features: Any, kind: str) -> str | None:
     return next((key for key, value in features.items() if type(value).__name__ == kind), None)
 
 
-def _levels(table: Any, image: str, name: str) -> torch.Tensor:
-    def pictures() -> Iterator[tuple[str, np.ndarray]]:
-        for place, row in enumerate(table.select_columns([image])):
-            if row[image] is None:
-                raise InputError(f"hub:{name} has no image in row {place}; choose another dataset.")
-            yield f"row {place}", levels_of_picture(row[image])
+def _answer(
+    decoder: Decoder, row: int, table: Any, place: int, image: str, config: DataConfig
+) -> list:
+    """What a `Decoder` answers, for one row of a table."""
+    try:
+        picture = _picture(table[place][image], config)
+    except Unreadable as error:
+        return ["", error.kind, str(error)]
+    except Exception as error:  # the library and Pillow raise many kinds
+        return ["", "damaged", str(error) or type(error).__name__]
+    with cache.storing():
+        return decoder.place(row, picture)
 
-    return stack(pictures(), f"hub:{name}")
+
+def _picture(found: Any, config: DataConfig) -> Picture:
+    if found is None:
+        raise Unreadable("empty", "there is no image")
+    if not isinstance(found, dict):
+        return picture_of(found, config.range)
+    if found["bytes"] is not None:
+        return read_picture(io.BytesIO(found["bytes"]), config.range)
+    with open(found["path"], "rb") as file:
+        return read_picture(file, config.range)
 
 
-def _labels(table: Any, label: str | None, classes: int) -> torch.Tensor | None:
-    """Class numbers; None if the labels of a split are hidden, which the Hub writes as -1."""
+def _first_size(tables: Mapping[Split, Any], image: str, config: DataConfig) -> tuple[int, int]:
+    for table in tables.values():
+        for place in range(len(table)):
+            try:
+                height, width = _picture(table[place][image], config).levels.shape[:2]
+            except Exception:
+                continue
+            return height, width
+    return 1, 1
+
+
+def _labels(tables: Mapping[Split, Any], label: str | None, where: str) -> np.ndarray | None:
+    """Class numbers of all rows; those of a split that hides them, as -1, are all -1."""
     if label is None:
         return None
-    labels = np.asarray(table[label], dtype=np.int64)
-    known = ((labels >= 0) & (labels < classes)).all()
-    return torch.from_numpy(labels) if known else None
+    found = []
+    for table in tables.values():
+        try:
+            labels = np.asarray(table[label], dtype=np.int64)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(
+                f"{where} has labels that are no class numbers in its column {label}; choose "
+                "another dataset."
+            ) from None
+        classes = len(table.features[label].names)
+        known = ((labels >= 0) & (labels < classes)).all()
+        found.append(labels if known else np.full(len(table), -1))
+    return np.concatenate(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limner.data.arrays import levels_of
+from limner.data.array_images import levels_of
 from limner.data.dataset import Images, Source, check_size
 from limner.data.download import cache_folder, download
 from limner.errors import InputError

@@ -11,13 +11,18 @@ u = (w + 32768) / 65536, which float32 holds exactly: x has 24 bits.
 
 import hashlib
 import threading
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.dataset import Dataset, Split
+from limner.data.config import Binarization
+from limner.data.dataset import Dataset, Images, Split
+from limner.data.mapped import forget
 from limner.errors import InputError
 
 Pixels = Literal["binary", "dequantized", "levels"]
@@ -37,10 +42,12 @@ def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
     if observation == "bernoulli":
         if drawn or dataset.is_binary:
             return "binary"
+        remedies = ["--data.binarization dynamic", "--model.observation discretized_logistic"]
+        grey = dataset.image_shape[0] == 1
+        first, second = remedies if grey else reversed(remedies)
         raise InputError(
-            f"A bernoulli observation needs binary pixels and {dataset.name} is grey or colour "
-            "without binarization; pass --data.binarization dynamic, or --model.observation "
-            "discretized_logistic."
+            f"A bernoulli observation needs binary pixels and {dataset.name} is "
+            f"{'grey' if grey else 'in colour'} without binarization; pass {first}, or {second}."
         )
     if dataset.is_binary:
         raise InputError(
@@ -56,22 +63,113 @@ def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
     return "dequantized" if observation == "gaussian" else "levels"
 
 
+def natural_observation(dataset: Dataset) -> str:
+    """The observation that fits the pixels: `bernoulli` for black and white, otherwise levels."""
+    binary = dataset.binarization != "none" or dataset.is_binary
+    return "bernoulli" if binary else "discretized_logistic"
+
+
+def suited(dataset: Dataset, observation: str, binarization: Binarization | None) -> Dataset:
+    """The dataset with a config's `binarization`.
+
+    If the config leaves it open (None), your own grey images are drawn dynamically for `bernoulli`.
+    """
+    if binarization is None:
+        grey = dataset.binarization == "none" and dataset.image_shape[0] == 1
+        drawn = observation == "bernoulli" and grey and not dataset.is_binary
+        binarization = "dynamic" if drawn else dataset.binarization
+    return replace(dataset, binarization=binarization)
+
+
 def frozen(dataset: Dataset, split: Split, observation: str) -> Tensor:
     """A whole split as the model sees it, float32 [N, C, H, W] in [0, 1], the same at every call.
 
     Its noise depends on `draw_seed` and the name of the split. It comes from a stream that numpy
-    promises not to change, so the test set does not depend on the version of torch.
+    promises not to change, so the test set does not depend on the version of torch. For a split
+    that is too large for memory, see `Frozen`.
     """
-    levels = dataset.split(split).levels
-    kind = pixel_kind(dataset, observation)
-    if dataset.binarization == "threshold":
-        return threshold(levels)
-    if kind == "levels":
-        return scaled(levels)
-    random = np.random.RandomState(mixed_seed(dataset.draw_seed, split) % 2**32)
-    raw = np.frombuffer(bytearray(random.bytes(2 * levels.numel())), dtype="<i2")
-    words = torch.from_numpy(raw.astype(np.int16, copy=False)).view(levels.shape)
-    return bernoulli(levels, words) if kind == "binary" else dequantized(levels, words)
+    return Frozen(dataset, split, observation)[:]
+
+
+class Frozen:
+    """`frozen(dataset, split, observation)`, of which only the slices that are taken are computed.
+
+    Slices are cheap in order; going back draws the noise before a slice again.
+    """
+
+    def __init__(self, dataset: Dataset, split: Split, observation: str):
+        self.levels = dataset.split(split).levels
+        self._kind = pixel_kind(dataset, observation)
+        self._thresholds = dataset.binarization == "threshold"
+        self._noise = _Words(mixed_seed(dataset.draw_seed, split) % 2**32)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.levels.shape
+
+    def first(self, count: int) -> "Frozen":
+        """The first `count` images."""
+        part = copy(self)
+        part.levels = self.levels[:count]
+        return part
+
+    def __getitem__(self, place: slice) -> Tensor:
+        """The images in a slice without a step, float32 [n, C, H, W]."""
+        start, end, step = place.indices(len(self))
+        if step != 1:
+            raise ValueError(f"frozen images are taken in order; got a step of {step}")
+        levels = self.levels[start : max(start, end)]
+        if self._thresholds:
+            return threshold(levels)
+        if self._kind == "levels":
+            return scaled(levels)
+        words = self._noise.part(start * self.levels[:1].numel(), levels.numel())
+        words = words.view(levels.shape)
+        return bernoulli(levels, words) if self._kind == "binary" else dequantized(levels, words)
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Parts of `size` images; pages of a mapped file are given back after each."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+            forget(self.levels)
+
+    def take(self, places: Sequence[int]) -> Tensor:
+        """The images at `places`, float32 [n, C, H, W]."""
+        found = {place: self[place : place + 1] for place in sorted(set(places))}
+        return torch.cat([found[place] for place in places])
+
+
+class _Words:
+    """Int16 words from numpy's stream of a seed, in which any part can be taken."""
+
+    def __init__(self, seed: int):
+        self._seed, self._place = seed, 0
+        self._random: np.random.RandomState | None = None
+
+    def part(self, start: int, count: int) -> Tensor:
+        """Words `start` to `start + count`."""
+        even = start - start % 2  # numpy draws two words at a time
+        if self._random is None or even < self._place:
+            self._random, self._place = np.random.RandomState(self._seed), 0
+        while self._place < even:
+            self._draw(min(even - self._place, 2**20))
+        return self._draw(start - even + count)[start - even :]
+
+    def _draw(self, count: int) -> Tensor:
+        if count == 0:  # numpy would draw
+            return torch.empty(0, dtype=torch.int16)
+        assert self._random is not None
+        self._place += count + count % 2
+        raw = np.frombuffer(bytearray(self._random.bytes(2 * count)), dtype="<i2")
+        return torch.from_numpy(raw.astype(np.int16, copy=False))
+
+
+def evenly(images: Images, most: int) -> Images:
+    """At most `most` of the images, every second, third and so on; a view without a copy."""
+    return images.take(slice(None, None, max(1, -(-len(images) // most))))
 
 
 def bernoulli(levels: Tensor, words: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
 """Images brought to one size and to grey or RGB."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from limner.data.config import Fit
+if TYPE_CHECKING:
+    from limner.data.config import Fit
 
 GREY = np.array([299, 587, 114], np.uint32)
 """Thousandths of red, green and blue in grey (ITU-R BT.601), as Pillow has them."""
 
 
-def fitted(picture: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+def fitted(picture: np.ndarray, size: tuple[int, int], fit: "Fit") -> np.ndarray:
     """An image, uint8 [H, W] or [H, W, C], at a size (height, width).
 
     `crop` keeps the largest middle part of the right proportions, `pad` adds black on two sides,

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limner.data.arrays import image_key, npz_keys, read_npz
 from limner.data.dataset import SPLITS, Images, Source, check_size
 from limner.data.download import cache_folder, download
+from limner.data.keys import image_key
+from limner.data.numpy_files import open_npz
 from limner.errors import InputError
 
 NPZ = "binarized_mnist.npz"
@@ -71,7 +72,8 @@ def _read(paths: list[Path]) -> list[torch.Tensor]:
 
 
 def _read_npz(path: Path) -> list[torch.Tensor]:
-    keys = npz_keys(path)
+    arrays = open_npz(path)
+    keys = list(arrays)
     chosen = [image_key(keys, split) for split in SPLITS]
     if not all(chosen):
         chosen = [f"arr_{place}" if f"arr_{place}" in keys else None for place in range(3)]
@@ -81,7 +83,7 @@ def _read_npz(path: Path) -> list[torch.Tensor]:
             f"{path} has arrays {', '.join(keys) or 'none'}; it needs train_data, valid_data and "
             "test_data."
         )
-    return [_levels(read_npz(path, key), f"{path} [{key}]") for key in wanted]
+    return [_levels(arrays[key].whole(), arrays[key].where) for key in wanted]
 
 
 def _read_amat(path: Path) -> torch.Tensor:

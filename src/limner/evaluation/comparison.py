@@ -8,7 +8,7 @@ from rich.table import Table
 from torch import Tensor
 
 from limner.errors import InputError
-from limner.evaluation.results import summary
+from limner.evaluation.results import summary, with_error
 from limner.training.runs import Run
 
 SAME = ("dataset", "split", "binarization", "draw_seed", "observation", "num_images")
@@ -55,22 +55,18 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     return table
 
 
-def _negative(figure: Mapping[str, float]) -> str:
-    return f"{-figure['mean']:.2f} ± {figure['stderr']:.2f}"
-
-
 def _known(value: float | None, form: str) -> str:
     return "unknown" if value is None else form.format(value)
 
 
 _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "-ELBO": lambda row: _negative(row["elbo"]),
+    "-ELBO": lambda row: with_error(row["elbo"], 2, -1),
     "difference to the best": lambda row: (
-        _negative(row["difference_to_best"]) if row["difference_to_best"] else "best"
+        with_error(row["difference_to_best"], 2, -1) if row["difference_to_best"] else "best"
     ),
-    "-L_{}": lambda row: _negative(row["iw_bound"]),
-    "reconstruction": lambda row: _negative(row["reconstruction"]),
-    "KL": lambda row: f"{row['kl']['mean']:.2f} ± {row['kl']['stderr']:.2f}",
+    "-L_{}": lambda row: with_error(row["iw_bound"], 2, -1),
+    "reconstruction": lambda row: with_error(row["reconstruction"], 2, -1),
+    "KL": lambda row: with_error(row["kl"], 2),
     "bits per dim": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",
     "parameters": lambda row: f"{row['parameters']:,}",
     "training": lambda row: _known(row["training_seconds"], "{:.0f} s"),
@@ -106,6 +102,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
+def _in_bits(error: float | None, bits: Mapping[str, Any], nats: Mapping[str, Any]) -> float | None:
+    """An error in nats as bits per dimension, in proportion to a figure that has both."""
+    if error is None or bits["stderr"] is None:
+        return None
+    return error * bits["stderr"] / (nats["stderr"] or 1.0)
+
+
 def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, count = results[0], len(results)
     row: dict[str, Any] = {"name": name, "kind": runs[0].config.model.kind, "seeds": count}
@@ -122,9 +125,7 @@ def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -
     row["bits_per_dim"] = {
         bound: {
             "mean": sum(result["bits_per_dim"][bound]["mean"] for result in results) / count,
-            "stderr": row[bound]["stderr"]
-            * first["bits_per_dim"][bound]["stderr"]
-            / (first[bound]["stderr"] or 1.0),
+            "stderr": _in_bits(row[bound]["stderr"], first["bits_per_dim"][bound], first[bound]),
         }
         for bound in ("elbo", "iw_bound")
     }

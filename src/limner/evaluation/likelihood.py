@@ -6,6 +6,7 @@ samples fit into memory nor on whether the evaluation was interrupted.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limner.data.pixels import mixed_seed
+from limner.data.mapped import forget
+from limner.data.pixels import Frozen, mixed_seed
 from limner.errors import InputError
 from limner.evaluation.partial import Partial, fingerprint
 from limner.evaluation.units import count_active, unit_sums
@@ -33,8 +35,8 @@ class Evaluation:
     per_image: dict[str, Tensor]
     """`elbo`, `log_likelihood`, `iw_bound` [images], `kl` [images, groups]; with `per_step`,
     `elbo_per_step` [images, steps]. On the CPU, in the order of the images."""
-    active_units: list[int]
-    """Per group, the number of units with Var_x(E_q[u]) > 0.01."""
+    active_units: Sequence[int | None]
+    """Per group, the number of units with Var_x(E_q[u]) > 0.01; None for one image."""
     latent_units: list[int]
     """Per group, the number of all units."""
     num_samples: int
@@ -45,7 +47,7 @@ class Evaluation:
 @torch.no_grad()
 def evaluate_model(
     model: LatentVariableModel,
-    x: Float[Tensor, "images channels height width"],
+    x: Float[Tensor, "images channels height width"] | Frozen,
     num_samples: int = 100,
     seed: int = 0,
     *,
@@ -69,13 +71,13 @@ def evaluate_model(
 
     Raises:
         RuntimeError: the model is in training mode.
-        InputError: fewer than two images, no samples, steps of a model that has none, or a bound
+        InputError: no images, no samples, steps of a model that has none, or a bound
             that is not finite.
     """
     if model.training:
         raise RuntimeError("The model is in training mode; call model.eval() first.")
-    if len(x) < 2:
-        raise InputError(f"An evaluation needs at least two images; got {len(x)}.")
+    if len(x) < 1:
+        raise InputError(f"An evaluation needs at least one image; got {len(x)}.")
     if num_samples < 1:
         raise InputError(f"The bound needs at least one sample; got num_samples={num_samples}.")
     if per_step and not isinstance(model, RecurrentModel):
@@ -89,6 +91,8 @@ def evaluate_model(
             block = x[first : first + block_size]
             found = _block_values(model, block, num_samples, seed, first, per_step)
             values = _joined(values, found)
+            if isinstance(x, Frozen):
+                forget(x.levels)
             partial.save_if_due(values, time.monotonic() - started)
             if report is not None:
                 report(len(values["elbo"]), _figures(values, num_samples))

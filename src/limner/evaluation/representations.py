@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.data import Frozen
+from limner.data.mapped import forget
 from limner.errors import InputError
 from limner.models import Inference, LatentVariableModel
 from limner.objectives import rows_that_fit
@@ -15,7 +17,7 @@ from limner.progress import Report
 @torch.no_grad()
 def encode_images(
     model: LatentVariableModel,
-    x: Float[Tensor, "images channels height width"],
+    x: Float[Tensor, "images channels height width"] | Frozen,
     groups: Sequence[int] = (),
     features: bool = False,
     report: Report | None = None,
@@ -40,6 +42,8 @@ def encode_images(
         part = x[first : first + batch].to(device)
         inference = model.infer(part, trace=True, latents="mean")
         encoded.append(_vector(inference, groups, features).cpu())
+        if isinstance(x, Frozen):
+            forget(x.levels)
         if report is not None:
             report(first + len(part), "")
     return torch.cat(encoded)

@@ -13,10 +13,14 @@ from limner.evaluation.likelihood import Evaluation
 from limner.layers.observation import bits_per_dim
 
 
-def summary(values: Tensor) -> dict[str, float]:
-    """Mean and standard error over images of `values` [images]; the error is s / sqrt(n)."""
+def summary(values: Tensor) -> dict[str, Any]:
+    """Mean and standard error over images of `values` [images]; the error is s / sqrt(n).
+
+    The error of one image is unknown, None.
+    """
     values = values.double()
-    return {"mean": values.mean().item(), "stderr": (values.std() / len(values) ** 0.5).item()}
+    error = (values.std() / len(values) ** 0.5).item() if len(values) > 1 else None
+    return {"mean": values.mean().item(), "stderr": error}
 
 
 def results_of(evaluation: Evaluation, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def results_table(results: Mapping[str, Any], title: str) -> Table:
     }
     for label, key in rows.items():
         bits = results["bits_per_dim"].get(key)
-        table.add_row(label, _shown(results[key], 2), _shown(bits, 4) if bits else "")
+        table.add_row(label, with_error(results[key], 2), with_error(bits, 4) if bits else "")
     return table
 
 
@@ -90,11 +94,15 @@ def groups_table(results: Mapping[str, Any]) -> Table:
     for heading in ("KL", "active units", *(["ELBO so far"] if per_step else [])):
         table.add_column(heading, justify="right")
     for group, name in enumerate(results["group_names"]):
-        units = f"{results['active_units'][group]} of {results['latent_units'][group]}"
-        so_far = [_shown(per_step[group], 2)] if per_step else []
+        active = results["active_units"][group]
+        units = f"{'-' if active is None else active} of {results['latent_units'][group]}"
+        so_far = [with_error(per_step[group], 2)] if per_step else []
         table.add_row(name, f"{results['kl_per_group'][group]:.2f}", units, *so_far)
     return table
 
 
-def _shown(figure: Mapping[str, float], digits: int) -> str:
-    return f"{figure['mean']:.{digits}f} ± {figure['stderr']:.{digits}f}"
+def with_error(figure: Mapping[str, Any], digits: int, sign: int = 1) -> str:
+    """`97.13 ± 0.42`, or `97.13 ± -` if the error is unknown; `sign` -1 negates."""
+    error = figure["stderr"]
+    shown = "-" if error is None else f"{error:.{digits}f}"
+    return f"{sign * figure['mean']:.{digits}f} ± {shown}"

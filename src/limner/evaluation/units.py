@@ -56,11 +56,16 @@ def unit_sums(
 
 def count_active(
     sums: Float[Tensor, "2 units"], num_images: int, model: LatentVariableModel
-) -> tuple[list[int], list[int]]:
-    """Active units and all units per group, from `unit_sums` of `num_images` images."""
+) -> tuple[list[int | None], list[int]]:
+    """Active units and all units per group, from `unit_sums` of `num_images` images.
+
+    One image has no variance, so its active units are unknown, None.
+    """
+    sizes = group_sizes(model)
+    if num_images == 1:
+        return [None] * len(sizes), sizes
     mean, mean_square = sums / num_images
     variance = (mean_square - mean.square()) * num_images / (num_images - 1)
-    sizes = group_sizes(model)
     return [int((part > THRESHOLD).sum()) for part in variance.split(sizes)], sizes
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limner.data import Dataset, frozen
+from limner.data import Dataset, Frozen
 from limner.figures.maps import Projection
 from limner.layers.attention import Window, Windows
 from limner.models import LatentVariableModel
@@ -35,8 +35,8 @@ class Subject:
     @cached_property
     def x(self) -> Tensor:
         """Test images as the model sees them, [n, C, H, W]."""
-        x = frozen(self.dataset, "test", self.model.config.observation)[: self.max_images]
-        return x.to(next(self.model.parameters()).device)
+        x = Frozen(self.dataset, "test", self.model.config.observation)
+        return x[: self.max_images].to(next(self.model.parameters()).device)
 
     @cached_property
     @torch.no_grad()

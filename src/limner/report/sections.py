@@ -107,7 +107,7 @@ def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         *([("note", results["note"])] if "note" in results else []),
     ]
-    if active is not None:
+    if active and None not in active:
         units = results.get("latent_units")
         total = f" of {sum(units)}" if units else ""
         numbers.insert(-1, ("active units", f"{sum(active)}{total}"))

@@ -29,7 +29,7 @@ class Record(BaseModel):
 
 class Statistic(Record):
     mean: float
-    stderr: NonNegativeFloat
+    stderr: NonNegativeFloat | None
 
 
 class ImportanceBound(Statistic):
@@ -49,7 +49,7 @@ class Results(Record):
     kl: Statistic
     iw_bound: ImportanceBound
     bits_per_dim: BitsPerDim
-    active_units: list[NonNegativeInt]
+    active_units: list[NonNegativeInt | None]
     latent_units: list[NonNegativeInt] = []
     dataset: str
     split: str

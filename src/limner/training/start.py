@@ -1,14 +1,20 @@
 """The start of a training: weights drawn from the seed, or those of a trained model."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from limner.config import RunConfig
-from limner.data import DataConfig, Dataset, frozen, seen_in_training
+from limner.data import DataConfig, Dataset, evenly, frozen, seen_in_training
 from limner.data import names as datasets
+from limner.data.mapped import forget
 from limner.errors import InputError
 from limner.models import LatentVariableModel, ModelConfig, build
 from limner.training.noise import seeded
 from limner.training.runs import Run
+
+START_BYTES = 2**28
+"""Bytes of training images from which a model starts; of more images, evenly spaced ones."""
 
 
 def initial_model(
@@ -21,7 +27,10 @@ def initial_model(
     """
     with seeded(config.seed):
         model = build(config.model, dataset.image_shape)
-    model.init_from_images(frozen(dataset, "train", config.model.observation))
+    most = max(1, START_BYTES // (4 * math.prod(dataset.image_shape)))
+    shown = replace(dataset, train=evenly(dataset.train, most))
+    model.init_from_images(frozen(shown, "train", config.model.observation))
+    forget(dataset.train.levels)
     if start_from is not None:
         start = Run.open(start_from)
         weights = start.model()

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from limner.config import RunConfig
-from limner.data import Dataset, TrainingBatches, frozen
+from limner.data import Dataset, Frozen, TrainingBatches, evenly
 from limner.data.pixels import mixed_seed
 from limner.models import build
 from limner.objectives import importance_weighted_bound
@@ -17,6 +18,8 @@ from limner.training.noise import seeded
 from limner.training.state import figures_of
 
 BATCH = 250
+MOST = 10_000
+"""Validation images that are used; of more, as many that are evenly spaced."""
 
 
 class Validator:
@@ -26,7 +29,8 @@ class Validator:
         self, config: RunConfig, dataset: Dataset, batches: TrainingBatches, device: torch.device
     ):
         self.config, self.batches, self.device = config, batches, device
-        self.images = frozen(dataset, "validation", config.model.observation)
+        shown = replace(dataset, validation=evenly(dataset.validation, MOST))
+        self.images = Frozen(shown, "validation", config.model.observation)
         with seeded(config.seed):  # the caller's random state stays as it is
             self.model = build(config.model, dataset.image_shape).to(device)
         self.trained_bound = "iw_bound" if config.objective.kind == "iwae" else "elbo"
