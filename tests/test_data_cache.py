@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from limner import data
 from limner.commands.data import cache as command
 from limner.data import cache, decoding, folder, stored, workers
+from limner.data import entry as entry_files
 from limner.data.dataset import SPLITS
 from limner.errors import InputError
 
@@ -134,7 +135,8 @@ def test_a_damaged_entry_is_built_again(pictures, where, capsys):
 
 def test_large_entries_are_verified_by_a_sample(pictures, monkeypatch):
     monkeypatch.setattr(cache, "BLOCK", 64)
-    monkeypatch.setattr(cache, "CHECKED", 512)
+    monkeypatch.setattr(entry_files, "BLOCK", 64)
+    monkeypatch.setattr(entry_files, "CHECKED", 512)
     load(pictures)
     with entry().open("r+b") as file:
         file.seek(4096)
