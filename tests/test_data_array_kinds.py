@@ -100,6 +100,7 @@ def test_values_outside_the_range_and_values_that_are_no_numbers(tmp_path):
 
 @given(low=st.floats(-1e6, 1e6), span=st.floats(1e-6, 1e6))
 def test_the_range_that_a_message_names_covers_the_values(low, span):
+    assert fitting(-100, 90) == (-128, 127)
     ends = fitting(low, low + span)
     assert ends[0] <= low
     assert ends[1] >= low + span
@@ -150,6 +151,7 @@ def test_a_stated_shape_resolves_the_axes(case, suffix, tmp_path, monkeypatch):
 AMBIGUOUS = {
     (48, 64, 3): ("--data.shape 48 64 3", "--data.shape 64 3"),
     (28, 28, 1000): ("--data.shape 28 28", "--data.shape 28 1000"),
+    (28, 28, 40): ("--data.shape 28 28", "--data.shape 28 40"),
     (48, 64, 1000): ("--data.shape 48 64", "--data.shape 64 1000"),
     (32, 32, 3, 500): ("--data.shape 32 32 3",),
     (1000, 784): ("--data.shape 28 28",),

@@ -9,7 +9,7 @@ from limner.cli import main
 from limner.figures.contact import contact_sheet, evenly
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (60, 12, 10, 3)).astype(np.uint8)
-NAMES = np.array(["$a_b$ {", "猫", "line\nbreak", "\x07"])
+NAMES = np.array(["${$", "猫", "line\nbreak", "\x07"])
 
 
 @pytest.fixture
