@@ -20,6 +20,12 @@ jaxtyping.install_import_hook(
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Images go to a cache of the tests, which all of one process share."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)

@@ -48,25 +48,28 @@ def test_a_folder_with_splits_and_classes(tmp_path):
 
 
 def test_kinds_of_pictures(tmp_path):
-    rgba = np.zeros((5, 4, 4), np.uint8)
-    rgba[0, :] = 200, 0, 0, 255
-    grey = {
-        "16 bits": (GREY[0].astype(np.uint16) * 257, GREY[0]),
-        "bool": (GREY[0] > 9, (GREY[0] > 9) * np.uint8(255)),
-    }
-    for name, (array, _) in grey.items():
-        for place in range(3):
-            picture(tmp_path / name / f"{place}.png", array)
-    for place in range(3):
+    for place in range(5):
+        rgba = np.zeros((5, 4, 4), np.uint8)
+        rgba[0, :] = 200, 0, place, 255
         picture(tmp_path / "colour" / f"{place}.png", rgba)
-        Image.fromarray(GREY[0]).convert("P").save(tmp_path / "16 bits" / f"palette{place}.png")
-    for name, (_, expected) in grey.items():
+        picture(tmp_path / "16 bits" / f"{place}.png", GREY[place + 3].astype(np.uint16) * 257)
+        picture(tmp_path / "bool" / f"{place}.png", GREY[place] > 22 * place + 5)
+        Image.fromarray(GREY[place]).convert("P").save(tmp_path / "16 bits" / f"p{place}.png")
+
+    for name in ("16 bits", "bool"):
         dataset = load(tmp_path / name)
         assert dataset.image_shape == (1, 5, 4)
-        assert np.array_equal(dataset.test.levels[0, 0], expected)
-    transparent = load(tmp_path / "colour").test.levels[0]
-    assert transparent[:, 0].unique(dim=1).tolist() == [[200], [0], [0]]
-    assert transparent[:, 1:].min() == 255
+        for images in map(dataset.split, data.SPLITS):
+            for levels, file in zip(images.levels, images.names, strict=True):
+                place = int(file[-5])
+                expected = GREY[place + (file[0] != "p") * 3]
+                if name == "bool":
+                    expected = (GREY[place] > 22 * place + 5) * np.uint8(255)
+                assert np.array_equal(levels[0], expected)
+    transparent = load(tmp_path / "colour").test
+    place = int(transparent.names[0][0])
+    assert transparent.levels[0][:, 0].unique(dim=1).tolist() == [[200], [0], [place]]
+    assert transparent.levels[0][:, 1:].min() == 255
     picture(tmp_path / "colour" / "grey.png", GREY[0])
     assert load(tmp_path / "colour").image_shape == (3, 5, 4)
 
@@ -76,16 +79,16 @@ def test_folders_that_hold_no_usable_images_are_refused(tmp_path):
         with pytest.raises(InputError, match=message):
             load(tmp_path)
 
-    refused("has no PNG or JPEG")
+    refused("has no pictures")
     (tmp_path / "a.png").write_text("not an image")
-    refused(r"a\.png cannot be read")
+    refused(r"not a picture: a\.png .*--data\.skip-damaged")
     picture(tmp_path / "a.png", GREY[0])
     refused("at least 3")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
-    refused(r"b\.png cannot be read")
+    refused(r"1 truncated: b\.png .*--data\.skip-damaged")
     picture(tmp_path / "b.png", GREY[0].T)
-    refused(r"a\.png is 4 x 5 and .*b\.png is 5 x 4")
+    refused(r"1 of 4 x 5 \(a\.png\), 1 of 5 x 4 \(b\.png\).*--data\.size")
     picture(tmp_path / "b.png", GREY[0])
     picture(tmp_path / "class" / "c.png", GREY[0])
     refused("both directly and in subfolders")

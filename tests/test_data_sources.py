@@ -75,9 +75,6 @@ class Table(list):
     ClassLabel = type("ClassLabel", (), {"names": ["no", "yes"]})
     features = {"id": 0, "picture": type("Image", (), {})(), "class": ClassLabel()}  # noqa: RUF012
 
-    def select_columns(self, keys):
-        return [{key: row[key] for key in keys} for row in self]
-
     def __getitem__(self, key):
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
@@ -88,7 +85,9 @@ def test_hub_datasets_by_their_first_columns_of_images_and_labels(tmp_path, monk
     monkeypatch.setitem(sys.modules, "datasets", library)
     library.load_dataset = lambda name, cache_dir: {"train": Table(rows), "test": Table(rows[:4])}
     dataset = load("hub:owner/name")
-    assert [len(dataset.split(split)) for split in data.SPLITS] == [18, 2, 4]
+    levels = torch.cat([dataset.split(split).levels for split in ("train", "validation")])
+    assert sorted(levels.flatten(1).tolist()) == sorted(GREY[:20].reshape(20, -1).tolist())
+    assert dataset.found.duplicates == 4
     assert dataset.class_names == ("no", "yes")
     assert np.array_equal(dataset.test.levels[:, 0], GREY[:4])
     library.load_dataset = lambda name, cache_dir: {"all": Table(rows)}
@@ -105,4 +104,4 @@ def test_hub_names_and_the_missing_extra(monkeypatch):
             load(name)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"pip install 'limner\[hub\]'"):
-        hub.load_hub("owner/name", None, 0)
+        hub.load_hub("owner/name", None, data.DataConfig())

@@ -110,8 +110,10 @@ class RunConfig(Settings):
     evaluate_samples: Samples = Field(
         default=50, description="importance samples in the evaluation after training"
     )
-    compile: Literal["auto", "always", "never"] = Field(
-        default="auto", description="use torch.compile; auto: if it saves time"
+    compile: Literal["auto", "always", "never", "cuda-graph"] = Field(
+        default="auto",
+        description="use torch.compile; auto: if it saves time. cuda-graph: repeat the step as "
+        "one CUDA graph",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16 autocasts; canvas, KL and likelihood stay float32"

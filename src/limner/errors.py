@@ -31,7 +31,7 @@ def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> Inp
 
 
 def printable(text: str) -> str:
-    """`text` with escapes for line breaks, control characters and bytes that are not UTF-8."""
+    """The text with line breaks, control characters and invalid UTF-8 as Python writes them."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

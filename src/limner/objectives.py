@@ -60,7 +60,7 @@ def objective(
     kind: ObjectiveKind = "elbo",
     num_samples: int = 1,
     gradient: Gradient = "plain",
-    beta: float = 1.0,
+    beta: float | Tensor = 1.0,
     free_bits: float = 0.0,
 ) -> ObjectiveTerms:
     """The value to maximise per image, differentiable in the parameters.
@@ -73,7 +73,8 @@ def objective(
             independent images; with batch norm in training mode this holds only approximately.
             `stl` and `dreg` keep every step of a DRAW in memory. With several groups, `stl` runs
             the model twice and `dreg` three times.
-        beta: weight of the KL. Below 1, as in KL warm-up, the value is not a bound.
+        beta: weight of the KL, a number or a tensor []. Below 1, as in KL warm-up, the value is
+            not a bound.
         free_bits: nats per group without penalty: the KL of a group, averaged over the batch,
             counts as at least this much (Kingma et al. 2016, lambda of equation 15).
 
@@ -121,9 +122,10 @@ def check_objective(
         )
 
 
-def _weighted(log_likelihood: Tensor, kl: Tensor, beta: float) -> Float[Tensor, " batch"]:
+def _weighted(log_likelihood: Tensor, kl: Tensor, beta: float | Tensor) -> Float[Tensor, " batch"]:
     total = kl.sum(1)
-    return log_likelihood - (total if beta == 1.0 else beta * total)
+    unweighted = not isinstance(beta, Tensor) and beta == 1.0
+    return log_likelihood - (total if unweighted else beta * total)
 
 
 def _floored(kl: Float[Tensor, "batch groups"], free_bits: float) -> Float[Tensor, "batch groups"]:
@@ -138,7 +140,7 @@ def _without_score(
     x: Float[Tensor, "rows channels height width"],
     generator: Generator,
     num_samples: int,
-    beta: float | None,
+    beta: float | Tensor | None,
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows groups"]]:
     """log p(x | z), and log q(z) - log p(z) with the parameters of q fixed.
 

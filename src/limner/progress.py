@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from limner.errors import printable
+
 console = Console(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
 Report = Callable[[int, str], None]
 """A callback: number of images done, text with the current figures."""
@@ -30,7 +32,7 @@ Report = Callable[[int, str], None]
 @functools.cache
 def warn(sentence: str) -> None:
     """Print a sentence, once per process, also if the output is not a terminal."""
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
 def say(sentence: str) -> None:

@@ -147,6 +147,10 @@ BOMBS = {
         lambda path: path.write_bytes(png(4, 4, chunk(b"zTXt", b"a\0\0" + zeros(BIG)))),
         picture,
     ),
+    "sparse, long tag.tif": (
+        lambda path: sparse(path, struct.pack("<4sIHHHII", b"II*\0", 8, 1, 700, 7, 2**32 - 1, 64)),
+        picture,
+    ),
     "omniglot": (
         lambda path: (path.mkdir(), mat(path / "chardata.mat", (784, 2**31 - 1), 2**24)),
         lambda path: load_data(DataConfig(name="omniglot", root=path)),

@@ -1,14 +1,18 @@
-"""`limner data`: list the datasets, download one, or show what one has."""
+"""`limner data`: list the datasets, download one, show what one has, or look after the cache."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from limner.commands.show import show
 from limner.data import CATALOGUE, fetch
+from limner.data import cache as pixels
+from limner.errors import InputError, printable
 
 
 def list_datasets() -> None:
@@ -30,15 +34,66 @@ def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None
         print(path)
 
 
+def cache(
+    name: tyro.conf.Positional[tuple[str, ...]] = (),
+    /,
+    *,
+    clear: bool = False,
+) -> None:
+    """List the images that are kept decoded, or remove them; they are decoded again when needed.
+
+    Args:
+        name: entries or their sources, as listed; all if none is named.
+        clear: remove them, except those that a process uses.
+    """
+    chosen = _entries(name)
+    if not clear:
+        table = Table("name", "source", "images", "size", "last used")
+        for entry in chosen:
+            images = " x ".join(map(str, entry.shape))
+            used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+            table.add_row(
+                entry.key[:8], Text(printable(entry.source)), images, _size(entry.size), used
+            )
+        Console().print(table)
+        print(f"{_size(sum(entry.size for entry in chosen))} in {pixels.folder()}")
+        return
+    for entry in chosen:
+        done = pixels.remove(entry.key)
+        what = f"{entry.key[:8]}, {_size(entry.size)} of {printable(entry.source)}"
+        print(f"Removed {what}." if done else f"Kept {what}: a process uses it.")
+    pixels.sweep()
+
+
+def _entries(names: tuple[str, ...]) -> list[pixels.Listed]:
+    """The entries of the cache with these names or sources; all if there are no names."""
+    known = pixels.entries()
+    for name in names:
+        if not any(_is_named(entry, name) for entry in known):
+            raise InputError(
+                f"There is no entry {name!r} in {pixels.folder()}; limner data cache lists them."
+            )
+    return [e for e in known if not names or any(_is_named(e, name) for name in names)]
+
+
+def _is_named(entry: pixels.Listed, name: str) -> bool:
+    return entry.source == name or (len(name) >= 4 and entry.key.startswith(name))
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "list": list_datasets,
     "get": get,
     "show": show,
+    "cache": cache,
 }
 
 
 def data(arguments: list[str]) -> None:
-    """List the datasets, download one, or show what one has."""
+    """List the datasets, download one, show what one has, or look after the cache."""
     tyro.extras.subcommand_cli_from_dict(
         SUBCOMMANDS,
         prog="limner data",

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 from rich.console import Console
 
-from limner.commands.options import FLAT, SUBJECT, RunName, Subject
-from limner.data import Split, frozen
+from limner.commands.options import FLAT, SUBJECT, Pictures, RunName, Subject, shown_images
+from limner.data import Frozen, Split
 from limner.device import Device, pick_device
 from limner.errors import InputError
 from limner.evaluation.representations import check_groups, encode_images
@@ -21,6 +21,7 @@ def encode(
     /,
     subject: Annotated[Subject, FLAT] = SUBJECT,
     *,
+    pictures: Pictures = (),
     out: Path | None = None,
     split: Split = "test",
     groups: tuple[int, ...] = (),
@@ -31,11 +32,11 @@ def encode(
     """Write posterior means of images, with their labels, to a NumPy .npz file.
 
     No latents are sampled: each group is given the means of the groups before it. The file holds
-    `means` [images, dims], `labels` [images] if there are labels, `split`, and `config`, the run's
-    config as JSON.
+    `means` [images, dims], `names` [images] of the files, if they are known, `labels` [images], if
+    there are labels, `split`, and `config`, the run's config as JSON.
 
     Args:
-        out: the file; RUN/SPLIT.npz if not given
+        out: the file; RUN/SPLIT.npz (RUN/pictures.npz for PICTURES) if not given
         split: the images to encode
         groups: numbers of the latent groups to keep, from 1; all if not given
         features: write the decoder's final state instead of latent groups
@@ -43,31 +44,35 @@ def encode(
         device: where to compute
     """
     opened = subject.data.open(run)
-    path = out or opened.place(f"{split}.npz")
+    shown = "pictures" if pictures else split
+    path = out or opened.place(f"{shown}.npz")
     if path.suffix != ".npz":
         raise InputError(f"--out must be an .npz file; got {path}.")
     if num_images is not None and num_images < 1:
         raise InputError(f"Encode at least one image; got --num-images {num_images}.")
     model = subject.load(opened).to(pick_device(device))
     check_groups(model, groups, features)
-    dataset = opened.dataset()
-    x = frozen(dataset, split, opened.config.model.observation)[:num_images]
+    dataset = shown_images(opened, pictures)
+    x = Frozen(dataset, split, opened.config.model.observation)
+    x = x.first(len(x) if num_images is None else num_images)
     with progress_bar(f"encoding {opened.name}", len(x)) as report:
         means = encode_images(model, x, groups, features, report)
     arrays: dict[str, Any] = {
         "means": means.numpy(),
-        "split": np.array(split),
+        "split": np.array(shown),
         "config": np.array(opened.config.to_json()),
     }
-    labels = dataset.split(split).labels
-    if labels is not None:
-        arrays["labels"] = labels[:num_images].numpy()
+    images = dataset.split(split)
+    if images.labels is not None:
+        arrays["labels"] = images.labels[:num_images].numpy()
+    if images.names is not None:
+        arrays["names"] = np.array(images.names[:num_images])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
     Console().print(
-        f"{len(means):,} {split} images of {dataset.name} as vectors of {means.shape[1]}, "
-        f"written to {path}",
+        f"{'' if pictures else f'{len(means):,} {split} images of '}{dataset.name} as vectors of "
+        f"{means.shape[1]}, written to {path}",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,5 +1,6 @@
 """`limner evaluate`: the bounds of a trained model, and what exactly they are about."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -7,21 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
-from torch import Tensor
+from rich.markup import escape
+from rich.table import Table
 
-from limner.commands.options import FLAT, RunName, Subject
-from limner.data import Dataset, Split, frozen
+from limner.commands.options import FLAT, Pictures, RunName, Subject, shown_images
+from limner.data import Dataset, Frozen, Images, Split
 from limner.data import names as datasets
 from limner.device import Device, pick_device
-from limner.errors import InputError
+from limner.errors import InputError, printable
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
 from limner.evaluation.results import groups_table, results_table
 from limner.progress import progress_bar, warn
 from limner.training.made import maker
 from limner.training.runs import Run
+from limner.training.seen import remembered
 from limner.training.start import seen_before
 from limner.training.storage import save_tensors, write_atomically
 
+MANY_PICTURES = 20
+"""Of at most as many pictures, the bounds of each are printed."""
 MANY_GROUPS = 16
 """More latent groups than this are summed up in one line, unless --per-step is given."""
 
@@ -49,7 +54,13 @@ class Options(Subject):
 DEFAULTS = Options()
 
 
-def evaluate(run: RunName, /, options: Annotated[Options, FLAT] = DEFAULTS) -> None:
+def evaluate(
+    run: RunName,
+    /,
+    options: Annotated[Options, FLAT] = DEFAULTS,
+    *,
+    pictures: Pictures = (),
+) -> None:
     """ELBO, importance-weighted bound, KL and active units of a trained model.
 
     Writes RUN/evaluation/NAME.json, whose name says what was evaluated, and the values of each
@@ -58,21 +69,26 @@ def evaluate(run: RunName, /, options: Annotated[Options, FLAT] = DEFAULTS) -> N
     RUN/per_image.safetensors. To continue an interrupted evaluation, repeat the command.
     """
     opened = options.data.open(run)
-    results, path = evaluate_run(opened, options)
+    results, path = evaluate_run(opened, options, pictures)
     _print(opened, results, path)
 
 
-def evaluate_run(run: Run, options: Options = DEFAULTS) -> tuple[dict[str, Any], Path]:
-    """Evaluate a run on its `data`; returns the results and the file they were written to."""
-    model, dataset = options.load(run), run.dataset()
+def evaluate_run(
+    run: Run, options: Options = DEFAULTS, pictures: tuple[Path, ...] = ()
+) -> tuple[dict[str, Any], Path]:
+    """Evaluate a run on its `data`, or on `pictures`; returns the results and their file."""
+    model, dataset = options.load(run), shown_images(run, pictures)
     trained_steps = model.num_groups
     if options.num_steps is not None:
         set_num_steps(model, options.num_steps)
-    x = _first(frozen(dataset, options.split, run.config.model.observation), options)
-    note = seen_before(run, run.data)
+    images = dataset.split(options.split)
+    x = _first(Frozen(dataset, options.split, run.config.model.observation), options)
+    note = None if pictures else seen_before(run, run.data)
+    if note is None and (pictures or options.split != "train"):
+        note = remembered(run, images.take(slice(len(x))))
     if note is not None:
         warn(note)
-    changes = _changes(run, dataset, options, trained_steps)
+    changes = _changes(run, dataset, options, trained_steps, bool(pictures))
     name = "-".join([*changes, f"K{options.num_samples}", f"seed{options.seed}"])
     path = run.place(f"evaluation/{name}.json")
     device = pick_device(options.device)
@@ -87,17 +103,24 @@ def evaluate_run(run: Run, options: Options = DEFAULTS) -> tuple[dict[str, Any],
             report=report,
         )
     about = _about(run, dataset, options) | ({"note": note} if note else {})
+    if pictures:
+        about |= {"split": "pictures", "names": list(images.names or ())[: len(x)]}
     results = results_of(evaluation, about | {"evaluated_with": maker(device).model_dump()})
     _write(path, path.with_suffix(".safetensors"), evaluation, results)
+    if pictures and len(x) <= MANY_PICTURES:
+        Console().print(_pictures_table(results["names"], evaluation))
     if not changes:
         path = run.place("results.json")
         _write(path, run.place("per_image.safetensors"), evaluation, results)
     return results, path
 
 
-def _changes(run: Run, dataset: Dataset, options: Options, trained_steps: int) -> list[str]:
+def _changes(
+    run: Run, dataset: Dataset, options: Options, trained_steps: int, pictures: bool
+) -> list[str]:
     """What differs from the evaluation that is the run's result."""
-    chosen = {options.split: "test", options.checkpoint: "best", options.weights: "ema"}
+    split = f"pictures-{_key(dataset.test)}" if pictures else options.split
+    chosen = {split: "test", options.checkpoint: "best", options.weights: "ema"}
     changes = [name for name, usual in chosen.items() if name != usual]
     if options.num_steps not in (None, trained_steps):
         changes.append(f"steps{options.num_steps}")
@@ -109,14 +132,21 @@ def _changes(run: Run, dataset: Dataset, options: Options, trained_steps: int) -
     return changes
 
 
-def _first(x: Tensor, options: Options) -> Tensor:
+def _key(images: Images) -> str:
+    """Eight letters that depend on names and pixels."""
+    digest = hashlib.sha256(repr(images.names).encode())
+    digest.update(images.levels.numpy().data)
+    return digest.hexdigest()[:8]
+
+
+def _first(x: Frozen, options: Options) -> Frozen:
     """As many images as are asked for."""
     count = len(x) if options.num_images is None else options.num_images
     if count > len(x):
         raise InputError(
             f"The {options.split} split has {len(x)} images; lower --num-images {count}."
         )
-    return x[: max(count, 0)]
+    return x.first(max(count, 0))
 
 
 def _write(path: Path, values_path: Path, evaluation: Evaluation, results: dict[str, Any]) -> None:
@@ -146,11 +176,29 @@ def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
     }
 
 
+def _images(results: dict[str, Any]) -> str:
+    if "names" in results:
+        return str(results["dataset"])
+    return f"{results['num_images']:,} {results['split']} images of {results['dataset']}"
+
+
+def _pictures_table(names: list[str], evaluation: Evaluation) -> Table:
+    """The bounds of each picture."""
+    values, samples = evaluation.per_image, evaluation.num_samples
+    table = Table("picture", title="nats", title_justify="left")
+    for heading in ("ELBO", f"L_{samples}", "KL"):
+        table.add_column(heading, justify="right")
+    for place, name in enumerate(names):
+        figures = values["elbo"][place], values["iw_bound"][place], values["kl"][place].sum()
+        table.add_row(escape(printable(name)), *(f"{figure:.2f}" for figure in figures))
+    return table
+
+
 def _print(run: Run, results: dict[str, Any], path: Path) -> None:
     title = (
-        f"{run.name}: {results['model']}, {results['num_images']:,} {results['split']} images of "
-        f"{results['dataset']}, {results['binarization']} binarization, {results['checkpoint']} "
-        f"{results['weights']} weights, seed {results['seed']}"
+        f"{run.name}: {results['model']}, {_images(results)}, {results['binarization']} "
+        f"binarization, {results['checkpoint']} {results['weights']} weights, "
+        f"seed {results['seed']}"
     )
     console = Console()
     console.print(results_table(results, title))

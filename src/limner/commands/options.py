@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from limner.data import DataConfig
+from limner.data import DataConfig, Dataset
+from limner.data.given import given
 from limner.models import LatentVariableModel
 from limner.training.runs import Checkpoint, Run, WeightKind
 
@@ -19,6 +20,15 @@ RunName = Annotated[
     str,
     tyro.conf.Positional,
     tyro.conf.arg(help="a run folder, or the name of a trained model"),
+]
+
+Pictures = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="PICTURES",
+        help="picture files, or folders of pictures, to use instead of a split, in this order",
+    ),
 ]
 
 
@@ -57,6 +67,13 @@ class Subject(Weights):
     """Which weights, and which images."""
 
     data: Images = Images()
+
+
+def shown_images(run: Run, pictures: tuple[Path, ...]) -> Dataset:
+    """The dataset of a run, or the pictures given to a command, as every split."""
+    if not pictures:
+        return run.dataset()
+    return given(pictures, run.data, run.image_shape, run.config.model.observation)
 
 
 SUBJECT, IMAGES, WEIGHTS = Subject(), Images(), Weights()

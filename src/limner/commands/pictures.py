@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from limner.commands import options
+from limner.commands.options import shown_images
 from limner.errors import InputError
 from limner.figures.maps import Projection
 from limner.figures.style import output_folder
@@ -54,13 +55,14 @@ def opened(
     options: Options,
     max_images: int | None = None,
     projection: Projection = "pca",
+    pictures: tuple[Path, ...] = (),
 ) -> tuple[Run, Subject]:
-    """A run with its model, images and metrics, for figures."""
+    """A run with its model, images (or `pictures` in their place) and metrics, for figures."""
     require_seed(options.seed)
     found = options.data.open(run)
     subject = Subject(
         options.load(found),
-        found.dataset(),
+        shown_images(found, pictures),
         found.metrics(),
         options.seed,
         max_images,

@@ -106,6 +106,12 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in CATALOGUE)
 
 
+def default_binarization(name: str, catalogue: Sequence[Entry] = CATALOGUE) -> Binarization:
+    """The binarization of a dataset if its config leaves it open."""
+    entry = _find(name, catalogue)
+    return entry.binarization if entry else "none"
+
+
 def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     """The dataset that `config` names, read, checked and split.
 
@@ -117,7 +123,7 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     with _readable(config.name):
         source = entry.read(config.root) if entry else _own(config)
     channels, height, width = source.train.levels.shape[1:]
-    binarization = config.binarization or (entry.binarization if entry else "none")
+    binarization = config.binarization or default_binarization(config.name, catalogue)
     fixed = binarization in ("static", "threshold")
     check_augmentation(config.augment, (channels, height, width), fixed)
     return Dataset(
@@ -180,7 +186,7 @@ def _own(config: DataConfig) -> Source:
         )
     raise InputError(
         f"There is no dataset and no file {config.name!r}; choose one of {_listed()}, hub:NAME, "
-        "or a path to a folder of PNG or JPEG files, an .npz or an .npy."
+        "or a path to a folder or zip of pictures, an .npz or an .npy."
     )
 
 

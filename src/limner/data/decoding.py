@@ -105,10 +105,11 @@ class Decoder:
                 raise Unreadable("too large", "the file is too large")
             return io.BytesIO(data)
         file = open(os.path.join(self._root, name), "rb")  # noqa: SIM115
-        if os.fstat(file.fileno()).st_size > _IN_MEMORY:
+        size = os.fstat(file.fileno()).st_size
+        if size > _IN_MEMORY:
             return file
         with file:
-            return io.BytesIO(file.read())
+            return io.BytesIO(file.read(size))
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:

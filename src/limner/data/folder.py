@@ -66,8 +66,12 @@ class _Reading:
         self.names = [listing.names[place] for place in places]
         self.bytes = listing.stats[places, 0].tolist()
         for name in listing.unreadable:
-            self.census.fails(name, "unreadable", "it cannot be opened")
+            if suffix_of(name) not in _NO_PICTURES:
+                self.census.fails(name, "unreadable", "it is no file or folder that can be opened")
+        left_out = (self.census.unread, self.others)
+        self.left_out = [sorted(counts.items()) for counts in left_out]
         if not self.names:
+            self.census.check_skipped(self.others)
             skipped = self.census.skipped(self.others)
             raise InputError(
                 f"{self.where} has no pictures{f', only {skipped}' if skipped else ''}; give a "
@@ -78,7 +82,7 @@ class _Reading:
         """The pictures from the cache: from an entry of the same content, or a new one."""
         gathered, config = self._gathered(), self.config
         alike = cache.key_of("alike", _hash_of(self.names), self.bytes, settings(config))
-        _wait_for_tick(self.listing)
+        changes_show = _is_settled(self.listing)
         key = source = None
         if cache.known(alike) is not None:
             key = self._key(self._digests())
@@ -92,7 +96,7 @@ class _Reading:
                 gathered.check()
                 key = self._key(bytes(self.census.digests))
                 source = gathered.store(key, draft, size)
-        for alias in (quick, alike):
+        for alias in (quick, alike) if changes_show else (alike,):
             cache.remember(alias, key)
         return source
 
@@ -152,8 +156,9 @@ class _Reading:
                 row += 1
 
     def _key(self, digests: bytes) -> str:
-        parts = (_hash_of(self.names), hashlib.blake2b(digests).hexdigest(), sorted(self.others))
-        return cache.key_of("pictures", *parts, settings(self.config))
+        parts = (_hash_of(self.names), hashlib.blake2b(digests).hexdigest(), self.left_out)
+        unreadable = _hash_of(self.listing.unreadable)
+        return cache.key_of("pictures", *parts, unreadable, settings(self.config))
 
     def _decoder(
         self, draft: str = "", size: tuple[int, int] | None = None, row_bytes: int = 0
@@ -208,9 +213,7 @@ def _hash_of(names: Sequence[str]) -> str:
     return hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _wait_for_tick(listing: Listing) -> None:
-    """Wait until a change of a file after its reading shows in its time of change."""
+def _is_settled(listing: Listing) -> bool:
+    """Whether any change of a file from now on shows in its time of change."""
     times = [listing.root.stat().st_mtime_ns] if listing.is_zip else listing.stats[:, 1:3]
-    left = float(np.max(times)) / 1e9 + _TICK - time.time()
-    if 0 < left <= _TICK:
-        time.sleep(left)
+    return float(np.max(times)) / 1e9 + _TICK < time.time()

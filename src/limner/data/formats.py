@@ -5,14 +5,15 @@ reader is called, so that Pillow's registry, limits and warnings stay as the hos
 """
 
 import io
-import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from threading import Lock
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar, cast
+
+from limner.data.containers import KEPT, Limited, Unreadable, bare, correct_tiff, ends_early
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +24,9 @@ T = TypeVar("T")
 MAX_PIXELS = 2**24
 """Limit for one picture."""
 MAX_FILE = 2**29
-"""Limit for a file in bytes, except TIFF, which may have many pages."""
+"""Limit for a file in bytes, or for the pixels of a TIFF, which may have many pages."""
+MAX_TAGS = 2**26
+"""Limit for the tags of a TIFF in bytes."""
 
 READERS = {
     "PNG": ("PIL.PngImagePlugin.PngImageFile",),
@@ -60,21 +63,6 @@ STARTS = {
 }
 
 
-class Unreadable(Exception):
-    """A file whose pixels cannot be had; `str()` is the reason, in a few words.
-
-    `kind` is "empty", "truncated", "damaged", "not a picture", "unsupported" (a format or a kind of
-    pixels), "too large", or "range" (the values need another `--data.range`).
-    """
-
-    def __init__(self, kind: str, reason: str):
-        super().__init__(kind, reason)
-        self.kind = kind
-
-    def __str__(self) -> str:
-        return self.args[1]
-
-
 def supported(suffix: str) -> bool:
     """Whether files with this suffix, such as .heic, can be read with the installed packages."""
     suffix = suffix.lower()
@@ -89,6 +77,8 @@ def attempted(file: IO[bytes], action: "Callable[[IO[bytes], ImageFile], T]") ->
     or a damaged comment, is no reason to lose the pixels.
     """
     kind = _format(file)
+    if kind == "TIFF":
+        file = cast(IO[bytes], Limited(file))
     with _quiet():
         try:
             return action(file, opened(file, kind))
@@ -98,13 +88,13 @@ def attempted(file: IO[bytes], action: "Callable[[IO[bytes], ImageFile], T]") ->
             failure = error
         for keep in KEPT.get(kind, ()):
             try:
-                bare = io.BytesIO(b"".join(_pieces(file, kind, keep)))
-                return action(bare, opened(bare, kind))
+                copy = io.BytesIO(b"".join(bare(file, kind, keep)))
+                return action(copy, opened(copy, kind))
             except Unreadable:
                 raise
             except Exception:
                 continue
-    if _ends_early(file, kind) or "truncated" in str(failure) or isinstance(failure, EOFError):
+    if ends_early(file, kind) or "truncated" in str(failure) or isinstance(failure, EOFError):
         raise Unreadable("truncated", f"this {kind} file ends too early")
     text = " ".join(str(failure).split())[:200] or type(failure).__name__
     kind_of_failure = "unsupported" if "unknown pixel mode" in text else "damaged"
@@ -119,8 +109,13 @@ def opened(file: IO[bytes], kind: str) -> "ImageFile":
         advice = f"; install {package}" if package else ", which Limner does not read"
         raise Unreadable("unsupported", f"it is {kind}{advice}")
     file.seek(0)
+    if isinstance(file, Limited):
+        file.left = MAX_TAGS
     image = reader(file, "")
     checked(image)
+    if isinstance(file, Limited):
+        file.left = MAX_FILE
+        correct_tiff(image)
     return image
 
 
@@ -169,67 +164,6 @@ def _reader(kind: str) -> "Callable[..., ImageFile] | None":
         if getattr(found, "SUPPORTED", True):
             return getattr(found, name)
     return None
-
-
-# Files without their metadata
-
-KEPT = {
-    "PNG": (
-        (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"eXIf"),
-        (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"),
-    ),
-    "JPEG": ((b"Adobe", b"ICC_PROFILE", b"Exif"), (b"Adobe",)),
-}
-"""What the second and the third attempt keep: chunks of PNG, application segments of JPEG."""
-
-
-def _pieces(file: IO[bytes], kind: str, keep: tuple[bytes, ...]) -> Iterator[bytes]:
-    file.seek(0)
-    yield file.read(8 if kind == "PNG" else 2)
-    if kind == "PNG":
-        for name, place, length in png_chunks(file):
-            if name in keep:
-                file.seek(place - 8)
-                yield file.read(length + 12)
-        return
-    while len(head := file.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xDA:
-        if head[1] == 0xFF:
-            file.seek(-3, io.SEEK_CUR)
-            continue
-        body = file.read(max(0, int.from_bytes(head[2:], "big") - 2))
-        about = 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE
-        if not about or body.startswith(keep):
-            yield head + body
-    yield head + file.read()
-
-
-def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place of the data and its length of every chunk of a PNG file, without reading it."""
-    place = file.seek(8)
-    while len(head := file.read(8)) == 8:
-        length, name = struct.unpack(">I4s", head)
-        yield name, place + 8, length
-        place = file.seek(place + length + 12)
-
-
-def _ends_early(file: IO[bytes], kind: str) -> bool:
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    start = file.read(16)
-    file.seek(max(0, size - 1024))
-    end = file.read()
-    order = "big" if start[:2] == b"MM" else "little"
-    if kind == "PNG":
-        return not any(name == b"IEND" for name, *_ in png_chunks(file))
-    if kind == "JPEG":
-        return b"\xff\xd9" not in end
-    if kind == "GIF":
-        return b";" not in end[-2:]
-    if kind == "WebP":
-        return int.from_bytes(start[4:8], "little") + 8 > size
-    if kind == "BMP":
-        return int.from_bytes(start[2:6], "little") > size
-    return kind == "TIFF" and int.from_bytes(start[4:8], order) >= size
 
 
 # Pillow warns about damage that it survives

@@ -71,8 +71,10 @@ class Gathered:
         """The split of each picture, -1 if it could not be read."""
         read = np.frombuffer(self.census.read, np.uint8) > 0
         splits, where = self.splits.copy(), self.census.where
-        given = {SPLITS[place]: np.flatnonzero(read & (splits == place)) for place in range(3)}
-        named = {split: rows for split, rows in given.items() if (splits == place_of(split)).any()}
+        given: dict[Split, np.ndarray] = {
+            split: np.flatnonzero(read & (splits == place)) for place, split in enumerate(SPLITS)
+        }
+        named = {split: rows for split, rows in given.items() if place_of(split) in splits}
         check_splits(named, where)
         missing = missing_of(named)
         if missing:

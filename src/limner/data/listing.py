@@ -24,7 +24,8 @@ class Listing:
     """Files by their names relative to the root, with /, sorted by folder and name.
 
     `stats`: int64 [N, 4], size in bytes, then what changes if the file does. `folders`: names of
-    the folders in the root. `unreadable`: folders that cannot be listed, and links to nothing.
+    the folders in the root. `unreadable`: folders that cannot be listed,
+    links to nothing, pipes and devices.
     """
 
     root: Path
@@ -150,6 +151,8 @@ def _listed(
             found.stats.extend(
                 (state.st_size, state.st_mtime_ns, state.st_ctime_ns, _signed(state.st_ino))
             )
+        else:
+            found.unreadable.append(name)
 
 
 def _members(path: Path, found: _Found) -> None:

@@ -1,26 +1,19 @@
 """One picture file as 8-bit levels, as a viewer shows it: upright, in sRGB, on white."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from limner.data.dataset import check_size
+from limner.data.containers import Unreadable, png_chunks
 from limner.data.formats import (
     MAX_PIXELS,
     PICTURE_SUFFIXES,
-    Unreadable,
     attempted,
     checked,
-    png_chunks,
     supported,
 )
 from limner.data.profiles import in_srgb
-from limner.data.samples import Samples, decoded, raw_mode, samples
-from limner.errors import InputError
+from limner.data.samples import Samples, decoded, mode_name, raw_mode, samples
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +65,7 @@ def read_picture(file: IO[bytes], ends: Ends | None = None) -> Picture:
     """
 
     def read(file: IO[bytes], image: "ImageFile") -> Picture:
-        mode = _mode(image)
+        mode = mode_name(image)
         return _picture(image, decoded(file, image), mode, ends)
 
     return attempted(file, read)
@@ -81,7 +74,7 @@ def read_picture(file: IO[bytes], ends: Ends | None = None) -> Picture:
 def picture_of(image: "Image", ends: Ends | None = None) -> Picture:
     """The same of a picture that Pillow has opened; colours of 16 bits are as Pillow has them."""
     checked(image)
-    mode, raw = _mode(image), raw_mode(image)
+    mode, raw = mode_name(image), raw_mode(image)
     image.load()
     return _picture(image, samples(image, raw), mode, ends)
 
@@ -92,22 +85,24 @@ def read_header(file: IO[bytes]) -> Header:
 
 
 def _header(file: IO[bytes], image: "ImageFile") -> Header:
-    mode = _mode(image)
+    mode = mode_name(image)
     for name, place, length in png_chunks(file) if image.format == "PNG" else ():
         if name == b"eXIf":  # which may follow the pixels
             file.seek(place)
             image.info["exif"] = file.read(min(length, 2**20))
-    width, height = image.size[::-1] if _orientation(image) > 4 else image.size
-    return Header(width, height, mode)
+    tags = getattr(image, "tag_v2", None)  # versions of Pillow differ in the size of a turned TIFF
+    width, height = image.size if tags is None else (int(tags[256]), int(tags[257]))
+    turned = _orientation(image) > 4
+    return Header(*((height, width) if turned else (width, height)), mode)
 
 
 def _picture(image: "Image", found: Samples, mode: str, ends: Ends | None) -> Picture:
-    white = found.white
-    depth = 1 if white == 1 else 8 if found.values.dtype == np.uint8 else 16
-    peak = found.values.max()
-    if white and depth > 1:
-        peak = np.rint(peak / white * (2**depth - 1))
+    depth = 1 if found.white == 1 else 8 if found.values.dtype == np.uint8 else 16
     black, white = _ends(found, None if depth == 1 else ends)
+    full = white if ends is None else found.white
+    peak = found.values.max()
+    if full and depth > 1:
+        peak = np.rint(peak / full * (2**depth - 1))
     colours = _in_srgb(found, image.info.get("icc_profile"), black, white)
     if colours is not None:
         found, black, white = found._replace(values=colours, premultiplied=False), 0, 255
@@ -159,10 +154,11 @@ def _levels(found: Samples, black: float, white: float) -> np.ndarray:
     if values.dtype == np.uint8 and (black, white) == (0, 255) and alpha is None:
         return values
     levels = np.empty(values.shape, np.uint8)
+    exact = np.float32 if values.dtype.itemsize <= 2 else np.float64
     share = None if alpha is None else alpha / np.float32(found.opaque)
     for k in range(1 if values.ndim == 2 else 3):  # one at a time, to save memory
-        channel = (values if values.ndim == 2 else values[:, :, k]).astype(np.float64)
-        shown = (channel - black) / (white - black)
+        channel = (values if values.ndim == 2 else values[:, :, k]).astype(exact)
+        shown = (channel - exact(black)) / exact(white - black)
         if share is not None:
             shown = (shown if found.premultiplied else shown * share) + 1 - share
         np.rint(shown.clip(0, 1) * 255, out=shown)
@@ -206,76 +202,3 @@ def _orientation(image: "Image") -> int:
 
 def _upright(levels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(TURNS.get(orientation, np.asarray)(levels))
-
-
-NAMES = {
-    "1": "1-bit black and white",
-    "P": "palette",
-    "LAB": "8-bit Lab",
-    "F": "32-bit floats",
-    "I": "32-bit integers",
-    "RGBX": "8-bit RGB",
-}
-
-
-def _mode(image: "Image") -> str:
-    """The kind of pixels in the file, for people; before decoding."""
-    raw, base = raw_mode(image), image.mode
-    if raw.startswith("LA"):  # Pillow decodes 16-bit grey with alpha to RGBA
-        base = "LA"
-    clear = "transparency" in image.info or (len(base) > 1 and base[-1] in "Aa")
-    base = base.rstrip("Aa") if clear else base
-    grey = base == "L" or base.startswith("I;") or (image.format in ("PNG", "PPM") and base == "I")
-    bits = 16 if ";16" in raw or (grey and base != "L") else 8
-    if raw in ("L;2", "L;4", "I;12"):
-        bits = int(raw[2:])
-    name = NAMES.get(base, f"{bits}-bit {base}")
-    return f"{f'{bits}-bit grey' if grey else name}{' with transparency' if clear else ''}"
-
-
-# For folder.py and hub.py, until they read single pictures
-
-
-@contextmanager
-def refusing(where: str) -> Iterator[None]:
-    """Turns any error from a damaged or huge picture into an `InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Unreadable as error:
-        raise InputError(f"{where} cannot be read: {error}; remove or replace it.") from None
-    except Exception as error:
-        raise InputError(f"{where} cannot be read ({error}); remove or replace it.") from None
-
-
-def levels_of_picture(image: "Image") -> np.ndarray:
-    """The levels of `picture_of`."""
-    return picture_of(image).levels
-
-
-def stack(pictures: Iterable[tuple[str, np.ndarray]], where: str) -> Tensor:
-    """Uint8 [N, C, H, W] of named pictures of one size; if any is in colour, all become RGB."""
-    arrays: list[np.ndarray] = []
-    first = ""
-    for name, picture in pictures:
-        first = first or name
-        if arrays and picture.shape[:2] != arrays[0].shape[:2]:
-            raise InputError(
-                f"The images of {where} differ in size: {first} is {_size(arrays[0])} and {name} "
-                f"is {_size(picture)} (width x height); use one size."
-            )
-        arrays.append(picture)
-        check_size(len(arrays), arrays[0].size, where)
-    if any(picture.ndim == 3 for picture in arrays):
-        arrays = [_rgb(picture) for picture in arrays]
-        return torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2).copy())
-    return torch.from_numpy(np.stack(arrays)[:, None])
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-
-
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]} x {picture.shape[0]}"

@@ -10,7 +10,6 @@ u = (w + 32768) / 65536, which float32 holds exactly: x has 24 bits.
 """
 
 import hashlib
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -147,7 +146,8 @@ class _Words:
     """Int16 words from numpy's stream of a seed, in which any part can be taken."""
 
     def __init__(self, seed: int):
-        self._seed, self._place, self._random = seed, math.inf, None
+        self._seed, self._place = seed, 0
+        self._random: np.random.RandomState | None = None
 
     def part(self, start: int, count: int) -> Tensor:
         """Words `start` to `start + count`."""

@@ -5,7 +5,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from limner.data.formats import Unreadable, opened
+from limner.data.containers import FORMAT, PHOTOMETRIC, PLANAR, Unreadable, check_tiff
+from limner.data.formats import opened
 from limner.data.profiles import lab_in_srgb
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 SCALES = {"L;2": 85, "L;4": 17}
 """By what Pillow multiplies grey values of fewer than 8 bits."""
-PHOTOMETRIC, OFFSETS, COUNTS, PLANAR, FORMAT = 262, (273, 324), (279, 325), 284, 339
-"""Tags of TIFF."""
 
 
 class Samples(NamedTuple):
@@ -36,11 +35,11 @@ class Samples(NamedTuple):
 
 def decoded(file: IO[bytes], image: "ImageFile") -> Samples:
     """Decodes a picture, which `opened` has opened from `file`."""
-    raw = raw_mode(image)
-    if image.format == "TIFF":
-        _check(file, image)
     if image.format == "PPM":
         return _anymap(file, image)
+    if image.format == "TIFF":
+        check_tiff(file, image)
+    raw = raw_mode(image)
     if ";16" in raw and image.mode in ("RGB", "RGBA", "CMYK"):
         return _deep(file, image, raw)
     image.load()
@@ -52,6 +51,31 @@ def raw_mode(image: "Image") -> str:
     tile = getattr(image, "tile", None)
     args: Any = tile[0][3] if tile else ""
     return str(args if isinstance(args, str) else args[0])
+
+
+NAMES = {
+    "1": "1-bit black and white",
+    "P": "palette",
+    "LAB": "8-bit Lab",
+    "F": "32-bit floats",
+    "I": "32-bit integers",
+    "RGBX": "8-bit RGB",
+}
+
+
+def mode_name(image: "Image") -> str:
+    """The kind of pixels in the file, for people; before decoding."""
+    raw, base = raw_mode(image), image.mode
+    if raw.startswith("LA;"):  # Pillow decodes 16-bit grey with alpha to RGBA
+        base = "LA"
+    clear = "transparency" in image.info or (len(base) > 1 and base[-1] in "Aa")
+    base = base.rstrip("Aa") if clear else base
+    grey = base == "L" or base.startswith("I;") or (image.format in ("PNG", "PPM") and base == "I")
+    bits = 16 if ";16" in raw or (grey and base != "L") else 8
+    if raw in ("L;2", "L;4", "I;12"):
+        bits = int(raw[2:])
+    name = NAMES.get(base, f"{bits}-bit {base}")
+    return f"{f'{bits}-bit grey' if grey else name}{' with transparency' if clear else ''}"
 
 
 def samples(image: "Image", raw: str = "") -> Samples:
@@ -142,19 +166,15 @@ def _deep(file: IO[bytes], image: "ImageFile", raw: str) -> Samples:
     """
     base, order = raw.split(";16")
     if base == "LA":
-        array = _bytes_of(image, "RGBA").astype(np.uint16)
-        return Samples(
-            array[..., 0] << 8 | array[..., 1], 65535, array[..., 2] << 8 | array[..., 3], 65535
-        )
-    kept = "RGBA" if base == "RGBa" else base
+        array = _as(image, "RGBA").astype(np.uint16)
+        grey, alpha = (array[..., k] << 8 | array[..., k + 1] for k in (0, 2))
+        return Samples(grey, 65535, alpha, 65535)
+    high = _as(image, ";16" + order)
+    if getattr(image, "tag_v2", {}).get(PLANAR) == 2 and len(base) > 1:
+        return Samples(high)  # libtiff gives no low bytes of channels that are stored apart
     other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[order]
-    planar = getattr(image, "tag_v2", {}).get(PLANAR) == 2
-    array = _bytes_of(image, f"{kept};16{order}").astype(np.uint16)
-    if planar:
-        array *= 257
-    else:
-        array <<= 8
-        array |= _bytes_of(opened(file, str(image.format)), f"{kept};16{other}")
+    again = opened(file, str(image.format))
+    array = high.astype(np.uint16) << 8 | _as(again, ";16" + other)
     if image.mode == "CMYK":
         return _inks(array)
     if image.mode == "RGBA":
@@ -162,11 +182,15 @@ def _deep(file: IO[bytes], image: "ImageFile", raw: str) -> Samples:
     return _keyed(Samples(array, 65535), image)
 
 
-def _bytes_of(image: "ImageFile", raw: str) -> np.ndarray:
-    """A picture decoded as `raw`, its bytes in Pillow's order."""
+def _as(image: "ImageFile", raw: str) -> np.ndarray:
+    """A picture decoded as `raw`, or with `raw` for the end of its raw modes."""
     for place, tile in enumerate(image.tile):
-        args = raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])
-        image.tile[place] = tile._replace(args=args)
+        args = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
+        base = "RGBA" if args[0].startswith("RGBa") else args[0].split(";")[0]
+        new = base + raw if raw.startswith(";") else raw
+        image.tile[place] = tile._replace(
+            args=new if isinstance(tile.args, str) else (new, *args[1:])
+        )
     image.load()
     return np.asarray(image)
 
@@ -195,22 +219,3 @@ def _anymap(file: IO[bytes], image: "ImageFile") -> Samples:
         values = np.minimum(np.frombuffer(content, dtype), white)
         values = values.reshape((image.height, image.width, colours)[: 3 if colours == 3 else 2])
     return Samples(values.astype(np.uint16 if white > 255 else np.uint8), white)
-
-
-def _check(file: IO[bytes], image: "ImageFile") -> None:
-    """Refuses what Pillow would decode without an error, but wrongly."""
-    tags: Any = getattr(image, "tag_v2", {})
-    if tags.get(254, 0) & 1:
-        raise Unreadable("unsupported", "its first picture is a preview, as in camera raw files")
-    size = file.seek(0, 2)
-    for offsets, counts in zip(OFFSETS, COUNTS, strict=True):
-        if offsets in tags and counts in tags:
-            ends = [a + b for a, b in zip(tags[offsets], tags[counts], strict=False)]
-            if max(ends, default=0) > size:
-                raise Unreadable("truncated", "this TIFF file ends too early")
-    if tags.get(PLANAR) == 2 and max(tags.get(258, (8,))) == 16:
-        order = "L" if tags.prefix == b"II" else "B"
-        for place, tile in enumerate(image.tile):
-            band, *more = tile.args if isinstance(tile.args, tuple) else ("",)
-            if tile.codec_name == "raw" and band in ("R", "G", "B"):
-                image.tile[place] = tile._replace(args=(f"{band};16{order}", *more))

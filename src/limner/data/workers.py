@@ -21,6 +21,7 @@ FEW = 400
 """Up to so many files are decoded in this process: others take longer to start."""
 AT_ONCE = 64
 """Files of one job."""
+CODE = "from limner.data.decoding import serve; serve()"
 
 
 def answers(decoder: Decoder, jobs: Iterator[dict[str, Any]], count: int) -> Iterator[list[list]]:
@@ -98,7 +99,7 @@ class _Pool:
     def _started(self) -> "subprocess.Popen[str]":
         path = os.pathsep.join(filter(None, sys.path))
         worker = subprocess.Popen(
-            [sys.executable, "-c", "from limner.data.decoding import serve; serve()"],
+            [sys.executable, "-c", CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

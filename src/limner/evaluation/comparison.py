@@ -102,10 +102,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
-def _scaled(figure: Mapping[str, Any], bits: Mapping[str, Any], nats: Mapping[str, Any]) -> Any:
-    """The error of `figure`, in nats, in bits per dimension; None if it is unknown."""
-    known = figure["stderr"] is not None and bits["stderr"] is not None
-    return figure["stderr"] * bits["stderr"] / (nats["stderr"] or 1.0) if known else None
+def _in_bits(error: float | None, bits: Mapping[str, Any], nats: Mapping[str, Any]) -> float | None:
+    """An error in nats as bits per dimension, in proportion to a figure that has both."""
+    if error is None or bits["stderr"] is None:
+        return None
+    return error * bits["stderr"] / (nats["stderr"] or 1.0)
 
 
 def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -
     row["bits_per_dim"] = {
         bound: {
             "mean": sum(result["bits_per_dim"][bound]["mean"] for result in results) / count,
-            "stderr": _scaled(row[bound], first["bits_per_dim"][bound], first[bound]),
+            "stderr": _in_bits(row[bound]["stderr"], first["bits_per_dim"][bound], first[bound]),
         }
         for bound in ("elbo", "iw_bound")
     }

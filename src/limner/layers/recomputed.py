@@ -116,7 +116,7 @@ class _RandomState(NamedTuple):
 
     @classmethod
     def now(cls, tensors: Sequence[Tensor]) -> "_RandomState":
-        devices, states = get_device_states(*tensors)
+        devices, states = ([], []) if _capturing(tensors) else get_device_states(*tensors)
         return cls(_bytes(torch.get_rng_state()), tuple(devices), tuple(map(_bytes, states)))
 
     @contextmanager
@@ -126,6 +126,11 @@ class _RandomState(NamedTuple):
             torch.set_rng_state(_tensor(self.cpu))
             set_device_states(list(self.devices), list(map(_tensor, self.states)))
             yield
+
+
+def _capturing(tensors: Sequence[Tensor]) -> bool:
+    """Whether a CUDA graph is being captured, whose random states cannot be read."""
+    return tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _bytes(state: Tensor) -> bytes:

@@ -70,12 +70,27 @@ class Draws:
         pure function of tensors, which can be compiled.
         """
         rows = self.copies * like.shape[0]
+        if like.is_cuda and not (self.latents or self.given_noise) and len(set(shapes)) == 1:
+            drawn = Draws(None, None, self._at_once(len(shapes), rows, shapes[0], like))
+            drawn.copies = self.copies
+            return drawn
         noise: list[Tensor | None] = [None] * len(shapes)
         for group in reversed(range(len(shapes))):
             noise[group] = self.noise(group, like.new_empty(rows, *shapes[group]))
         drawn = Draws(None, self.latents, noise)
         drawn.copies = self.copies
         return drawn
+
+    def _at_once(
+        self, groups: int, rows: int, shape: Sequence[int], like: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Noise of groups that have one shape, by one call for each generator."""
+        noise = like.new_empty(groups, rows, *shape)
+        for generator, share in zip(
+            self.generators or [None], noise.chunk(self.copies, dim=1), strict=True
+        ):
+            share.normal_(generator=generator)
+        return noise.unbind()
 
     def replayable(self) -> Callable[[], "Draws"]:
         """A source of these draws that starts over, with the same noise, each time it is called.

@@ -18,6 +18,11 @@ CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 """Files with the memory limit of a Linux container: cgroup version 2, then version 1."""
+CGROUP_USES = (
+    Path("/sys/fs/cgroup/memory.current"),
+    Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Files with the memory that the container uses."""
 
 
 def device_memory(device: torch.device) -> int:
@@ -25,6 +30,27 @@ def device_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return host_memory()
+
+
+def free_memory(device: torch.device) -> int:
+    """Memory of `device` in bytes that is free; for a CPU, at most what the container has left."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    for limit, used in zip(CGROUP_LIMITS, CGROUP_USES, strict=True):
+        try:
+            used_bytes = int(used.read_text(encoding="ascii")) - _reclaimable(used.parent)
+            free = min(free, int(limit.read_text(encoding="ascii")) - used_bytes)
+        except (OSError, ValueError):
+            continue
+    return max(0, free)
+
+
+def _reclaimable(group: Path) -> int:
+    """Bytes of files that a container keeps in memory and can drop."""
+    lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+    found = dict(line.split() for line in lines)
+    return int(found.get("total_inactive_file", found.get("inactive_file", 0)))
 
 
 @cache

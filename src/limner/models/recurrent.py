@@ -180,7 +180,9 @@ class RecurrentModel(LatentVariableModel):
         )
 
     def _run(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
-        """Noise is drawn step by step, and steps are compiled, not the whole."""
+        """Noise is drawn step by step on a CPU; steps are compiled, not the whole."""
+        if x.device.type == "cuda":
+            draws = draws.ahead(self.latent_shapes, x)
         return self._infer(x, draws, divergence, trace)
 
     # Memory

@@ -22,7 +22,7 @@ def wants_compiling(
     """Whether to compile: the config asks for it or it pays, and there is a compiler."""
     steps = (config.epochs or math.inf) * steps_per_epoch
     pays = config.compile == "auto" and steps > model.compiling_pays_after
-    if config.objective.traced or not (pays or config.compile == "always"):
+    if config.objective.traced or not (pays or config.compile in ("always", "cuda-graph")):
         return False
     if device.type == "cpu" and not has_compiler():
         warn("There is no C++ compiler for torch.compile: training runs eagerly, slower.")

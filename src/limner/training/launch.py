@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
+
 from limner.config import RunConfig
 from limner.data import Dataset, pixel_kind, suited
 from limner.data import load as load_dataset
@@ -13,9 +15,12 @@ from limner.progress import say, training_display, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
+from limner.training.graphs import own_stream
 from limner.training.interrupts import StopSignals
+from limner.training.needs import check_memory, check_weights, needs
 from limner.training.processes import Processes, processes
 from limner.training.runs import Run
+from limner.training.seen import check_same, remember
 from limner.training.start import initial_model
 from limner.training.trackers import require, trackers
 from limner.training.trainer import Trainer, stopped
@@ -59,16 +64,24 @@ def train(
             config = adapt(config, dataset)
         dataset = suited(dataset, config.model.observation, config.data.binarization)
         pixel_kind(dataset, config.model.observation)
+        _check_graph(config, group.device)
         run = _opened(out, config) if resume else Run(out, config)
+        if resume:
+            check_same(run, dataset.train)
         start = config.start_from
         if not resume and start is not None and Path(start).resolve() == out.resolve():
             raise InputError(f"{out} cannot start from itself; choose another --out.")
         begun = resume and any(path.is_file() for path in run.training_states)
+        check_weights(config, dataset, group.device)
         model = initial_model(config, dataset, None if begun else start)
-        _check_batch(min(config.batch_size, len(dataset.train)), group.count, model)
+        batch = min(config.batch_size, len(dataset.train))
+        _check_batch(batch, group.count, model)
+        check_memory(config, model, dataset, group.device, batch // group.count)
         held = run.lock() if resume else run.claim(overwrite)
         with held if group.is_first else nullcontext():
             group.wait()
+            if group.is_first and not resume:
+                remember(run, dataset.train)
             signum = _fit(run, dataset, group, model, resume, title or config.model.kind)
             if group.is_first:
                 run.export()
@@ -91,7 +104,7 @@ def _fit(
 ) -> int:
     """Train to the end of the budget; returns the signal that came during the last steps, or 0."""
     names = run.config.trackers if group.is_first else ()
-    with trackers(names, run.path) as log:
+    with trackers(names, run.path) as log, torch.cuda.stream(own_stream(group.device)):
         trainer = Trainer(run, dataset, group, model, log)
         if resume:
             trainer.restore()
@@ -100,6 +113,8 @@ def _fit(
         say(_summary(trainer, "compiled" if compiles else "eager"))
         if compiles:
             model.compile_parts()
+        if run.config.compile == "cuda-graph":
+            trainer.use_graphs()
         with training_display(title) as display, StopSignals() as signals:
             trainer.fit(display, signals)
             return int(group.largest(signals.received)[0])
@@ -122,6 +137,13 @@ def _savings(config: RunConfig) -> str:
     return advice
 
 
+def _check_graph(config: RunConfig, device: torch.device) -> None:
+    if config.compile == "cuda-graph" and device.type != "cuda":
+        raise InputError(
+            f"A CUDA graph needs a GPU and the device is {device}; pass --compile auto."
+        )
+
+
 def _check_batch(batch: int, count: int, model: LatentVariableModel) -> None:
     if batch % count:
         raise InputError(
@@ -138,26 +160,12 @@ def _check_batch(batch: int, count: int, model: LatentVariableModel) -> None:
 def _summary(trainer: Trainer, mode: str) -> str:
     model, dataset = trainer.model, trainer.dataset
     config, share = trainer.config, trainer.batches.batch_size // trainer.processes.count
+    needed = needs(config, model, dataset, trainer.device, share)
     kept = "store" if config.objective.traced else model.memory_mode(share)
     return (
         f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "
         f"groups; {dataset.name}: {len(dataset.train):,} images of "
         f"{'x'.join(map(str, dataset.image_shape))}, {dataset.binarization} binarization; about "
-        f"{needed_bytes(trainer) / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
+        f"{needed.total / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
         f"{mode}."
     )
-
-
-def needed_bytes(trainer: Trainer) -> int:
-    """The memory that a training needs on its device, without that of Python and torch.
-
-    This includes several tensors of the size of the weights: the weights in training, the gradient,
-    two moments of Adam, the weights in validation, and the average. On a CPU the validated weights
-    that wait to be saved (raw and averaged) are added. Saving needs no further copy.
-    """
-    batches, averages = trainer.batches, int(trainer.average is not None)
-    copies = 5 + averages + (1 + averages if trainer.device.type == "cpu" else 0)
-    weights = sum(tensor.nbytes for tensor in trainer.model.state_dict().values())
-    activations = trainer.model.stored_bytes(batches.batch_size // trainer.processes.count)
-    images = trainer.dataset.train.levels.nbytes
-    return copies * weights + activations + images

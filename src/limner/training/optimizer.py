@@ -19,15 +19,18 @@ CLEAR_EVERY = 128
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
-    """Adam or AdamW in its fused form."""
+    """Adam or AdamW in its fused form; on a GPU with its rate there, for a CUDA graph."""
+    device = next(model.parameters()).device
+    cuda, rate = device.type == "cuda", config.learning_rate
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(
         model.parameters(),
-        lr=config.learning_rate,
+        lr=torch.tensor(rate, device=device) if cuda else rate,
         betas=config.betas,
         eps=config.epsilon,
         weight_decay=config.weight_decay,
         fused=True,
+        capturable=cuda,
     )
 
 
@@ -45,15 +48,18 @@ class GuardedStep:
         self.skipped = torch.zeros((), device=device)
         self.streak = torch.zeros((), device=device)
 
-    def __call__(self, learning_rate: float) -> Tensor:
+    def __call__(self, learning_rate: float | Tensor) -> Tensor:
         """Take the step; returns the gradient's norm before clipping."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = self._norm(gradients)
         unusable = (~norm.isfinite()).float()
         self.skipped += unusable
-        self.streak = (self.streak + 1) * unusable
+        self.streak.add_(1).mul_(unusable)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
         self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
         scale = (norm / self.clip_norm).clamp(min=1.0).float()
         self.optimizer.grad_scale = scale  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ metrics.jsonl           one line per validation
 checkpoints/            training.safetensors (to resume), best and last (raw and averaged weights)
 model.safetensors       the weights to use: best, averaged
 made.json               the code and the machines that trained it
+training_images.safetensors   hashes of the training images
 results.json            the evaluation
 figures/
 """
@@ -267,14 +268,19 @@ class Run:
         data = data or self.data
         observation = self.config.model.observation
         dataset = suited(load_dataset(data), observation, data.binarization)
-        path, document = self._sound("best", read_document)
-        shape = image_shape_of(document, path)
-        if dataset.image_shape != shape:
+        if dataset.image_shape != self.image_shape:
             raise InputError(
-                f"The model of {self.path} was trained on images of {shape} (channels, height, "
-                f"width) and {dataset.name} has {dataset.image_shape}; use images of its shape."
+                f"The model of {self.path} was trained on images of {self.image_shape} (channels, "
+                f"height, width) and {dataset.name} has {dataset.image_shape}; use images of its "
+                "shape."
             )
         return dataset
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the model's images."""
+        path, document = self._sound("best", read_document)
+        return image_shape_of(document, path)
 
     def metrics(self) -> list[dict]:
         """One entry per validation; a last line without a line break is still being written."""

@@ -55,12 +55,17 @@ class Totals:
             log_likelihoods, kls = zip(*self._waiting, strict=True)
             self._waiting.clear()
             sums = torch.stack([each.sum() for each in log_likelihoods])
-            counts = sums.new_tensor([len(each) for each in log_likelihoods])
+            counts = torch.stack([each.new_full((), len(each)) for each in log_likelihoods])
             figures = torch.column_stack([sums, torch.stack(kls), counts])
             finite = figures.isfinite().all(1, keepdim=True)
             for row in torch.where(finite, figures, 0).to(self._sums):
                 self._sums += row
         return self._sums
+
+    def clear(self) -> None:
+        """Start again from no batches."""
+        self._waiting.clear()
+        self._sums.zero_()
 
 
 def figures_of(totals: Tensor) -> dict:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from typing import NamedTuple
 
 import torch
 from pydantic import TypeAdapter
@@ -28,8 +29,10 @@ from limner.training.averaging import averaged
 from limner.training.averaging import due as average_due
 from limner.training.checkpoints import Checkpoints, pack, unpack
 from limner.training.compilation import is_compile_error, reason
+from limner.training.graphs import Replayed
 from limner.training.interrupts import StopSignals
 from limner.training.made import maker
+from limner.training.needs import announcement
 from limner.training.optimizer import (
     CLEAR_EVERY,
     MAX_STREAK,
@@ -45,6 +48,8 @@ from limner.training.storage import save_tensors
 from limner.training.trackers import Log
 from limner.training.validation import Validator
 
+UNTIMED, TIMED = 2, 3
+"""Steps before the length of a step is measured, and during that."""
 READ_EVERY = 20
 """Steps between two readings from the device, and between two agreements of several processes."""
 
@@ -82,6 +87,7 @@ class Trainer:
         self.checkpoints = Checkpoints(run, self.validator, about)
         self.totals = Totals.of(self.model.num_groups, self.device)
         self.counters = Counters()
+        self.graphs: Graphs | None = None
 
     def fit(self, display: TrainingDisplay, signals: StopSignals) -> None:
         """Train until the budget is spent.
@@ -109,49 +115,113 @@ class Trainer:
         """One step, and what is due after it: validation, figures, checkpoint, stopping."""
         x = self.batches.batch(self.counters.epoch, self.counters.index)
         self.take_step(x[self.processes.rank :: self.processes.count])
+        self._announce()
         if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
             self.validate()
         if self.processes.count == 1 or self.counters.step % READ_EVERY == 0:
             self._attend(display, signals)
 
+    def _announce(self) -> None:
+        """After some steps, say how long the training will take, if it is long."""
+        taken, epochs = self.counters.step - self.first_step, self.config.epochs
+        if taken == UNTIMED:
+            self.timed = time.monotonic()
+        if taken == UNTIMED + TIMED and epochs is not None and self.config.minutes is None:
+            seconds = (time.monotonic() - self.timed) / TIMED
+            left = epochs * self.batches.steps_per_epoch - self.counters.step
+            if sentence := announcement(seconds, left, self.dataset):
+                warn(sentence)
+
     # A step
 
     def take_step(self, x: Tensor) -> None:
         """One step on the images of this process."""
-        counters, terms = self.counters, self._gradient_or_none(x)
-        if terms is None:
-            self.model.compiled = False
-            self.step.optimizer.zero_grad()
-            terms = self._gradient(x)
-        self.processes.average([p.grad for p in self.step.parameters if p.grad is not None])
-        self.step(learning_rate(self.config.optimizer, counters.step, self._share()))
-        self.step.optimizer.zero_grad()
+        counters = self.counters
+        rate = learning_rate(self.config.optimizer, counters.step, self._share())
+        if self.graphs is not None:
+            self._replay(self.graphs, x, rate)
+        else:
+            self._ordinary(x, rate)
         counters.step += 1
         if self.device.type == "cpu" and counters.step % CLEAR_EVERY == 0:
             self.step.clear_tiny()
         if self.average is not None and average_due(counters.step):
             self.average.update_parameters(self.model)
-        self.totals.add(terms.log_likelihood, terms.kl)
         counters.index += 1
         if counters.index == self.batches.steps_per_epoch:
             counters.epoch, counters.index = counters.epoch + 1, 0
         if self.processes.count == 1:
             counters.seconds = time.monotonic() - self.started
 
+    def _ordinary(self, x: Tensor, rate: float) -> None:
+        self._seed()
+        terms = self._gradient_or_none(x)
+        if terms is None:
+            self.model.compiled = False
+            self.step.optimizer.zero_grad()
+            self._seed()
+            terms = self._gradient(x, self._kl_weight())
+        self.processes.average(self._gradients())
+        self.step(rate)
+        self.step.optimizer.zero_grad()
+        self.totals.add(terms.log_likelihood, terms.kl)
+
+    def _replay(self, graphs: "Graphs", x: Tensor, rate: float) -> None:
+        graphs.x.copy_(x)
+        graphs.beta.fill_(self._kl_weight())
+        graphs.rate.fill_(rate)
+        self._seed()
+        graphs.gradient()
+        self.processes.average(self._gradients())
+        graphs.update()
+
+    def use_graphs(self) -> None:
+        """Take all further steps as CUDA graphs; on a CPU, as the same functions without graphs."""
+        batch = self.batches.batch_size // self.processes.count
+        x = torch.zeros(batch, *self.dataset.image_shape, device=self.device)
+        beta = torch.zeros((), device=self.device)
+        rate = torch.zeros((), device=self.device, dtype=torch.float64)
+
+        def gradient() -> None:
+            self.step.optimizer.zero_grad()
+            terms = self._gradient(x, beta)
+            self.totals.add(terms.log_likelihood, terms.kl)
+            self.totals.read()
+
+        def update() -> None:
+            self.step(rate)
+
+        self.graphs = Graphs(
+            x,
+            beta,
+            rate,
+            Replayed(gradient, self.device, [self.noise]),
+            Replayed(update, self.device),
+        )
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.step.parameters if p.grad is not None]
+
+    def _kl_weight(self) -> float:
+        return kl_weight(self.config, self.counters.step / self.batches.steps_per_epoch)
+
+    def _seed(self) -> None:
+        step, rank = self.counters.step, self.processes.rank
+        self.noise.manual_seed(mixed_seed("latent", self.config.seed, step, rank))
+
     def _gradient_or_none(self, x: Tensor) -> ObjectiveTerms | None:
         """`_gradient`, or None if compiling failed: the step is then to be taken eagerly."""
         try:
-            return self._gradient(x)
+            return self._gradient(x, self._kl_weight())
         except Exception as error:
             if not (self.model.compiled and is_compile_error(error)):
                 raise
             warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
             return None
 
-    def _gradient(self, x: Tensor) -> ObjectiveTerms:
+    def _gradient(self, x: Tensor, beta: float | Tensor) -> ObjectiveTerms:
         """Add the gradient of the negative objective to that of the parameters."""
         step, rank = self.counters.step, self.processes.rank
-        self.noise.manual_seed(mixed_seed("latent", self.config.seed, step, rank))
         config, mixed = self.config.objective, self.config.precision == "bfloat16"
         precision = torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
         own = nullcontext() if not self.drops_out else self._random_state(step, rank)
@@ -163,7 +233,7 @@ class Trainer:
                 kind=config.kind,
                 num_samples=config.num_samples,
                 gradient=config.gradient,
-                beta=kl_weight(self.config, step / self.batches.steps_per_epoch),
+                beta=beta,
                 free_bits=config.free_bits,
             )
         (-terms.value.mean()).backward()
@@ -251,7 +321,7 @@ class Trainer:
             counters.best_bound = bound
         counters.validated_step = counters.step
         self.record(figures)
-        self.totals = Totals.of(self.model.num_groups, self.device)
+        self.totals.clear()
 
     def record(self, validation: dict) -> None:
         """Log the figures of training since the last validation, and of this one."""
@@ -342,6 +412,16 @@ class Trainer:
             self.counters.best_bound, self.counters.validated_step = None, -1
         elif sound[0] != best and self.processes.is_first:
             save_tensors(best, *sound[1])
+
+
+class Graphs(NamedTuple):
+    """A step as CUDA graphs, with the tensors that they read."""
+
+    x: Tensor
+    beta: Tensor
+    rate: Tensor
+    gradient: Replayed
+    update: Replayed
 
 
 def stopped(run: Run, signum: int) -> Stopped:
