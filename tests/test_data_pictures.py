@@ -117,6 +117,6 @@ def test_too_large_pictures_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(black(300))
     with pytest.raises(InputError, match="too few"):
         load(tmp_path)
-    (tmp_path / "list.csv").write_text("")
-    with pytest.raises(InputError, match="neither"):
-        load(tmp_path / "list.csv")
+    (tmp_path / "list.txt").write_text("")
+    with pytest.raises(InputError, match="no file of images"):
+        load(tmp_path / "list.txt")
