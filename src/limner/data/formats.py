@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_PIXELS = 2**24
+MAX_PIXELS = 2**26
 """Limit for one picture."""
 MAX_FILE = 2**29
 """Limit for a file in bytes, or for the pixels of a TIFF, which may have many pages."""
