@@ -93,6 +93,20 @@ def test_evaluate_lists_each_picture_and_leaves_the_results_alone(folder, capsys
     assert "± -" in shown
 
 
+def test_other_images_are_brought_to_the_shape_of_the_model(folder, capsys):
+    own = folder / "coloured"
+    own.mkdir()
+    for number in range(30):
+        levels = RANDOM.integers(256, size=(12, 10, 3), dtype=np.uint8)
+        Image.fromarray(levels).save(own / f"{number}.png")
+    run = str(folder / "run")
+    assert main(["encode", run, "--data.name", str(own), "--out", str(folder / "c.npz")]) == 0
+    assert "brought to the model's 5 x 6" in capsys.readouterr().err
+    with np.load(folder / "c.npz") as found:
+        assert len(found["names"]) == len(found["means"]) > 0
+        assert all((own / name).is_file() for name in found["names"])
+
+
 def test_reconstruct_draws_pictures_with_their_names(folder, capsys):
     from limner.commands.pictures import Options as Pictures
     from limner.commands.reconstruct import reconstruct

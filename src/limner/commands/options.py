@@ -9,9 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from limner.data import DataConfig, Dataset
+from limner.data import DataConfig, Dataset, names
 from limner.data.given import given
 from limner.models import LatentVariableModel
+from limner.progress import warn
 from limner.training.runs import Checkpoint, Run, WeightKind
 
 FLAT = tyro.conf.arg(name="")
@@ -42,9 +43,15 @@ class Images:
     """folder with the images"""
 
     def open(self, run: str) -> Run:
-        """A run that shows these images if any are given, otherwise its own."""
+        """A run that shows these images if any are given, otherwise its own.
+
+        Your own images are brought to the shape of the model's.
+        """
         found = Run.open(run)
         given = {key: value for key, value in vars(self).items() if value is not None}
+        if self.name not in (None, found.config.data.name, *names()):
+            channels, *size = found.image_shape
+            given |= {"size": tuple(size), "colour": "grey" if channels == 1 else "rgb"}
         data: DataConfig = found.config.data.with_(**given)
         return found.on(data) if given else found
 
@@ -72,7 +79,12 @@ class Subject(Weights):
 def shown_images(run: Run, pictures: tuple[Path, ...]) -> Dataset:
     """The dataset of a run, or the pictures given to a command, as every split."""
     if not pictures:
-        return run.dataset()
+        dataset = run.dataset()
+        _, height, width = run.image_shape
+        sizes = dataset.found.sizes if dataset.found else {}
+        if run.data.size != run.config.data.size and set(sizes) - {f"{width} x {height}"}:
+            warn(f"The images of {dataset.name} are brought to the model's {width} x {height}.")
+        return dataset
     return given(pictures, run.data, run.image_shape, run.config.model.observation)
 
 
