@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from limner import DRAWConfig, InputError, VAEConfig
+from limner import DRAWConfig, InputError, LadderVAEConfig, VAEConfig
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, Images
 from limner.models import build, memory
 from limner.training import needs, train
+from limner.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -70,12 +71,29 @@ def test_long_trainings_are_announced():
     images = Images(torch.from_numpy(np.zeros((2, 3, 256, 128), np.uint8)))
     dataset = Dataset("large", "none", 0, (3, 256, 128), images, images, images)
     sentence = needs.announcement(4.5, 4_000, dataset) or ""
-    assert re.search(r"about 4.5 s, so the 4,000 steps .* about 5.0 hours", sentence)
+    assert re.search(r"about 4.5 s, so 4,000 steps take about 5.0 hours", sentence)
     assert "--data.size 64 would take about 12% of that" in sentence
     assert needs.announcement(0.1, 4_000, dataset) is None
 
 
-def test_a_training_measures_its_steps_and_says_so(digits, tmp_path, monkeypatch, capsys):
+def test_a_long_training_says_so_before_its_first_step(digits, tmp_path, monkeypatch, capsys):
+    def refuse(*_: object) -> None:
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(needs, "LONG", 0.0)
-    train(digits, tmp_path / "run")
-    assert "the 5 steps that are left take" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "take_step", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        train(digits, tmp_path / "run")
+    assert "so 5 steps take about" in capsys.readouterr().err
+
+
+def test_the_trial_of_a_step_changes_nothing():
+    torch.manual_seed(0)
+    config = RunConfig(model=LadderVAEConfig(hidden_dims=(8, 8), latent_dims=(2, 2)), epochs=1)
+    model = build(config.model, (1, 4, 4)).train()
+    before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    assert needs.seconds_of_step(config, model, 3) > 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())

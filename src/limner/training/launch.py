@@ -17,7 +17,7 @@ from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
 from limner.training.graphs import own_stream
 from limner.training.interrupts import StopSignals
-from limner.training.needs import check_memory, check_weights, needs
+from limner.training.needs import check_memory, check_weights, needs, time_needed
 from limner.training.processes import Processes, processes
 from limner.training.runs import Run
 from limner.training.seen import check_same, remember
@@ -111,6 +111,11 @@ def _fit(
         steps = trainer.batches.steps_per_epoch
         compiles = wants_compiling(run.config, model, steps, group.device)
         say(_summary(trainer, "compiled" if compiles else "eager"))
+        if group.is_first and run.config.minutes is None and run.config.epochs is not None:
+            left = run.config.epochs * steps - trainer.counters.step
+            share = trainer.batches.batch_size // group.count
+            if sentence := time_needed(run.config, model, dataset, share, left):
+                warn(sentence)
         if compiles:
             model.compile_parts()
         if run.config.compile == "cuda-graph":

@@ -1,6 +1,7 @@
-"""The memory and the time that a training needs, known before or soon after it starts."""
+"""The memory and the time that a training needs, known before it starts."""
 
 import math
+import time
 from typing import NamedTuple
 
 import torch
@@ -8,13 +9,17 @@ import torch
 from limner.config import RunConfig
 from limner.data import Dataset
 from limner.errors import InputError
+from limner.layers.copies import with_tensors
 from limner.models import LatentVariableModel, RecurrentConfig, outline
 from limner.models.memory import free_memory
+from limner.objectives import objective
 
 MAPPED = 2**30
 """Bytes of images that are in memory at most; more are in a mapped file."""
 LONG = 3600.0
 """Seconds of training that are announced."""
+FEW = 8
+"""Images of the first trial; only if these may take long, a whole batch is tried."""
 
 
 class Needs(NamedTuple):
@@ -99,6 +104,47 @@ def _check(
     )
 
 
+def time_needed(
+    config: RunConfig, model: LatentVariableModel, dataset: Dataset, batch: int, steps: int
+) -> str | None:
+    """The announcement of a training of `steps` steps with `batch` images, after trials of one."""
+    few = min(batch, FEW)
+    seconds = seconds_of_step(config, model, few)
+    if seconds * batch / few * steps < LONG:
+        return None
+    if few < batch:
+        seconds = seconds_of_step(config, model, batch)
+    return announcement(seconds, steps, dataset)
+
+
+def seconds_of_step(config: RunConfig, model: LatentVariableModel, batch: int) -> float:
+    """Seconds of the gradient for `batch` images, in eager mode; the model stays as it is."""
+    trial = with_tensors(model, {}, own_buffers=True).eval()
+    trial.compiled = False
+    parameters = [p for p in trial.parameters() if p.requires_grad]
+    x = parameters[0].new_zeros(batch, *model.image_shape)
+    aim, best = config.objective, math.inf
+    for _ in range(2):
+        noise = torch.Generator(x.device).manual_seed(0)
+        started = time.perf_counter()
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            terms = objective(
+                trial,
+                x,
+                generator=noise,
+                kind=aim.kind,
+                num_samples=aim.num_samples,
+                gradient=aim.gradient,
+            )
+            torch.autograd.grad(terms.value.sum(), parameters, allow_unused=True)
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        best = min(best, time.perf_counter() - started)
+        if best > 1:  # long enough to be exact
+            break
+    return best
+
+
 def announcement(seconds_per_step: float, steps: int, dataset: Dataset) -> str | None:
     """The sentence about a training of `steps` steps that takes longer than `LONG`."""
     seconds = seconds_per_step * steps
@@ -108,7 +154,7 @@ def announcement(seconds_per_step: float, steps: int, dataset: Dataset) -> str |
     half = max(1, min(height, width) // 2)
     share = half**2 / math.prod(dataset.image_shape[1:])
     return (
-        f"A step takes about {seconds_per_step:.2g} s, so the {steps:,} steps that are left take "
+        f"A step takes about {seconds_per_step:.2g} s, so {steps:,} steps take "
         f"about {seconds / 3600:.1f} hours; --data.size {half} would take about {share:.0%} of "
         "that, and --minutes or --epochs set another budget."
     )

@@ -32,7 +32,6 @@ from limner.training.compilation import is_compile_error, reason
 from limner.training.graphs import Replayed
 from limner.training.interrupts import StopSignals
 from limner.training.made import maker
-from limner.training.needs import announcement
 from limner.training.optimizer import (
     CLEAR_EVERY,
     MAX_STREAK,
@@ -48,8 +47,6 @@ from limner.training.storage import save_tensors
 from limner.training.trackers import Log
 from limner.training.validation import Validator
 
-UNTIMED, TIMED = 2, 3
-"""Steps before the length of a step is measured, and during that."""
 READ_EVERY = 20
 """Steps between two readings from the device, and between two agreements of several processes."""
 
@@ -115,22 +112,10 @@ class Trainer:
         """One step, and what is due after it: validation, figures, checkpoint, stopping."""
         x = self.batches.batch(self.counters.epoch, self.counters.index)
         self.take_step(x[self.processes.rank :: self.processes.count])
-        self._announce()
         if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
             self.validate()
         if self.processes.count == 1 or self.counters.step % READ_EVERY == 0:
             self._attend(display, signals)
-
-    def _announce(self) -> None:
-        """After some steps, say how long the training will take, if it is long."""
-        taken, epochs = self.counters.step - self.first_step, self.config.epochs
-        if taken == UNTIMED:
-            self.timed = time.monotonic()
-        if taken == UNTIMED + TIMED and epochs is not None and self.config.minutes is None:
-            seconds = (time.monotonic() - self.timed) / TIMED
-            left = epochs * self.batches.steps_per_epoch - self.counters.step
-            if sentence := announcement(seconds, left, self.dataset):
-                warn(sentence)
 
     # A step
 
