@@ -84,7 +84,7 @@ def test_a_long_training_says_so_before_its_first_step(digits, tmp_path, monkeyp
     monkeypatch.setattr(Trainer, "take_step", refuse)
     with pytest.raises(KeyboardInterrupt):
         train(digits, tmp_path / "run")
-    assert "so 5 steps take about" in capsys.readouterr().err
+    assert "so 10 steps take about" in capsys.readouterr().err
 
 
 def test_the_trial_of_a_step_changes_nothing():
