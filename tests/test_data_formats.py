@@ -231,3 +231,14 @@ def test_any_damage_is_shown_or_refused(kind, capfd):
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err == "" or kind == "tiff-lzw"  # libtiff prints errors by itself
+
+
+def test_a_range_above_8_bits_is_for_pictures_of_16_bits(tmp_path):
+    eight, sixteen = np.arange(0, 256, 5, dtype=np.uint8)[None], np.arange(4096, dtype=np.uint16)
+    for name, values in {"8": eight, "16": sixteen.reshape(64, 64)}.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    with (tmp_path / "8.png").open("rb") as file:
+        assert np.array_equal(read_picture(file, (0, 4095)).levels, eight)
+    with (tmp_path / "16.png").open("rb") as file:
+        expected = np.rint(sixteen.reshape(64, 64) / 4095 * 255)
+        assert np.abs(read_picture(file, (0, 4095)).levels - expected).max() <= 1

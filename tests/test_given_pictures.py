@@ -139,6 +139,30 @@ def test_what_is_no_picture_is_named_in_a_sentence(folder, capsys):
     assert "Left out" in capsys.readouterr().err
 
 
+def test_a_folder_is_read_by_content_and_what_is_left_out_is_counted(folder, tmp_path, capsys):
+    picture = folder / "pictures" / "b.png"
+    (tmp_path / "noext").write_bytes(picture.read_bytes())
+    (tmp_path / "z.txt").write_bytes(picture.read_bytes())
+    (tmp_path / "notes.md").write_text("no picture")
+    dataset = given([tmp_path], DataConfig(name="own"), (1, 6, 5), MODEL.observation)
+    assert dataset.test.names == ("noext", "z.txt")
+    assert "Left out: 1 .md." in capsys.readouterr().err
+    (tmp_path / "bad.png").write_bytes(picture.read_bytes()[:60])
+    run = str(folder / "run")
+    assert main(["encode", run, str(tmp_path), "--out", str(tmp_path / "o.npz")]) == 2
+    assert "--data.skip-damaged" in capsys.readouterr().err
+    flags = ["--data.skip-damaged", "--out", str(tmp_path / "o.npz")]
+    assert main(["encode", run, str(tmp_path), *flags]) == 0
+    assert np.load(tmp_path / "o.npz")["names"].tolist() == ["noext", "z.txt"]
+
+
+def test_the_range_of_arrays_is_not_that_of_pictures(folder):
+    config = DataConfig(name="arrays.npy", range=(-1, 1))
+    picture = folder / "pictures" / "b.png"
+    dataset = given([picture], config, (1, 6, 5), MODEL.observation)
+    assert (abs(dataset.test.levels[0, 0].numpy() - grey_of(picture)) <= 1).all()
+
+
 def test_black_and_white_models_see_black_and_white(folder, capsys):
     picture, binary = folder / "pictures" / "b.png", DataConfig(name="own", binarization="none")
     dataset = given([picture], binary, (1, 6, 5), "bernoulli")

@@ -163,6 +163,8 @@ def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
         "dataset": dataset.name,
         "binarization": dataset.binarization,
         "draw_seed": dataset.draw_seed,
+        "data": run.data.model_dump(mode="json"),
+        "skipped": dataset.found.skipped if dataset.found else "",
         "training_seed": run.config.seed,
         "started_from": run.config.start_from,
         "training_seconds": last.get("seconds"),

@@ -41,6 +41,8 @@ class Images:
     """other images than the run's own, binarized in the same way"""
     root: Path | None = None
     """folder with the images"""
+    skip_damaged: bool = False
+    """leave out files that cannot be read as pictures"""
 
     def open(self, run: str) -> Run:
         """A run that shows these images if any are given, otherwise its own.
@@ -48,7 +50,7 @@ class Images:
         Your own images are brought to the shape of the model's.
         """
         found = Run.open(run)
-        given = {key: value for key, value in vars(self).items() if value is not None}
+        given = {key: value for key, value in vars(self).items() if value not in (None, False)}
         if self.name not in (None, found.config.data.name, *names()):
             channels, *size = found.image_shape
             given |= {"size": tuple(size), "colour": "grey" if channels == 1 else "rgb"}

@@ -1,5 +1,6 @@
 """Pictures given one by one, by a command that shows them to a trained model."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import IO
 import numpy as np
 import torch
 
+from limner.data.arrays import ARRAY_SUFFIXES
 from limner.data.catalogue import default_binarization
+from limner.data.census import suffix_of
 from limner.data.config import DataConfig
 from limner.data.dataset import Dataset, Images
 from limner.data.listing import listed
@@ -33,17 +36,26 @@ def given(
     Raises:
         InputError: a file that cannot be read as a picture, unless `config` skips damaged files.
     """
+    ends = None if Path(config.name).suffix.lower() in ARRAY_SUFFIXES else config.range
     names, levels, damaged, resized = [], [], [], 0
-    for name, file in _opened(paths):
+    others = Counter[str]()
+    for name, file, is_asked_for in _opened(paths):
         try:
             with file:
-                picture = read_picture(file, config.range).levels
+                picture = read_picture(file, ends).levels
         except Unreadable as error:
-            damaged.append(f"{name} ({error})")
+            if is_asked_for:
+                damaged.append(f"{name} ({error})")
+            else:
+                others[suffix_of(name) or "without suffix"] += 1
             continue
         resized += picture.shape[:2] != image_shape[1:]
         levels.append(_shaped(picture, config, image_shape))
         names.append(name)
+    if others:
+        warn("Left out: " + ", ".join(f"{count:,} {kind}" for kind, count in others.items()) + ".")
+    if not names and not damaged:
+        raise InputError("There are no pictures in these folders; give others.")
     _report(damaged, resized, len(names), config, image_shape)
     images = Images(torch.from_numpy(np.stack(levels)), names=tuple(names))
     count = f"{len(names):,} picture{'s' if len(names) > 1 else ''}"
@@ -67,30 +79,29 @@ def _shaped(
     return (picture if picture.ndim == 3 else rgb(picture)).transpose(2, 0, 1)
 
 
-def _opened(paths: Sequence[Path]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Names and files: a file has its own name, a picture in a folder the name it has there."""
-    files: list[tuple[str, Path]] = []
+def _opened(paths: Sequence[Path]) -> Iterator[tuple[str, IO[bytes], bool]]:
+    """Names, files, and whether each must be a picture: others in a folder may be left out.
+
+    A file has its own name, one in a folder the name that it has there.
+    """
+    files: list[tuple[str, Path, bool]] = []
     for path in paths:
         if path.is_dir():
-            found = [name for name in listed(path).names if _is_picture(name)]
+            found = listed(path).names
             if not found:
                 raise InputError(f"There are no pictures in {path}; give another folder.")
-            files += [(name, path / name) for name in found]
+            files += [(name, path / name, suffix_of(name) in PICTURE_SUFFIXES) for name in found]
         else:
-            files.append((path.name, path))
-    names = [name for name, _ in files]
+            files.append((path.name, path, True))
+    names = [name for name, *_ in files]
     unique = len(set(names)) == len(names)
-    for name, path in files:
+    for name, path, is_asked_for in files:
         try:
             file = path.open("rb")
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
         with ExitStack() as stack:
-            yield (name if unique else str(path)), stack.enter_context(file)
-
-
-def _is_picture(name: str) -> bool:
-    return Path(name).suffix.lower() in PICTURE_SUFFIXES
+            yield (name if unique else str(path)), stack.enter_context(file), is_asked_for
 
 
 def _report(
@@ -106,7 +117,10 @@ def _report(
         more = f" and {len(damaged) - _SHOWN:,} more" if len(damaged) > _SHOWN else ""
         if not config.skip_damaged or not count:
             raise InputError(
-                f"Not readable as pictures: {shown}{more}; leave them out, or give arrays with "
+                f"Not readable as pictures: {shown}{more}; leave them out with "
+                "--data.skip-damaged, or give arrays with --data.name."
+                if count
+                else f"Not readable as pictures: {shown}{more}; give others, or arrays with "
                 "--data.name."
             )
         warn(f"Left out, because they cannot be read as pictures: {shown}{more}.")

@@ -61,7 +61,8 @@ def read_picture(file: IO[bytes], ends: Ends | None = None) -> Picture:
 
     EXIF orientation is applied, an ICC profile converted to sRGB, transparency becomes white, and
     16 bits are rounded to 8. `ends` are the values that mean black and white; if they are not
-    given, the format's own. They do not apply to pictures of 1 bit.
+    given, the format's own. They do not apply to pictures of 1 bit, nor to files of 8 bits if
+    they are above 255.
     """
 
     def read(file: IO[bytes], image: "ImageFile") -> Picture:
@@ -111,8 +112,13 @@ def _picture(image: "Image", found: Samples, mode: str, ends: Ends | None) -> Pi
 
 
 def _ends(found: Samples, ends: Ends | None) -> Ends:
-    """The values that mean black and white; the visible values must be between them."""
+    """The values that mean black and white; the visible values must be between them.
+
+    `ends` beyond the numbers of a file are meant for pictures of more bits: they are not used.
+    """
     values, white = found.values, found.white
+    if ends is not None and white is not None and values.dtype.kind == "u":
+        ends = ends if ends[1] <= np.iinfo(values.dtype).max else None
     if ends is None and white is not None:
         return 0, white
     shown = values if found.alpha is None else values[found.alpha > 0]

@@ -13,6 +13,8 @@ from limner.training.runs import Run
 
 SAME = ("dataset", "split", "binarization", "draw_seed", "observation", "num_images")
 """What results must have in common to be compared."""
+SAME_DATA = ("size", "fit", "colour", "range", "shape", "group_by", "skip_damaged")
+"""The settings of the images that they must have in common."""
 
 
 def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
@@ -83,8 +85,9 @@ def _results(run: Run) -> dict[str, Any]:
 
 
 def _refuse_unlike(results: Sequence[Mapping[str, Any]]) -> None:
-    for key in SAME:
-        values = {str(result.get(key)) for result in results}
+    settings = [result["data"] for result in results if "data" in result]
+    for key in (*SAME, *SAME_DATA):
+        values = {str(each.get(key)) for each in (results if key in SAME else settings)}
         if len(values) > 1:
             raise InputError(
                 f"These runs cannot be compared: their {key} is {' and '.join(sorted(values))}; "
