@@ -1,16 +1,22 @@
 """Arrays of images as levels, block by block: alpha, size and colour."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limner.data.config import DataConfig
+from limner.data.dataset import Images, check_size
 from limner.data.layouts import Layout, layout_of
 from limner.data.numpy_files import FileArray, in_memory
 from limner.data.sizing import fitted, grey, rgb
 from limner.data.values import DARKEST, as_levels, misfit, too_dark
+
+_AT_ONCE = 2**10
+"""Images that are resampled at once."""
 
 
 def levels_of(array: np.ndarray, where: str, config: DataConfig | None = None) -> Tensor:
@@ -19,6 +25,20 @@ def levels_of(array: np.ndarray, where: str, config: DataConfig | None = None) -
     layout = layout_of(array.shape, config.shape, where)
     blocks = list(blocks_of(in_memory(array, where), layout, config))
     return torch.from_numpy(np.concatenate(blocks))
+
+
+def refitted(images: Images, config: DataConfig, where: str) -> Images:
+    """`images` in the size and colour of `config`, or themselves if they have these already."""
+    channels, *size = images.levels.shape[1:]
+    shape = image_shape(Layout(len(images), (*size, channels)), config)
+    if shape == (channels, *size):
+        return images
+    check_size(len(images), math.prod(shape), where)
+    levels, start = np.empty((len(images), *shape), np.uint8), 0
+    for block in images.levels.split(_AT_ONCE):
+        levels[start : start + len(block)] = _finished(block.numpy().transpose(0, 2, 3, 1), config)
+        start += len(block)
+    return replace(images, levels=torch.from_numpy(levels), digests=None)
 
 
 def image_shape(layout: Layout, config: DataConfig) -> tuple[int, int, int]:
