@@ -23,7 +23,7 @@ def levels_of(array: np.ndarray, where: str, config: DataConfig | None = None) -
     """Uint8 levels [N, C, H, W] of an array of images, with the settings of `config`."""
     config = config or DataConfig()
     layout = layout_of(array.shape, config.shape, where)
-    blocks = list(blocks_of(in_memory(array, where), layout, config))
+    blocks = [levels for levels, _ in blocks_of(in_memory(array, where), layout, config)]
     return torch.from_numpy(np.concatenate(blocks))
 
 
@@ -48,15 +48,18 @@ def image_shape(layout: Layout, config: DataConfig) -> tuple[int, int, int]:
     return 3 if colour else 1, height, width
 
 
-def blocks_of(array: FileArray, layout: Layout, config: DataConfig) -> Iterator[np.ndarray]:
-    """Uint8 levels [n, C, H, W], a block of images at a time."""
+def blocks_of(
+    array: FileArray, layout: Layout, config: DataConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Uint8 levels [n, C, H, W] and the values [n, H, W, C] that they come from, block by block."""
     peak = 0
     for block in _values(array, layout):
         levels = as_levels(block, config.range, array.text)
         if levels is None:
             raise misfit(_values(array, layout), config.range, array.where)
         peak = max(peak, int(levels[..., : 1 if layout.image[2] < 3 else 3].max()))
-        yield _finished(levels, config)
+        # A number in a text is whole or not depending on the other lines.
+        yield _finished(levels, config), block.astype(np.float64) if array.text else block
     if (array.dtype == np.uint8 or array.text) and not config.range and 0 < peak <= DARKEST:
         raise too_dark(peak, array.where)
 

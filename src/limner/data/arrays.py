@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
 from limner.data.labels import classes_of, may_be_classes
 from limner.data.layouts import Layout, layout_of
 from limner.data.numpy_files import FileArray, check_no_objects, open_npy, open_npz
-from limner.data.splits import complete, digests, repeated
+from limner.data.splits import complete, digests, repeated, value_digests
 from limner.data.stored import Rows, stored
 from limner.errors import InputError
 
 ARRAY_SUFFIXES = (".npz", ".npy", ".pt", ".pth", ".csv")
 MOST_IN_MEMORY = 2**30
+_TICK = 0.05
+"""Seconds in which a file can change and keep its time of change."""
 _SETTINGS = {"size", "fit", "colour", "range", "shape"}
 
 
@@ -48,11 +51,17 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     size = math.prod(image) * sum(layout.number for layout in layouts.values())
     if size > MOST_IN_MEMORY:
         check_disk(2 * size, path)
-        return stored(
-            _identity(path, config), str(path), image, rows, config.draw_seed, names, found
+        key = _identity(path, config)
+        return report(
+            stored(key, str(path), image, rows, config.draw_seed, names, found), str(path)
         )
-    splits = {split: _in_memory(part, image) for split, part in rows.items()}
-    three = complete(splits, config.draw_seed, str(path))
+    contents: list[np.ndarray] = []
+    splits = {
+        split: _in_memory(part, image, contents if split == "train" else None)
+        for split, part in rows.items()
+    }
+    known = np.concatenate(contents) if contents else None
+    three = complete(splits, config.draw_seed, str(path), known)
     hashes = np.concatenate([digests(images) for images in three])
     found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
     return report(Source(*three, names, found), str(path))
@@ -73,14 +82,23 @@ def check_disk(size: int, path: Path) -> None:
 def _identity(path: Path, config: DataConfig) -> list[object]:
     """What the pixels of a file depend on, as values of JSON."""
     state, place = path.stat(), os.fsencode(path.resolve()).hex()
+    if max(state.st_mtime, state.st_ctime) + _TICK > time.time():
+        time.sleep(_TICK)
+        state = path.stat()
     settings = config.model_dump(mode="json", include=_SETTINGS)
-    return ["arrays", 1, place, state.st_size, state.st_mtime_ns, state.st_ino, settings]
+    times = [state.st_mtime_ns, state.st_ctime_ns]
+    return ["arrays", 2, place, state.st_size, *times, state.st_ino, settings]
 
 
-def _in_memory(rows: Rows, shape: tuple[int, int, int]) -> Images:
+def _in_memory(
+    rows: Rows, shape: tuple[int, int, int], contents: list[np.ndarray] | None
+) -> Images:
+    """The images; a hash of each as it is in the file is added to `contents`."""
     levels, start = np.empty((rows.count, *shape), np.uint8), 0
-    for block in rows.blocks:
+    for block, values in rows.blocks:
         levels[start : start + len(block)] = block
+        if contents is not None:
+            contents.append(value_digests(values))
         start += len(block)
     labels = None if rows.labels is None else torch.from_numpy(rows.labels)
     return Images(torch.from_numpy(levels), labels)
