@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from limner import data
 from limner.data import array_images, arrays, numpy_files
 from limner.data.layouts import layout_of
-from limner.data.values import fitting
+from limner.data.values import as_levels, fitting
 from limner.errors import InputError
 
 R = np.random.RandomState(0)
@@ -102,9 +102,37 @@ def test_values_outside_the_range_and_values_that_are_no_numbers(tmp_path):
 def test_the_range_that_a_message_names_covers_the_values(low, span):
     assert fitting(-100, 90) == (-128, 127)
     ends = fitting(low, low + span)
-    assert ends[0] <= low
-    assert ends[1] >= low + span
+    slack = 1e-6 * (ends[1] - ends[0])
+    assert ends[0] - slack <= low
+    assert ends[1] + slack >= low + span
     assert data.DataConfig(range=ends).range == tuple(map(float, ends))
+
+
+ROUNDED = [
+    ((-1e-7, 1.0), None),
+    ((0.0, 1 + 9e-7), None),
+    ((-1e-7, 255.0), (0, 255)),
+    ((0.0, 255.0001), (0, 255)),
+    ((-1.000001, 1.000001), (-1, 1)),
+    ((-1e-6, 3.0), (0, 3)),
+]
+
+
+@pytest.mark.parametrize(("values", "ends"), ROUNDED)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_values_that_are_outside_by_rounding_belong_to_the_range(values, ends, kind, tmp_path):
+    path = saved(tmp_path, np.array(values, kind).repeat(50).reshape(25, 2, 2))
+    if ends:
+        with pytest.raises(InputError, match=rf"--data.range {ends[0]} {ends[1]}\.$"):
+            load(path)
+    levels = as_levels(np.array(values, kind), ends)
+    assert levels.tolist() == [0, 255]
+
+
+def test_values_that_are_outside_by_more_than_rounding_are_refused(tmp_path):
+    assert as_levels(np.array([-1e-5, 1]), None) is None
+    assert as_levels(np.array([0, 1.00001]), None) is None
+    assert as_levels(np.array([0, 10**7 + 1]), (0, 10**7)) is None
 
 
 ALPHA = R.randint(0, 256, (40, 12, 10, 1)).astype(np.uint8)

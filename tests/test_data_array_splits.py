@@ -1,6 +1,7 @@
 """Splits of arrays: what decides them, duplicates, and files that change."""
 
 import os
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_the_split_of_an_image_does_not_depend_on_settings_or_layout(tmp_path):
     path = tmp_path / "own.npz"
     np.savez(path, images=RGB, labels=CLASSES)
     expected = members(load(path))
-    assert sorted(sum(expected, [])) == CLASSES.tolist()
+    assert sorted(chain.from_iterable(expected)) == CLASSES.tolist()
     for settings in SETTINGS:
         assert members(load(path, **settings)) == expected
     np.savez(path, images=RGB.transpose(0, 3, 1, 2), labels=CLASSES)
