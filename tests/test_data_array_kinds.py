@@ -1,10 +1,13 @@
 """Arrays as people save them: ranges of values, layouts, labels, tensors and tables."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
 
 from limner import data
 from limner.data import array_images, arrays, numpy_files
@@ -324,14 +327,18 @@ class Custom:
         (torch.zeros(9, 8, 8).to_sparse(), "sparse"),
         (7, "int"),
         ("images", "str"),
-        (Custom(), "cannot be read as tensors"),
+        (Custom(), r"cannot be read as tensors \(it has .*Custom, which Limner never unpickles\)"),
+        ({"images": GREY, "labels": CLASSES}, "it has numpy arrays, not tensors; torch.from_numpy"),
+        (TensorDataset(torch.zeros(9, 8, 8)), "it has torch.*TensorDataset, which"),
+        (torch.nn.Linear(2, 2), "it has torch.nn.modules.linear.Linear, which"),
         ({"a": torch.zeros(3)}, r"\(3,\)"),
     ],
 )
 def test_files_of_torch_that_have_no_images_are_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "own.pt")
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         load(tmp_path / "own.pt")
+    assert not re.search("\x1b|weights.only|WeightsUnpickler|torch.load", str(refused.value), re.I)
 
 
 # Tables

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from limner.data.numpy_files import FileArray, check_no_objects, open_npy, open_
 from limner.data.splits import complete, digests, repeated, value_digests
 from limner.data.stored import Rows, stored
 from limner.errors import InputError
+from limner.progress import warn
 
 ARRAY_SUFFIXES = (".npz", ".npy", ".pt", ".pth", ".csv")
 MOST_IN_MEMORY = 2**30
@@ -42,6 +44,7 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     chosen = _chosen(arrays, shape, path)
     layouts = {split: _layout(images, shape) for split, (images, _) in chosen.items()}
     image = _one_shape({split: image_shape(layouts[split], config) for split in layouts}, path)
+    _report_rest(arrays, [array for pair in chosen.values() for array in pair], shape, path)
     labels, names = _classes(chosen, layouts)
     rows = {
         split: Rows(layout.number, blocks_of(chosen[split][0], layout, config), labels.get(split))
@@ -105,12 +108,33 @@ def _in_memory(
 
 
 def _one_shape(shapes: Mapping[str, tuple[int, int, int]], path: Path) -> tuple[int, int, int]:
-    if len(set(shapes.values())) > 1:
+    """The shape (C, H, W) of all splits; the error names the flags that make them alike."""
+    channels, sizes = zip(*((shape[0], shape[1:]) for shape in shapes.values()), strict=True)
+    flags = ["--data.size"] if len(set(sizes)) > 1 else []
+    flags += ["--data.colour grey or rgb"] if len(set(channels)) > 1 else []
+    if flags:
         raise InputError(
             f"The splits of {path} differ in shape, {shapes}; use images of one shape, or pass "
-            "--data.size."
+            f"{' and '.join(flags)}."
         )
     return next(iter(shapes.values()))
+
+
+def _report_rest(
+    arrays: Mapping[str, FileArray],
+    used: list[FileArray | None],
+    shape: tuple[int, ...] | None,
+    path: Path,
+) -> None:
+    """One line for arrays that may be images and are neither images nor labels here."""
+    rest = [
+        f"{key} {array.shape}"
+        for key, array in arrays.items()
+        if _are_images(array, shape) and not any(array is other for other in used)
+    ]
+    if rest:
+        many = "are left out: they have" if len(rest) > 1 else "is left out: it has"
+        warn(f"{path}: {', '.join(rest)} {many} no name of a split, such as x_train.")
 
 
 def _classes(
@@ -188,6 +212,12 @@ def _images(arrays: Mapping[str, FileArray], shape: tuple[int, ...] | None, path
 def _may_be_images(array: FileArray, shape: tuple[int, ...] | None) -> bool:
     enough = 2 if shape else 3
     return len(array.shape) >= enough and array.dtype.kind in "buifc"
+
+
+def _are_images(array: FileArray, shape: tuple[int, ...] | None) -> bool:
+    with suppress(InputError):
+        return _may_be_images(array, shape) and _layout(array, shape).number > 0
+    return False
 
 
 def _layout(images: FileArray, shape: tuple[int, ...] | None) -> Layout:
