@@ -1,15 +1,18 @@
 """Arrays as people save them: ranges of values, layouts, labels, tensors and tables."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
 
 from limner import data
 from limner.data import array_images, arrays, numpy_files
 from limner.data.layouts import layout_of
-from limner.data.values import fitting
+from limner.data.values import as_levels, fitting
 from limner.errors import InputError
 
 R = np.random.RandomState(0)
@@ -102,9 +105,37 @@ def test_values_outside_the_range_and_values_that_are_no_numbers(tmp_path):
 def test_the_range_that_a_message_names_covers_the_values(low, span):
     assert fitting(-100, 90) == (-128, 127)
     ends = fitting(low, low + span)
-    assert ends[0] <= low
-    assert ends[1] >= low + span
+    slack = 1e-6 * (ends[1] - ends[0])
+    assert ends[0] - slack <= low
+    assert ends[1] + slack >= low + span
     assert data.DataConfig(range=ends).range == tuple(map(float, ends))
+
+
+ROUNDED = [
+    ((-1e-7, 1.0), None),
+    ((0.0, 1 + 9e-7), None),
+    ((-1e-7, 255.0), (0, 255)),
+    ((0.0, 255.0001), (0, 255)),
+    ((-1.000001, 1.000001), (-1, 1)),
+    ((-1e-6, 3.0), (0, 3)),
+]
+
+
+@pytest.mark.parametrize(("values", "ends"), ROUNDED)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_values_that_are_outside_by_rounding_belong_to_the_range(values, ends, kind, tmp_path):
+    path = saved(tmp_path, np.array(values, kind).repeat(50).reshape(25, 2, 2))
+    if ends:
+        with pytest.raises(InputError, match=rf"--data.range {ends[0]} {ends[1]}\.$"):
+            load(path)
+    levels = as_levels(np.array(values, kind), ends)
+    assert levels.tolist() == [0, 255]
+
+
+def test_values_that_are_outside_by_more_than_rounding_are_refused(tmp_path):
+    assert as_levels(np.array([-1e-5, 1]), None) is None
+    assert as_levels(np.array([0, 1.00001]), None) is None
+    assert as_levels(np.array([0, 10**7 + 1]), (0, 10**7)) is None
 
 
 ALPHA = R.randint(0, 256, (40, 12, 10, 1)).astype(np.uint8)
@@ -296,14 +327,18 @@ class Custom:
         (torch.zeros(9, 8, 8).to_sparse(), "sparse"),
         (7, "int"),
         ("images", "str"),
-        (Custom(), "cannot be read as tensors"),
+        (Custom(), r"cannot be read as tensors \(it has .*Custom, which Limner never unpickles\)"),
+        ({"images": GREY, "labels": CLASSES}, "it has numpy arrays, not tensors; torch.from_numpy"),
+        (TensorDataset(torch.zeros(9, 8, 8)), "it has torch.*TensorDataset, which"),
+        (torch.nn.Linear(2, 2), "it has torch.nn.modules.linear.Linear, which"),
         ({"a": torch.zeros(3)}, r"\(3,\)"),
     ],
 )
 def test_files_of_torch_that_have_no_images_are_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "own.pt")
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         load(tmp_path / "own.pt")
+    assert not re.search("\x1b|weights.only|WeightsUnpickler|torch.load", str(refused.value), re.I)
 
 
 # Tables

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from limner import data
 from limner.data.idx import read_idx
 from limner.errors import InputError
+from limner.progress import warn
 
 GREY = np.arange(60 * 5 * 4, dtype=np.uint8).reshape(60, 5, 4)
 COLOUR = np.repeat(GREY[..., None], 3, axis=3)
@@ -153,7 +154,9 @@ BAD_ARRAYS = {
     "few": ({"images": GREY[:2]}, "at least 3"),
     "keys": ({"a": GREY, "b": GREY}, "no array of images"),
     "labels": ({"images": GREY, "labels": LABELS[:-1]}, "labels"),
-    "shapes": ({"x_train": GREY, "x_test": GREY[:, 1:]}, "differ in shape"),
+    "shapes": ({"x_train": GREY, "x_test": GREY[:, 1:]}, r"differ in shape.* --data\.size\.$"),
+    "colours": ({"x_train": GREY, "x_test": COLOUR}, r"pass --data\.colour grey or rgb\.$"),
+    "both": ({"x_train": GREY, "x_test": COLOUR[:, 1:]}, r"--data\.size and --data\.colour"),
     "test alone": ({"x_test": GREY}, "no training images"),
 }
 
@@ -176,6 +179,39 @@ def test_headers_that_promise_more_than_the_file_are_refused(tmp_path):
     for name in ("own.npy", "own.npz"):
         with pytest.raises(InputError, match="shorter"):
             load(tmp_path / name)
+
+
+def test_objects_are_refused_as_objects_in_every_file(tmp_path):
+    objects = np.array([GREY[0]] * 3 + [None], dtype=object)
+    np.save(tmp_path / "own.npy", objects)
+    np.save(tmp_path / "many.npy", np.full((100, 99), None))
+    np.savez(tmp_path / "own.npz", objects)
+    np.savez_compressed(tmp_path / "packed.npz", images=np.full((100, 99), None))
+    for name in ("own.npy", "many.npy", "own.npz", "packed.npz"):
+        with pytest.raises(InputError, match="has Python objects, which Limner never unpickles"):
+            load(tmp_path / name)
+    np.savez_compressed(tmp_path / "own.npz", images=GREY, about=np.full((100, 99), None))
+    assert load(tmp_path / "own.npz").image_shape == (1, 5, 4)
+
+
+def test_splits_of_other_colours_and_sizes_are_read_with_the_flags(tmp_path):
+    np.savez(tmp_path / "own.npz", x_train=GREY, x_test=COLOUR[:, 1:])
+    assert load(tmp_path / "own.npz", size=4, colour="rgb").image_shape == (3, 4, 4)
+    with pytest.raises(InputError, match=r"pass --data\.colour grey or rgb\.$"):
+        load(tmp_path / "own.npz", size=4)
+
+
+def test_images_that_are_left_out_are_named_in_a_line(tmp_path, capsys):
+    for more in ({}, {"x_holdout": GREY[:9]}, {"a": GREY, "masks": COLOUR > 9}):
+        np.savez(tmp_path / "own.npz", x_train=GREY, y_train=LABELS, y_other=LABELS, **more)
+        warn.cache_clear()
+        load(tmp_path / "own.npz")
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == bool(more)
+        assert all(f"{key} {array.shape}" in lines[0] for key, array in more.items())
+    np.savez(tmp_path / "own.npz", images=GREY.reshape(60, 20), latents=np.zeros((60, 7)))
+    load(tmp_path / "own.npz", shape=(5, 4))
+    assert "latents" not in capsys.readouterr().err
 
 
 def packed(**arrays):

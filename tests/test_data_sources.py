@@ -10,9 +10,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from limner import data
+from limner.commands.options import Images
 from limner.data import hub
 from limner.data.omniglot import Omniglot
 from limner.errors import InputError
+from limner.training.runs import Run
 
 GREY = np.arange(60 * 5 * 4, dtype=np.uint8).reshape(60, 5, 4)
 
@@ -105,3 +107,42 @@ def test_hub_names_and_the_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"pip install 'limner\[hub\]'"):
         hub.load_hub("owner/name", None, data.DataConfig())
+
+
+def test_size_fit_and_colour_apply_to_built_in_images():
+    full = data.load(data.DataConfig(name="digits"))
+    small = data.load(data.DataConfig(name="digits", size=(4, 6), fit="pad", colour="rgb"))
+    assert small.image_shape == (3, 4, 6)
+    assert small.class_names == full.class_names
+    for split in data.SPLITS:
+        images, expected = small.split(split), full.split(split)
+        assert torch.equal(images.labels, expected.labels)
+        for image, digit in zip(images.levels[:20].numpy(), expected.levels.numpy(), strict=False):
+            page = np.zeros((4, 6), np.uint8)
+            page[:, 1:5] = Image.fromarray(digit[0]).resize((4, 4), Image.Resampling.LANCZOS)
+            assert np.array_equal(image, np.stack([page] * 3))
+    same = data.load(data.DataConfig(name="digits", size=8, colour="grey"))
+    assert same.train.levels is full.train.levels
+
+
+SETTINGS = {"range": (0, 255), "shape": (5, 4), "group_by": "a"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ignored"),
+    [("digits", SETTINGS), ("own.npy", ["group_by"]), ("own", ["shape"]), ("hub:own", ["shape"])],
+)
+def test_a_setting_that_a_source_would_ignore_is_refused_by_its_flag(kind, ignored, tmp_path):
+    (tmp_path / "own").mkdir()
+    np.save(tmp_path / "own.npy", GREY)
+    name = str(tmp_path / kind) if kind.startswith("own") else kind
+    for setting in ignored:
+        with pytest.raises(InputError, match=f"--data.{setting.replace('_', '-')} has no meaning"):
+            load(name, **{setting: SETTINGS[setting]})
+
+
+def test_settings_of_a_run_that_other_images_would_ignore_are_left_out(monkeypatch):
+    own = data.DataConfig(name="own.npy", range=(0, 1), shape=(8, 8), draw_seed=3)
+    run = types.SimpleNamespace(config=types.SimpleNamespace(data=own), on=lambda found: found)
+    monkeypatch.setattr(Run, "open", lambda name: run)
+    assert Images(name="digits").open("run") == data.DataConfig(name="digits", draw_seed=3)

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from limner.data import DataConfig, Dataset, names
+from limner.data.catalogue import unused
 from limner.data.given import given
 from limner.models import LatentVariableModel
 from limner.progress import warn
@@ -47,7 +48,8 @@ class Images:
     def open(self, run: str) -> Run:
         """A run that shows these images if any are given, otherwise its own.
 
-        Your own images are brought to the shape of the model's.
+        Your own images are brought to the shape of the model's. Settings of the run's images that
+        have no meaning for these are left out.
         """
         found = Run.open(run)
         given = {key: value for key, value in vars(self).items() if value not in (None, False)}
@@ -55,6 +57,7 @@ class Images:
             channels, *size = found.image_shape
             given |= {"size": tuple(size), "colour": "grey" if channels == 1 else "rgb"}
         data: DataConfig = found.config.data.with_(**given)
+        data = data.with_(**dict.fromkeys(unused(data)))
         return found.on(data) if given else found
 
 

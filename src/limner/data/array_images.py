@@ -1,24 +1,44 @@
 """Arrays of images as levels, block by block: alpha, size and colour."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limner.data.config import DataConfig
+from limner.data.dataset import Images, check_size
 from limner.data.layouts import Layout, layout_of
 from limner.data.numpy_files import FileArray, in_memory
 from limner.data.sizing import fitted, grey, rgb
 from limner.data.values import DARKEST, as_levels, misfit, too_dark
+
+_AT_ONCE = 2**10
+"""Images that are resampled at once."""
 
 
 def levels_of(array: np.ndarray, where: str, config: DataConfig | None = None) -> Tensor:
     """Uint8 levels [N, C, H, W] of an array of images, with the settings of `config`."""
     config = config or DataConfig()
     layout = layout_of(array.shape, config.shape, where)
-    blocks = list(blocks_of(in_memory(array, where), layout, config))
+    blocks = [levels for levels, _ in blocks_of(in_memory(array, where), layout, config)]
     return torch.from_numpy(np.concatenate(blocks))
+
+
+def refitted(images: Images, config: DataConfig, where: str) -> Images:
+    """`images` in the size and colour of `config`, or themselves if they have these already."""
+    channels, *size = images.levels.shape[1:]
+    shape = image_shape(Layout(len(images), (*size, channels)), config)
+    if shape == (channels, *size):
+        return images
+    check_size(len(images), math.prod(shape), where)
+    levels, start = np.empty((len(images), *shape), np.uint8), 0
+    for block in images.levels.split(_AT_ONCE):
+        levels[start : start + len(block)] = _finished(block.numpy().transpose(0, 2, 3, 1), config)
+        start += len(block)
+    return replace(images, levels=torch.from_numpy(levels), digests=None)
 
 
 def image_shape(layout: Layout, config: DataConfig) -> tuple[int, int, int]:
@@ -28,15 +48,18 @@ def image_shape(layout: Layout, config: DataConfig) -> tuple[int, int, int]:
     return 3 if colour else 1, height, width
 
 
-def blocks_of(array: FileArray, layout: Layout, config: DataConfig) -> Iterator[np.ndarray]:
-    """Uint8 levels [n, C, H, W], a block of images at a time."""
+def blocks_of(
+    array: FileArray, layout: Layout, config: DataConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Uint8 levels [n, C, H, W] and the values [n, H, W, C] that they come from, block by block."""
     peak = 0
     for block in _values(array, layout):
         levels = as_levels(block, config.range, array.text)
         if levels is None:
             raise misfit(_values(array, layout), config.range, array.where)
         peak = max(peak, int(levels[..., : 1 if layout.image[2] < 3 else 3].max()))
-        yield _finished(levels, config)
+        # A number in a text is whole or not depending on the other lines.
+        yield _finished(levels, config), block.astype(np.float64) if array.text else block
     if (array.dtype == np.uint8 or array.text) and not config.range and 0 < peak <= DARKEST:
         raise too_dark(peak, array.where)
 

@@ -3,7 +3,9 @@
 import math
 import os
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +21,15 @@ from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
 from limner.data.labels import classes_of, may_be_classes
 from limner.data.layouts import Layout, layout_of
 from limner.data.numpy_files import FileArray, check_no_objects, open_npy, open_npz
-from limner.data.splits import complete, digests, repeated
+from limner.data.splits import complete, digests, repeated, value_digests
 from limner.data.stored import Rows, stored
 from limner.errors import InputError
+from limner.progress import warn
 
 ARRAY_SUFFIXES = (".npz", ".npy", ".pt", ".pth", ".csv")
 MOST_IN_MEMORY = 2**30
+_TICK = 0.05
+"""Seconds in which a file can change and keep its time of change."""
 _SETTINGS = {"size", "fit", "colour", "range", "shape"}
 
 
@@ -39,6 +44,7 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     chosen = _chosen(arrays, shape, path)
     layouts = {split: _layout(images, shape) for split, (images, _) in chosen.items()}
     image = _one_shape({split: image_shape(layouts[split], config) for split in layouts}, path)
+    _report_rest(arrays, [array for pair in chosen.values() for array in pair], shape, path)
     labels, names = _classes(chosen, layouts)
     rows = {
         split: Rows(layout.number, blocks_of(chosen[split][0], layout, config), labels.get(split))
@@ -48,11 +54,17 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     size = math.prod(image) * sum(layout.number for layout in layouts.values())
     if size > MOST_IN_MEMORY:
         check_disk(2 * size, path)
-        return stored(
-            _identity(path, config), str(path), image, rows, config.draw_seed, names, found
+        key = _identity(path, config)
+        return report(
+            stored(key, str(path), image, rows, config.draw_seed, names, found), str(path)
         )
-    splits = {split: _in_memory(part, image) for split, part in rows.items()}
-    three = complete(splits, config.draw_seed, str(path))
+    contents: list[np.ndarray] = []
+    splits = {
+        split: _in_memory(part, image, contents if split == "train" else None)
+        for split, part in rows.items()
+    }
+    known = np.concatenate(contents) if contents else None
+    three = complete(splits, config.draw_seed, str(path), known)
     hashes = np.concatenate([digests(images) for images in three])
     found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
     return report(Source(*three, names, found), str(path))
@@ -73,26 +85,56 @@ def check_disk(size: int, path: Path) -> None:
 def _identity(path: Path, config: DataConfig) -> list[object]:
     """What the pixels of a file depend on, as values of JSON."""
     state, place = path.stat(), os.fsencode(path.resolve()).hex()
+    if max(state.st_mtime, state.st_ctime) + _TICK > time.time():
+        time.sleep(_TICK)
+        state = path.stat()
     settings = config.model_dump(mode="json", include=_SETTINGS)
-    return ["arrays", 1, place, state.st_size, state.st_mtime_ns, state.st_ino, settings]
+    times = [state.st_mtime_ns, state.st_ctime_ns]
+    return ["arrays", 2, place, state.st_size, *times, state.st_ino, settings]
 
 
-def _in_memory(rows: Rows, shape: tuple[int, int, int]) -> Images:
+def _in_memory(
+    rows: Rows, shape: tuple[int, int, int], contents: list[np.ndarray] | None
+) -> Images:
+    """The images; a hash of each as it is in the file is added to `contents`."""
     levels, start = np.empty((rows.count, *shape), np.uint8), 0
-    for block in rows.blocks:
+    for block, values in rows.blocks:
         levels[start : start + len(block)] = block
+        if contents is not None:
+            contents.append(value_digests(values))
         start += len(block)
     labels = None if rows.labels is None else torch.from_numpy(rows.labels)
     return Images(torch.from_numpy(levels), labels)
 
 
 def _one_shape(shapes: Mapping[str, tuple[int, int, int]], path: Path) -> tuple[int, int, int]:
-    if len(set(shapes.values())) > 1:
+    """The shape (C, H, W) of all splits; the error names the flags that make them alike."""
+    channels, sizes = zip(*((shape[0], shape[1:]) for shape in shapes.values()), strict=True)
+    flags = ["--data.size"] if len(set(sizes)) > 1 else []
+    flags += ["--data.colour grey or rgb"] if len(set(channels)) > 1 else []
+    if flags:
         raise InputError(
             f"The splits of {path} differ in shape, {shapes}; use images of one shape, or pass "
-            "--data.size."
+            f"{' and '.join(flags)}."
         )
     return next(iter(shapes.values()))
+
+
+def _report_rest(
+    arrays: Mapping[str, FileArray],
+    used: list[FileArray | None],
+    shape: tuple[int, ...] | None,
+    path: Path,
+) -> None:
+    """One line for arrays that may be images and are neither images nor labels here."""
+    rest = [
+        f"{key} {array.shape}"
+        for key, array in arrays.items()
+        if _are_images(array, shape) and not any(array is other for other in used)
+    ]
+    if rest:
+        many = "are left out: they have" if len(rest) > 1 else "is left out: it has"
+        warn(f"{path}: {', '.join(rest)} {many} no name of a split, such as x_train.")
 
 
 def _classes(
@@ -170,6 +212,12 @@ def _images(arrays: Mapping[str, FileArray], shape: tuple[int, ...] | None, path
 def _may_be_images(array: FileArray, shape: tuple[int, ...] | None) -> bool:
     enough = 2 if shape else 3
     return len(array.shape) >= enough and array.dtype.kind in "buifc"
+
+
+def _are_images(array: FileArray, shape: tuple[int, ...] | None) -> bool:
+    with suppress(InputError):
+        return _may_be_images(array, shape) and _layout(array, shape).number > 0
+    return False
 
 
 def _layout(images: FileArray, shape: tuple[int, ...] | None) -> Layout:

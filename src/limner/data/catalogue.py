@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from limner.data import installed, mnist
+from limner.data.array_images import refitted
 from limner.data.arrays import ARRAY_SUFFIXES, load_arrays
 from limner.data.augmentation import check_augmentation
 from limner.data.config import Binarization, DataConfig
-from limner.data.dataset import Dataset, Source
+from limner.data.dataset import SPLITS, Dataset, Source
 from limner.data.folder import load_folder
 from limner.data.hub import load_hub
 from limner.data.omniglot import Omniglot
@@ -117,11 +118,17 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
 
     A name in the catalogue wins (write ./mnist for a folder of that name), then `hub:NAME`, then a
     path. By default your own images are not binarized.
-    Raises `InputError` for an unknown name and for files that are missing, damaged or altered.
+    Raises `InputError` for an unknown name, for files that are missing, damaged or altered, and for
+    a setting that has no meaning for such images.
     """
     entry = _find(config.name, catalogue)
     with _readable(config.name):
-        source = entry.read(config.root) if entry else _own(config)
+        for name in unused(config, catalogue):
+            flag = f"--data.{name.replace('_', '-')}"
+            raise InputError(
+                f"{flag} has no meaning for the images of {config.name}; leave it out."
+            )
+        source = _built_in(entry, config) if entry else _own(config)
     channels, height, width = source.train.levels.shape[1:]
     binarization = config.binarization or default_binarization(config.name, catalogue)
     fixed = binarization in ("static", "threshold")
@@ -165,17 +172,40 @@ def _readable(name: str) -> Iterator[None]:
         raise InputError(f"{name} does not fit in memory; use fewer images.") from None
 
 
-def _own(config: DataConfig) -> Source:
-    if config.name.startswith("hub:"):
-        return load_hub(config.name.removeprefix("hub:"), config.root, config)
+def unused(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> list[str]:
+    """The settings of `config` that are given, and that have no meaning for its images."""
+    path = _path(config)
+    without: tuple[str, ...] = ()
+    if _find(config.name, catalogue):
+        without = ("range", "shape", "group_by")
+    elif config.name.startswith("hub:") or path.is_dir() or path.suffix.lower() == ".zip":
+        without = ("shape",)
+    elif path.suffix.lower() in ARRAY_SUFFIXES:
+        without = ("group_by",)
+    return [name for name in without if getattr(config, name) is not None]
+
+
+def _built_in(entry: Entry, config: DataConfig) -> Source:
+    """A dataset of the catalogue with its own splits, in the size and colour asked for."""
+    source = entry.read(config.root)
+    return replace(
+        source,
+        **{split: refitted(getattr(source, split), config, entry.name) for split in SPLITS},
+    )
+
+
+def _path(config: DataConfig) -> Path:
     path = Path(config.name)
     with suppress(RuntimeError):  # an unknown user
         path = path.expanduser()
-    if config.root is not None and not path.exists():
-        path = config.root / path
-    if path.is_dir():
-        return load_folder(path, config)
-    if path.is_file() and path.suffix.lower() == ".zip":
+    return config.root / path if config.root is not None and not path.exists() else path
+
+
+def _own(config: DataConfig) -> Source:
+    if config.name.startswith("hub:"):
+        return load_hub(config.name.removeprefix("hub:"), config.root, config)
+    path = _path(config)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
         return load_folder(path, config)
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return load_arrays(path, config)

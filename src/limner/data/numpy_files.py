@@ -109,7 +109,7 @@ def _stored(opened: Callable, where: str, path: Path | None = None) -> FileArray
         shape, fortran, dtype = _header(file, where)
         start = file.tell()
     size = math.prod(shape) * dtype.itemsize
-    if size > available - start:
+    if size > available - start and not dtype.hasobject:
         raise InputError(
             f"{where} is shorter than the {size} bytes that its header states; save it again."
         )
@@ -129,7 +129,7 @@ def _stored(opened: Callable, where: str, path: Path | None = None) -> FileArray
     def mapped() -> np.ndarray:
         return np.memmap(path or "", dtype, "r", start, shape, "F" if fortran else "C")
 
-    if path is None or not size:
+    if path is None or not size or dtype.hasobject:
         return FileArray(where, shape, dtype, parts)
 
     def views(rows: int) -> Iterator[np.ndarray]:

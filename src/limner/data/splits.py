@@ -31,6 +31,12 @@ def row_digests(levels: np.ndarray) -> np.ndarray:
     return np.frombuffer(hashes, "<u8").astype(np.uint64)
 
 
+def value_digests(values: np.ndarray) -> np.ndarray:
+    """Uint64 [N]: a hash of each row of numbers [N, ...] of one type, in any byte order."""
+    rows = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(len(values), -1)
+    return row_digests(rows.view(np.uint8))
+
+
 def keys_of(digests: np.ndarray) -> list[bytes]:
     """The bytes of each digest."""
     return [digest.tobytes() for digest in digests]
@@ -85,13 +91,20 @@ def _held_out(known: np.ndarray, missing: Sequence[Split]) -> dict[Split, np.nda
     return {split: ranges[split] if len(ranges[split]) else known[:1] for split in missing}
 
 
-def complete(splits: Mapping[str, Images], seed: int, where: str) -> tuple[Images, Images, Images]:
-    """Train, validation and test; a missing one is about a tenth of train, cut by content."""
+def complete(
+    splits: Mapping[str, Images], seed: int, where: str, contents: np.ndarray | None = None
+) -> tuple[Images, Images, Images]:
+    """Train, validation and test; a missing one is about a tenth of train, cut by content.
+
+    `contents`: uint64 [N], a hash of each training image as it is in its file; that of its pixels
+    if not given.
+    """
     check_splits(splits, where)
     missing = missing_of(splits)
     if missing:
         train = splits["train"]
-        places = cut(keys_of(digests(train)), missing, seed, where)
+        hashes = digests(train) if contents is None else contents
+        places = cut(keys_of(hashes), missing, seed, where)
         parts = {name: np.flatnonzero(places == SPLITS.index(name)) for name in SPLITS}
         splits = {**splits} | {name: train.take(parts[name]) for name in ("train", *missing)}
     shapes = {name: tuple(splits[name].levels.shape[1:]) for name in SPLITS}

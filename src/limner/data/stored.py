@@ -13,7 +13,15 @@ import torch
 
 from limner.data import cache
 from limner.data.dataset import SPLITS, Found, Images, Source
-from limner.data.splits import check_splits, cut, keys_of, missing_of, repeated, row_digests
+from limner.data.splits import (
+    check_splits,
+    cut,
+    keys_of,
+    missing_of,
+    repeated,
+    row_digests,
+    value_digests,
+)
 from limner.errors import InputError
 
 _AT_ONCE = 2**23
@@ -22,10 +30,14 @@ _AT_ONCE = 2**23
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Images to be stored: blocks of uint8 [n, C, H, W], and labels, integers [count] or None."""
+    """Images to be stored, and labels, integers [count] or None.
+
+    A block has uint8 levels [n, C, H, W], and the numbers [n, ...] in the file that they come from,
+    which decide the split.
+    """
 
     count: int
-    blocks: Iterable[np.ndarray]
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]]
     labels: np.ndarray | None = None
 
 
@@ -171,18 +183,17 @@ def _write(
     check_splits({split: range(rows.count) for split, rows in given.items()}, where)
     counts = {split: given[split].count for split in SPLITS if split in given}
     places = np.repeat([SPLITS.index(split) for split in counts], list(counts.values()))
+    missing = missing_of(given)
     with drafted(key, len(places) * math.prod(image_shape)) as path:
         hashes = []
         with path.open("r+b", buffering=0) as file:
             for split in counts:
-                for block in given[split].blocks:
-                    data = np.ascontiguousarray(block)
-                    cache.put(file, data.data.cast("B"))
-                    hashes += [row_digests(data)] if split == "train" else []
-        missing = missing_of(given)
+                for levels, values in given[split].blocks:
+                    cache.put(file, np.ascontiguousarray(levels).data.cast("B"))
+                    hashes += [value_digests(values)] if split == "train" and missing else []
         if missing:
-            train = np.concatenate(hashes)
-            places[: counts["train"]] = cut(keys_of(train), missing, seed, where)
+            keys = keys_of(np.concatenate(hashes))
+            places[: counts["train"]] = cut(keys, missing, seed, where)
         labels = _labels([given[split] for split in counts])
         plan = Plan(where, places.astype(np.int8), labels, None, class_names, found)
         settle(key, plan, image_shape, Draft(path, image_shape, len(places)))

@@ -1,8 +1,10 @@
 """Tensors in files of torch.save, read without running what is pickled in them."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -47,11 +49,24 @@ def _load(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # a dozen kinds on damaged input
-        first = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path} cannot be read as tensors ({first[:200]}); save a tensor, or a dict or tuple "
+            f"{path} cannot be read as tensors ({_why(error)}); save a tensor, or a dict or tuple "
             "of tensors, with torch.save."
         ) from None
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file, without torch's advice to trust it."""
+    text = str(error)
+    if isinstance(error, UnpicklingError):
+        kind = re.search(r"GLOBAL (\w+[\w.]*)", text)
+        if kind and kind[1].startswith("numpy"):
+            return "it has numpy arrays, not tensors; torch.from_numpy makes tensors of them"
+        if kind:
+            return f"it has {kind[1]}, which Limner never unpickles"
+        return "it is damaged, or has other Python objects, which Limner never unpickles"
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).strip() or type(error).__name__
+    return plain.splitlines()[0][:200]
 
 
 def _stored(tensor: Tensor, path: Path, where: str) -> FileArray:

@@ -10,6 +10,8 @@ from limner.errors import InputError
 Ends = tuple[float, float]
 DARKEST = 16
 """Levels 0 to at most this number are almost black, so they are probably another range."""
+ROUNDING = 1e-6
+"""The part of a range by which floats may be outside of it: resampling often overshoots a bit."""
 _PEAKS = (255, 1023, 4095, 16383, 65535)
 _SIGNED = ((-128, 127), (-32768, 32767))
 
@@ -18,7 +20,8 @@ def as_levels(values: np.ndarray, ends: Ends | None, text: bool = False) -> np.n
     """Uint8 levels like `values`; None if they do not fit.
 
     The values `ends` become 0 and 255, linearly and rounded. Without `ends`, bool becomes 0 or 255,
-    uint8 stays, floats are in [0, 1], and whole numbers from a `text` are in 0..255.
+    uint8 stays, floats are in [0, 1], and whole numbers from a `text` are in 0..255. Floats outside
+    by a rounding error become the nearest end.
     """
     kind = values.dtype.kind
     if ends is None:
@@ -29,12 +32,13 @@ def as_levels(values: np.ndarray, ends: Ends | None, text: bool = False) -> np.n
         if kind != "f" and not text:
             return None
         ends = (0, 1) if kind == "f" else (0, 255)
-    if kind not in "buif" or not (values.min() >= ends[0] and values.max() <= ends[1]):
+    slack = ROUNDING if kind == "f" else 0
+    if kind not in "buif" or not _within(float(values.min()), float(values.max()), *ends, slack):
         return None
     if values.dtype == np.uint8 and ends == (0, 255):
         return values
     shifted = values.astype(np.float64) - ends[0]
-    return np.rint(shifted * (255 / (ends[1] - ends[0]))).astype(np.uint8)
+    return np.rint(shifted * (255 / (ends[1] - ends[0]))).clip(0, 255).astype(np.uint8)
 
 
 def misfit(blocks: Iterable[np.ndarray], ends: Ends | None, where: str) -> InputError:
@@ -72,21 +76,26 @@ def too_dark(peak: int, where: str) -> InputError:
 
 
 def fitting(low: float, high: float) -> Ends:
-    """The usual range of values from `low` to `high`."""
-    if low >= 0:
-        if high <= 1:
-            return 0, 1
-        if high <= DARKEST:
-            return 0, _outwards(high, 1)
-        return 0, next((peak for peak in _PEAKS if high <= peak), _outwards(high, 1))
+    """The usual range of values from `low` to `high`, apart from rounding errors."""
+    peaks = (1, *_PEAKS) if high > DARKEST else (1,)
+    top = next((peak for peak in peaks if _within(low, high, 0, peak)), None)
+    if top is not None:
+        return 0, top
     for half in (0.5, 1):
-        if low >= -half and high <= half:
+        if _within(low, high, -half, half):
             return -half, half
+    if high > 0 and _within(low, high, 0, high):
+        return 0, _outwards(high, 1)
     whole = low == round(low) and high == round(high)
     for ends in _SIGNED:
         if whole and low >= ends[0] and high <= ends[1]:
             return ends
     return _outwards(low, -1), _outwards(max(high, 0), 1)
+
+
+def _within(low: float, high: float, first: float, last: float, slack: float = ROUNDING) -> bool:
+    slack *= last - first
+    return low >= first - slack and high <= last + slack
 
 
 def _outwards(value: float, sign: int) -> float:
