@@ -193,8 +193,8 @@ def test_groups_in_several_given_splits_are_counted(tmp_path, capsys):
     for _ in range(2):  # read, and from the cache
         dataset = load(tmp_path / "p", group_by=r"film(\d+)")
         assert dataset.found.shared_groups == 2
-        said = " ".join(capsys.readouterr().err.split())
-        assert "2 groups are in more than one of its split folders" in said
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("2 groups are in more than one of its split folders") == 1
     assert load(tmp_path / "p", group_by=r"(film\d+_.)").found.shared_groups == 0
 
 
