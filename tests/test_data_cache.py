@@ -342,6 +342,7 @@ def test_an_alias_that_another_process_removes_is_no_error(pictures, monkeypatch
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", gone)
+    monkeypatch.setattr(Path, "read_text", gone)
     assert cache.remove(cache.entries()[0].key)
 
 
