@@ -1,6 +1,7 @@
 """The pixel cache: what is found again, what is built again, and who may build and remove."""
 
 import errno
+import gc
 import os
 import shutil
 import subprocess
@@ -11,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.numpy import load_file
 
 from limner import data
 from limner.commands.data import cache as command
-from limner.data import cache, decoding, folder, stored, workers
+from limner.data import cache, decoding, stored, workers
 from limner.data import entry as entry_files
 from limner.data.dataset import SPLITS
 from limner.errors import InputError
@@ -73,7 +75,7 @@ def entry():
 def test_the_second_start_reads_no_file_and_a_copy_is_found_by_content(pictures, reads, tmp_path):
     first = load(pictures)
     check(first)
-    assert reads.count("decode") == 40
+    assert reads.count("decode") == 41  # the first also for its size
     reads.clear()
     again = load(pictures)
     assert reads == []
@@ -93,7 +95,7 @@ def test_changed_files_and_settings_are_read_again(pictures, reads):
     os.utime(pictures / "003.png", ns=(state.st_atime_ns, state.st_mtime_ns))
     reads.clear()
     after = load(pictures)
-    assert reads.count("decode") == 40
+    assert reads.count("decode") == 41
     where = next(after.split(s) for s in SPLITS if "003.png" in after.split(s).names)
     changed = where.levels[where.names.index("003.png"), 0]
     assert np.array_equal(changed, 255 - PICTURES[3])
@@ -205,7 +207,6 @@ def test_several_processes_decode_what_one_does(pictures, monkeypatch):
     cache.remove(cache.entries()[0].key)
     monkeypatch.setattr(workers, "FEW", 3)
     monkeypatch.setattr(workers, "AT_ONCE", 7)
-    monkeypatch.setattr(folder, "AT_ONCE", 7)
     monkeypatch.setattr(workers, "_cores", lambda: 2)
     shared = load(pictures, draw_seed=0, skip_damaged=True)
     check(shared)
@@ -316,3 +317,58 @@ def test_a_draft_is_read_in_bounded_memory(tmp_path, monkeypatch):
 
 def test_cached_paths_are_where_the_user_says():
     assert cache.folder() == Path(os.environ["XDG_CACHE_HOME"]) / "limner" / "pixels"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b"x" * 32, b"../a", b"0" * 33])
+def test_a_damaged_alias_is_as_none_and_is_cleared(content, pictures):
+    load(pictures)
+    aliases = list((cache.folder() / "known").iterdir())
+    for alias in aliases:
+        alias.write_bytes(content)
+    check(load(pictures))
+    (cache.folder() / "known" / "other").write_bytes(content)
+    gc.collect()
+    assert cache.remove(cache.entries()[0].key)
+    assert not list((cache.folder() / "known").iterdir())
+
+
+def test_an_alias_that_another_process_removes_is_no_error(pictures, monkeypatch):
+    load(pictures)
+    gc.collect()
+    read = Path.read_bytes
+
+    def gone(path):
+        path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    monkeypatch.setattr(Path, "read_text", gone)
+    assert cache.remove(cache.entries()[0].key)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_an_entry_is_used_where_nothing_can_be_written(number, pictures, monkeypatch):
+    load(pictures)
+    gc.collect()
+
+    def refused(*args, **more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    check(load(pictures))
+    assert len(cache.entries()) == 1
+
+
+def test_the_list_removes_what_killed_processes_left(pictures, capsys):
+    load(pictures)
+    left = [cache.folder() / f".{name}" for name in ("a.draft", "b.partial")]
+    for path in left:
+        path.write_bytes(b"left")
+    used = cache.folder() / ".c.draft"
+    used.write_bytes(b"used")
+    lock = FileLock(cache.folder() / "locks" / "c.draft")
+    with lock:
+        command()
+    assert "MiB in" in capsys.readouterr().out
+    assert [path.exists() for path in (*left, used)] == [False, False, True]

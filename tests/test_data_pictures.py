@@ -81,7 +81,7 @@ def test_folders_that_hold_no_usable_images_are_refused(tmp_path):
 
     refused("has no pictures")
     (tmp_path / "a.png").write_text("not an image")
-    refused(r"not a picture: a\.png .*--data\.skip-damaged")
+    refused(r"not a picture: a\.png .*give other pictures")
     picture(tmp_path / "a.png", GREY[0])
     refused("at least 3")
     whole = (tmp_path / "a.png").read_bytes()

@@ -46,6 +46,7 @@ def cache(
         name: entries or their sources, as listed; all if none is named.
         clear: remove them, except those that a process uses.
     """
+    pixels.sweep()
     chosen = _entries(name)
     if not clear:
         table = Table("name", "source", "images", "size", "last used")
@@ -62,7 +63,6 @@ def cache(
         done = pixels.remove(entry.key)
         what = f"{entry.key[:8]}, {_size(entry.size)} of {printable(entry.source)}"
         print(f"Removed {what}." if done else f"Kept {what}: a process uses it.")
-    pixels.sweep()
 
 
 def _entries(names: tuple[str, ...]) -> list[pixels.Listed]:

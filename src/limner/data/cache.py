@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 import uuid
 import weakref
@@ -29,6 +30,8 @@ from limner.data.splits import row_digests
 from limner.errors import InputError
 from limner.progress import warn
 
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+
 
 def folder() -> Path:
     """The folder of the cache, in the user's usual place (XDG_CACHE_HOME on Linux)."""
@@ -42,8 +45,14 @@ def key_of(*parts: object) -> str:
 
 def known(alias: str) -> str | None:
     """The key with this alias."""
+    return _key_in(folder() / "known" / alias)
+
+
+def _key_in(path: Path) -> str | None:
+    """What the file of an alias says; None if there is none, or if it was damaged."""
     with contextlib.suppress(OSError):
-        return (folder() / "known" / alias).read_text()
+        found = path.read_bytes()
+        return found.decode() if re.fullmatch(rb"[0-9a-f]{32}", found) else None
     return None
 
 
@@ -77,7 +86,7 @@ def sweep() -> None:
     """Remove files that processes left when they were killed."""
     for suffix in ("draft", "partial"):
         for path in folder().glob(f".*.{suffix}"):
-            lock = _lock(path.name.removeprefix("."))
+            lock = FileLock(folder() / "locks" / path.name.removeprefix("."), thread_local=False)
             with contextlib.suppress(Timeout, OSError), lock.acquire(timeout=0):
                 path.unlink(missing_ok=True)
 
@@ -109,12 +118,9 @@ def opened(key: str) -> Stored | None:
     path = _path(key)
     if not path.is_file():
         return None
-    use = _lock(f"{key}.{uuid.uuid4().hex}.use")
-    with storing():
-        use.acquire()
+    use = _use_of(key)
     try:
         stored, mapping = read(path)
-        os.utime(path)
     except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
         _release(use)
         if path.is_file():
@@ -122,8 +128,22 @@ def opened(key: str) -> Stored | None:
             with storing():
                 path.unlink(missing_ok=True)
         return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
     weakref.finalize(mapping, _release, use)
     return stored
+
+
+def _use_of(key: str) -> FileLock:
+    """A lock that keeps an entry from being removed; not acquired where nothing can be written."""
+    use = FileLock(folder() / "locks" / f"{key}.{uuid.uuid4().hex}.use", thread_local=False)
+    with storing():
+        try:
+            use.acquire()
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+    return use
 
 
 def write(
@@ -212,8 +232,8 @@ def remove(key: str) -> bool:
                 return False
             _release(lock)
         _path(key).unlink(missing_ok=True)
-        for alias in (folder() / "known").glob("*"):
-            if alias.read_text() == key:
+        for alias in (folder() / "known").glob("[!.]*"):
+            if _key_in(alias) in (key, None):
                 alias.unlink(missing_ok=True)
     return True
 

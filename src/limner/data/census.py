@@ -22,15 +22,26 @@ def suffix_of(name: str) -> str:
     return splitext(name)[1].lower()
 
 
+def is_read(answer: list) -> bool:
+    """Whether the answer of a `Decoder` is that the file is a picture."""
+    return len(answer) > 4
+
+
+def _words(height: int, width: int) -> str:
+    return f"{width} x {height}"
+
+
 @dataclass
 class Census:
     """The pictures of `where` one by one, with what reading each of them said.
 
-    `digests`: 16 bytes for each file in turn; `read` and `coloured`: one byte each.
+    `digests` of the files and `contents`, hashes of the pixels: 16 bytes for each file in turn;
+    `read` and `coloured`: one byte each.
     """
 
     where: str
     digests: bytearray = field(default_factory=bytearray)
+    contents: bytearray = field(default_factory=bytearray)
     read: bytearray = field(default_factory=bytearray)
     coloured: bytearray = field(default_factory=bytearray)
     sizes: Counter[str] = field(default_factory=Counter)
@@ -46,27 +57,31 @@ class Census:
     def add(self, name: str, answer: list) -> None:
         """Note the answer of a decoder on one file."""
         self.digests += bytes.fromhex(answer[0]) or bytes(16)
-        self.read.append(len(answer) > 3)
-        if len(answer) == 3:
+        self.read.append(is_read(answer))
+        if not is_read(answer):
+            self.contents += bytes(16)
             self.coloured.append(False)
             self.fails(name, *answer[1:])
             return
-        _, width, height, mode, depth, peak, coloured = answer
+        _, width, height, mode, depth, peak, coloured, content = answer
+        self.contents += bytes.fromhex(content) or bytes(16)
         self.coloured.append(coloured)
         if coloured and not self.first_coloured:
             self.first_coloured = name
-        size = f"{width} x {height}"
+        size = _words(height, width)
         self.sizes[size] += 1
         self.modes[mode] += 1
         self.examples.setdefault(size, name)
         self.peaks[depth] = max(peak, self.peaks.get(depth, 0))
 
-    def fails(self, name: str, kind: str, reason: str) -> None:
-        """Note a file that cannot be read."""
+    def fails(self, name: str, kind: str, reason: str, form: str = "") -> None:
+        """Note a file that cannot be read; `form` is its format, if Limner does not read that."""
         if kind == "range":
             raise InputError(f"{name} in {self.where}: {reason}.")
         if kind == "unsupported":
-            self.unread[suffix_of(name) or "no suffix"] += 1
+            suffix = suffix_of(name) or "no suffix"
+            hidden = form and suffix not in UNREAD | {".heic", ".heif", ".avif"}
+            self.unread[f"{form} named {suffix}" if hidden else suffix] += 1
         else:
             self.counts[kind] += 1
             self.bad.setdefault(kind, [])
@@ -91,14 +106,21 @@ class Census:
         if not self.counts and left_out <= _SHARE * (left_out + sum(self.sizes.values())):
             return
         reason = self.reasons.get("unsupported") or next(iter(self.reasons.values()))
+        advice = (
+            "remove or replace them, or leave them out with --data.skip-damaged"
+            if self.sizes
+            else "no file is left without them, so give other pictures"
+        )
         raise InputError(
             f"{self.where} has files that cannot be read as pictures, {self.skipped(others)} "
-            f"({reason}); remove or replace them, or leave them out with --data.skip-damaged."
+            f"({reason}); {advice}."
         )
 
-    def check_sizes(self) -> None:
-        """Refuse images of several sizes."""
+    def check_sizes(self, expected: tuple[int, int]) -> None:
+        """Refuse images of several sizes, or not of the expected height and width."""
         if len(self.sizes) < 2:
+            if self.sizes and _words(*expected) not in self.sizes:
+                raise InputError(f"The files of {self.where} changed while read; try again.")
             return
         shown = [
             f"{count:,} of {size} ({self.examples[size]})"

@@ -16,12 +16,13 @@ class Unreadable(Exception):
     """A file whose pixels cannot be had; `str()` is the reason, in a few words.
 
     `kind` is "empty", "truncated", "damaged", "not a picture", "unsupported" (a format or a kind of
-    pixels), "too large", or "range" (the values need another `--data.range`).
+    pixels), "too large", or "range" (the values need another `--data.range`). `format` is that of
+    the file, if Limner does not read it.
     """
 
-    def __init__(self, kind: str, reason: str):
+    def __init__(self, kind: str, reason: str, format: str = ""):
         super().__init__(kind, reason)
-        self.kind = kind
+        self.kind, self.format = kind, format
 
     def __str__(self) -> str:
         return self.args[1]

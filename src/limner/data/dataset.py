@@ -66,6 +66,8 @@ class Found:
     """Files that were not read, in one line by kind; empty if there are none."""
     duplicates: int = 0
     """Images that are in more than one split, pixel by pixel."""
+    shared_groups: int = 0
+    """Groups by file name that are in more than one split, which the source gave so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +135,28 @@ def named_splits(names: Iterable[str], where: str) -> dict[Split, str]:
         if split is not None:
             found[split] = name
     return {split: found[split] for split in SPLITS if split in found}
+
+
+def unclear_splits(names: Iterable[str]) -> list[str]:
+    """Folders that seem to be splits with more in their names, such as trainA and testA.
+
+    They are those that have words for different splits, and the same other words, or are all.
+    """
+    hints: dict[str, tuple[Split, str]] = {}
+    names = sorted(names)
+    for name in names:
+        words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+        for split, known in SPLIT_WORDS.items():
+            of_split = [word for word in words if word.removesuffix("set") in known]
+            if of_split:
+                hints[name] = split, " ".join(word for word in words if word != of_split[0])
+    if len({split for split, _ in hints.values()}) > 1 and len(hints) == len(names):
+        return names
+    for name, (split, rest) in hints.items():
+        for other, (another, same) in hints.items():
+            if split != another and rest == same:
+                return [name, other]
+    return []
 
 
 def _plain(name: str) -> str:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
+from limner.data.formats import format_of
 from limner.data.pictures import Picture, Unreadable, read_header, read_picture
 from limner.data.sizing import fitted, grey
 
@@ -54,8 +55,9 @@ class Decoder:
     def answer(self, doing: Doing, start: int, names: list[str]) -> list[list]:
         """For each of the named files, from row `start` on, its digest and what it is.
 
-        [digest, width, height, mode, depth, peak, whether in colour], as far as they are known, or
-        [digest, kind, reason] if it cannot be read. The digest is "" if there is no content.
+        [digest, width, height, mode, depth, peak, whether in colour, hash of the pixels], as far
+        as they are known, or [digest, kind, reason, format] if it cannot be read, where the format
+        may be missing. The digest is "" if there is no content.
         """
         return [self._answer(doing, start + place, name) for place, name in enumerate(names)]
 
@@ -68,16 +70,24 @@ class Decoder:
                     return [digest]
                 if doing == "measure":
                     header = read_header(file)
-                    return [digest, header.width, header.height, header.mode, 0, 0, False]
+                    return [digest, header.width, header.height, header.mode, 0, 0, False, ""]
                 picture = read_picture(file, self._ends)
             levels = self._fitted(picture.levels)
         except Unreadable as error:
-            return [digest, error.kind, str(error)]
+            return [digest, error.kind, str(error), error.format]
         except (MemoryError, OSError, zipfile.BadZipFile) as error:
             return [digest, "unreadable", getattr(error, "strerror", None) or str(error)]
         except Exception as error:  # decoders raise many kinds
             return [digest, "damaged", str(error) or type(error).__name__]
         return [digest, *self._placed(row, picture, levels)]
+
+    def may_be_picture(self, name: str) -> bool:
+        """Whether a file begins as a picture does, or cannot be opened, whatever its name."""
+        try:
+            with self._member(name) if self._is_zip else open(self._path(name), "rb") as file:
+                return format_of(file.read(64)) is not None
+        except Exception:  # zip files raise many kinds
+            return True
 
     def place(self, row: int, picture: Picture) -> list:
         """Write a picture to a row; gives what `answer` does, with a digest of its pixels."""
@@ -95,21 +105,32 @@ class Decoder:
         if levels.shape[:2] == self._size:
             self._file.seek(row * self._row_bytes)
             self._file.write(np.ascontiguousarray(levels).data.cast("B"))
-        return [width, height, picture.mode, picture.depth, picture.peak, levels.ndim == 3]
+        about = [width, height, picture.mode, picture.depth, picture.peak]
+        return [*about, levels.ndim == 3, picture.content]
 
     def _opened(self, name: str) -> IO[bytes]:
         if self._is_zip:
-            with self._archive.open(name) as member:
+            with self._member(name) as member:
                 data = member.read(_LARGEST_MEMBER + 1)
             if len(data) > _LARGEST_MEMBER:
                 raise Unreadable("too large", "the file is too large")
             return io.BytesIO(data)
-        file = open(os.path.join(self._root, name), "rb")  # noqa: SIM115
+        file = open(self._path(name), "rb")  # noqa: SIM115
         size = os.fstat(file.fileno()).st_size
         if size > _IN_MEMORY:
             return file
         with file:
             return io.BytesIO(file.read(size))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._root, name)
+
+    def _member(self, name: str) -> IO[bytes]:
+        return self._archive.open(self._members[name])
+
+    @cached_property
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
+        return {member_name(member.filename): member for member in self._archive.infolist()}
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -122,8 +143,13 @@ class Decoder:
     def close(self) -> None:
         """Close the zip and the draft; they are opened again if they are needed."""
         self._open.close()
-        for name in ("_archive", "_file"):
+        for name in ("_archive", "_members", "_file"):
             vars(self).pop(name, None)
+
+
+def member_name(name: str) -> str:
+    """The name of a member of a zip, with / and without empty parts, as some programs write."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def serve() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from limner.data import cache
-from limner.data.census import UNREAD, Census, suffix_of
+from limner.data.census import UNREAD, Census, is_read, suffix_of
 from limner.data.config import DataConfig
 from limner.data.dataset import Source
 from limner.data.decoding import Decoder, Doing
@@ -20,7 +20,7 @@ from limner.data.gathered import Gathered, place_of, report, settings, slots
 from limner.data.listing import Listing, listed, sorted_out
 from limner.data.pictures import PICTURE_SUFFIXES
 from limner.data.stored import drafted, open_source
-from limner.data.workers import AT_ONCE, answers
+from limner.data.workers import answers, batches
 from limner.errors import InputError
 from limner.progress import progress_bar
 
@@ -38,7 +38,7 @@ def load_folder(root: Path, config: DataConfig) -> Source:
 
     Subfolders are classes, numbered in the order of their names. Subfolders that mean train,
     validation and test are splits, each with or without classes. Missing splits are cut from train
-    by the content of each file, or of its group.
+    by the pixels of each file, or its group.
     """
     listing = listed(root)
     quick = _quick_alias(listing, config)
@@ -93,7 +93,7 @@ class _Reading:
             row_bytes = slots(config) * size[0] * size[1]
             with drafted(quick, len(self.names) * row_bytes) as draft:
                 self._decode(self._decoder(str(draft), size, row_bytes))
-                gathered.check()
+                gathered.check(size)
                 key = self._key(bytes(self.census.digests))
                 source = gathered.store(key, draft, size)
         for alias in (quick, alike) if changes_show else (alike,):
@@ -104,13 +104,11 @@ class _Reading:
         """The pictures with their splits and classes."""
         found = sorted_out(self.listing, self.names)
         groups = _groups(self.names, self.config.group_by, self.where)
-        digests = self.census.digests
         return Gathered(
             self.census,
             self.config,
             np.array([place_of(split) for split in found.splits], np.int8),
-            lambda row: groups[row] if groups else bytes(digests[16 * row : 16 * row + 16]),
-            "groups" if groups else "different pictures",
+            groups,
             None if found.class_names is None else found.classes,
             self.names,
             found.class_names,
@@ -125,18 +123,16 @@ class _Reading:
         if suffix in UNREAD:
             self.census.fails(name, "unsupported", f"{suffix} is a format that Limner cannot read")
             return False
-        if suffix not in _NO_PICTURES:
-            answer = self.probe.answer("measure", 0, [name])[0]
-            if len(answer) > 3 or answer[1] not in ("empty", "not a picture"):
-                return True
+        if suffix not in _NO_PICTURES and self.probe.may_be_picture(name):
+            return True
         self.others[suffix or "without suffix"] += 1
         return False
 
     def _first_size(self) -> tuple[int, int]:
-        """Height and width of the first picture that can be read."""
+        """Height and width of the first picture that can be decoded: headers may be wrong."""
         for name in self.names:
-            answer = self.probe.answer("measure", 0, [name])[0]
-            if len(answer) > 3:
+            answer = self.probe.answer("decode", 0, [name])[0]
+            if is_read(answer):
                 return answer[2], answer[1]
         return 1, 1
 
@@ -172,12 +168,11 @@ class _Reading:
         names, done = self.names, 0
 
         def jobs() -> Iterator[dict[str, Any]]:
-            for start in range(0, len(names), AT_ONCE):
-                part = names[start : start + AT_ONCE]
-                yield {"doing": doing(), "start": start, "names": part}
+            for part in batches(self.bytes):
+                yield {"doing": doing(), "start": part.start, "names": names[part]}
 
         with progress_bar("Reading pictures", len(names)) as show, cache.storing():
-            for answer in answers(decoder, jobs(), len(names)):
+            for answer in answers(decoder, jobs(), len(names), sum(self.bytes)):
                 done += len(answer)
                 show(done, "")
                 yield answer

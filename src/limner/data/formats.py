@@ -107,7 +107,7 @@ def opened(file: IO[bytes], kind: str) -> "ImageFile":
     if reader is None:
         package = PACKAGES.get(kind)
         advice = f"; install {package}" if package else ", which Limner does not read"
-        raise Unreadable("unsupported", f"it is {kind}{advice}")
+        raise Unreadable("unsupported", f"it is {kind}{advice}", kind)
     file.seek(0)
     if isinstance(file, Limited):
         file.left = MAX_TAGS
@@ -134,6 +134,16 @@ def _format(file: IO[bytes]) -> str:
     start = file.read(64)
     if not start:
         raise Unreadable("empty", "it is empty")
+    kind = format_of(start)
+    if kind is None:
+        raise Unreadable("not a picture", "it is not a picture of a known format")
+    if kind != "TIFF" and file.seek(0, io.SEEK_END) > MAX_FILE:
+        raise Unreadable("too large", f"the file is larger than {MAX_FILE / 2**30:.1f} GiB")
+    return kind
+
+
+def format_of(start: bytes) -> str | None:
+    """The format of a picture file by its first 64 bytes; None if it is no picture."""
     kind = next((kind for begin, kind in STARTS.items() if start.startswith(begin)), None)
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         kind = "WebP"
@@ -146,10 +156,6 @@ def _format(file: IO[bytes]) -> str:
         kind = "AVIF" if b"avif" in brands or b"avis" in brands else None
         if any(brand in brands for brand in (b"hei", b"hev", b"mif1")) and kind is None:
             kind = "HEIC"
-    if kind is None:
-        raise Unreadable("not a picture", "it is not a picture of a known format")
-    if kind != "TIFF" and file.seek(0, io.SEEK_END) > MAX_FILE:
-        raise Unreadable("too large", f"the file is larger than {MAX_FILE / 2**30:.1f} GiB")
     return kind
 
 

@@ -1,7 +1,7 @@
 """Pictures that were decoded into a draft: checked, split and stored in the cache."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from limner.data.stored import Draft, Plan, open_source, settle
 from limner.errors import InputError
 from limner.progress import warn
 
-FORM = 1
+FORM = 2
 """Version of how pictures become rows of the cache."""
 
 
@@ -26,25 +26,26 @@ FORM = 1
 class Gathered:
     """Pictures of one source, read or not, in the order of their rows in a draft.
 
-    `splits`: int8 [N], the place in `SPLITS` of each; `unit(row)` is what decides which split a
-    training picture goes to, and `unit_name` what one calls several of these. `others`: number of
-    files that are no pictures, by suffix.
+    `splits`: int8 [N], the place in `SPLITS` of each; `groups`: what decides which split a training
+    picture goes to, if not its pixels. `others`: number of files that are no pictures, by suffix.
     """
 
     census: Census
     config: DataConfig
     splits: np.ndarray
-    unit: Callable[[int], bytes]
-    unit_name: str = "different pictures"
+    groups: Sequence[bytes] | None = None
     labels: np.ndarray | None = None
     names: Sequence[str] | None = None
     class_names: tuple[str, ...] | None = None
     others: Counter[str] = field(default_factory=Counter)
 
-    def check(self) -> None:
-        """Refuse pictures that cannot be trained on; the sentence names the flag that helps."""
+    def check(self, size: tuple[int, int]) -> None:
+        """Refuse pictures that cannot be trained on; the sentence names the flag that helps.
+
+        `size` is the height and width of the rows of the draft.
+        """
         if self.config.size is None:
-            self.census.check_sizes()
+            self.census.check_sizes(size)
         if not self.config.skip_damaged or not self.census.sizes:
             self.census.check_skipped(self.others)
         if self.config.range is None:
@@ -57,7 +58,10 @@ class Gathered:
         if why:
             warn(f"{where}: {why}")
         found = Found(
-            dict(self.census.sizes), dict(self.census.modes), self.census.skipped(self.others)
+            dict(self.census.sizes),
+            dict(self.census.modes),
+            self.census.skipped(self.others),
+            shared_groups=self._shared(splits),
         )
         plan = Plan(where, splits, self.labels, self.names, self.class_names, found)
         rows = _PictureDraft(draft, size, channels, slots(self.config), self.census)
@@ -78,11 +82,24 @@ class Gathered:
         check_splits(named, where)
         missing = missing_of(named)
         if missing:
-            keys = map(self.unit, named["train"].tolist())
-            seed = self.config.draw_seed
-            splits[named["train"]] = cut(keys, missing, seed, where, self.unit_name)
+            keys = map(self._unit, named["train"].tolist())
+            unit = "different pictures" if self.groups is None else "groups"
+            splits[named["train"]] = cut(keys, missing, self.config.draw_seed, where, unit)
         splits[~read] = -1
         return splits
+
+    def _unit(self, row: int) -> bytes:
+        if self.groups is not None:
+            return self.groups[row]
+        return bytes(self.census.contents[16 * row : 16 * row + 16])
+
+    def _shared(self, splits: np.ndarray) -> int:
+        """Number of groups that have pictures in several splits."""
+        if self.groups is None:
+            return 0
+        first: dict[bytes, int] = {}
+        pairs = [(g, s) for g, s in zip(self.groups, splits.tolist(), strict=True) if s >= 0]
+        return len({group for group, split in pairs if first.setdefault(group, split) != split})
 
 
 def slots(config: DataConfig) -> int:
@@ -110,6 +127,12 @@ def report(source: Source, where: str) -> Source:
         warn(
             f"{where}: {found.duplicates:,} {images} in more than one split, pixel by pixel; "
             "results on them show what was remembered."
+        )
+    if found.shared_groups:
+        groups = "group is" if found.shared_groups == 1 else "groups are"
+        warn(
+            f"{where}: {found.shared_groups:,} {groups} in more than one of its split folders; "
+            "move each to one, or put all pictures together and --data.group-by splits them."
         )
     return source
 

@@ -46,9 +46,12 @@ def load_hub(name: str, root: Path | None, config: DataConfig) -> Source:
     prints = [getattr(table, "_fingerprint", None) for table in tables.values()]
     alias = cache.key_of("hub", name, list(tables), prints, image, label, settings(config))
     key = cache.known(alias) if all(prints) else None
-    with cache.locked(alias, where):
-        source = None if key is None else open_source(key)
-        source = source or _stored(tables, image, label, config, where, alias)
+    source = None if key is None else open_source(key)
+    if source is None:
+        with cache.locked(alias, where):
+            key = cache.known(alias) if all(prints) else None
+            source = None if key is None else open_source(key)
+            source = source or _stored(tables, image, label, config, where, alias)
     return report(source, where)
 
 
@@ -79,11 +82,10 @@ def _stored(
             census,
             config,
             np.repeat(np.array([place_of(split) for split in tables], np.int8), counts),
-            lambda row: bytes(census.digests[16 * row : 16 * row + 16]),
             labels=_labels(tables, label, where),
             class_names=None if label is None else tuple(some.features[label].names),
         )
-        gathered.check()
+        gathered.check(size)
         key = cache.key_of("rows", where, census.digests.hex(), counts, settings(config))
         source = gathered.store(key, draft, size)
     cache.remember(alias, key)
@@ -131,7 +133,7 @@ def _answer(
     try:
         picture = _picture(table[place][image], config)
     except Unreadable as error:
-        return ["", error.kind, str(error)]
+        return ["", error.kind, str(error), error.format]
     except Exception as error:  # the library and Pillow raise many kinds
         return ["", "damaged", str(error) or type(error).__name__]
     with cache.storing():

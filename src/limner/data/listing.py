@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from limner.data.dataset import Split, named_splits
+from limner.data.dataset import Split, named_splits, unclear_splits
+from limner.data.decoding import member_name
 from limner.data.splits import check_splits
 from limner.errors import InputError
 
@@ -75,7 +76,7 @@ def sorted_out(listing: Listing, pictures: list[str]) -> Sorted:
 
     Folders in the root whose names mean train, validation and test are splits, with or without
     classes; other folders are classes. If the root has one folder only, and that has only folders,
-    it is taken for the root.
+    it is taken for the root. Folders elsewhere that may mean splits are refused.
     """
     inner = _inner(pictures)
     folders = listing.folders if not inner else _tops(pictures, inner)
@@ -95,6 +96,7 @@ def sorted_out(listing: Listing, pictures: list[str]) -> Sorted:
         below = parts[1:] if named else parts
         classes.append(below[0] if len(below) > 1 else None)
     _check_depth(listing, splits, classes)
+    _check_below(listing, pictures, {inner + name for name in named.values()})
     names = sorted({name for name in classes if name is not None})
     numbers = {name: number for number, name in enumerate(names)}
     return Sorted(
@@ -162,13 +164,14 @@ def _members(path: Path, found: _Found) -> None:
     except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeError) as error:
         raise InputError(f"{path} is no zip that can be read ({error}); make it again.") from None
     for member in members:
-        parts = member.filename.rstrip("/").split("/")
-        if any(map(_is_ignored, parts)):
+        name = member_name(member.filename)
+        parts, is_folder = name.split("/"), member.filename.endswith(("/", "\\"))
+        if not name or any(map(_is_ignored, parts)):
             continue
-        if len(parts) > 1 or member.is_dir():
+        if len(parts) > 1 or is_folder:
             found.folders.add(parts[0])
-        if not member.is_dir():
-            found.names.append(member.filename)
+        if not is_folder:
+            found.names.append(name)
             found.stats.extend((member.file_size, member.CRC, member.header_offset, 0))
 
 
@@ -181,13 +184,16 @@ def _signed(number: int) -> int:
 
 
 def _inner(pictures: list[str]) -> str:
-    """The only folder in the root, as prefix, if it has only folders; otherwise nothing."""
-    top = pictures[0].partition("/")[0] + "/" if pictures else ""
-    if not named_splits({top.rstrip("/")}, "") and all(
-        name.startswith(top) and "/" in name[len(top) :] for name in pictures
-    ):
-        return top
-    return ""
+    """The folders, as prefix, that are each the only one and have only folders."""
+    inner = ""
+    for part in pictures[0].split("/")[:-1] if pictures else ():
+        below = f"{inner}{part}/"
+        if named_splits({part}, "") or not all(
+            name.startswith(below) and "/" in name[len(below) :] for name in pictures
+        ):
+            break
+        inner = below
+    return inner
 
 
 def _tops(pictures: list[str], inner: str) -> frozenset[str]:
@@ -211,6 +217,33 @@ def _check_rest(listing: Listing, pictures: list[str], inner: str, splits: set[s
             f"{listing.root} has {what} beside the splits {known}; move them into a folder train, "
             f"validation or test (if {known} is a class, put all classes into a folder train)."
         )
+
+
+def _check_below(listing: Listing, pictures: list[str], used: set[str]) -> None:
+    """Refuse folders that mean splits where they would be classes, or below classes.
+
+    A class may have such a name beside other classes in the folder of a split, as a train does.
+    """
+    inside: dict[str, set[str]] = {}
+    for folders in {tuple(name.split("/")[:-1]) for name in pictures}:
+        for depth, folder in enumerate(folders):
+            inside.setdefault("/".join(folders[:depth]), set()).add(folder)
+    for above, names in sorted(inside.items()):
+        prefix = f"{above}/" if above else ""
+        meant = sorted(
+            name for name in names if named_splits({name}, "") and prefix + name not in used
+        )
+        if above in used and len(meant) < len(names):
+            meant = []
+        if not meant and not used:
+            meant = unclear_splits(names)
+        if meant:
+            shown = " and ".join(prefix + name for name in meant[:2])
+            raise InputError(
+                f"{listing.root} has {shown}, which may mean splits, where Limner looks for "
+                "classes; put all pictures into the folders "
+                "train, validation and test, with a folder for each class in them, or rename these."
+            )
 
 
 def _check_depth(listing: Listing, splits: list[Split], classes: list[str | None]) -> None:

@@ -1,5 +1,6 @@
 """One picture file as 8-bit levels, as a viewer shows it: upright, in sRGB, on white."""
 
+import hashlib
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,13 +40,15 @@ class Picture(NamedTuple):
 
     `levels`: uint8 [H, W] if red, green and blue are equal everywhere, otherwise [H, W, 3];
     `mode`: the pixels in the file, such as 16-bit RGB with transparency; `peak`: the largest colour
-    value in the file, in numbers of `depth` bits (1, 8 or 16), before `ends` are applied.
+    value in the file, in numbers of `depth` bits (1, 8 or 16), before `ends` are applied;
+    `content`: a hash in 32 letters of the pixels alone, the same for any metadata and `ends`.
     """
 
     levels: np.ndarray
     mode: str
     peak: int
     depth: int
+    content: str
 
 
 class Header(NamedTuple):
@@ -87,10 +90,13 @@ def read_header(file: IO[bytes]) -> Header:
 
 def _header(file: IO[bytes], image: "ImageFile") -> Header:
     mode = mode_name(image)
-    for name, place, length in png_chunks(file) if image.format == "PNG" else ():
-        if name == b"eXIf":  # which may follow the pixels
-            file.seek(place)
-            image.info["exif"] = file.read(min(length, 2**20))
+    if image.format == "PNG":
+        place = file.tell()
+        names = [name for name, *_ in png_chunks(file)]
+        file.seek(place)
+        late = names[names.index(b"IDAT") :] if b"IDAT" in names else []
+        if _CARRIERS_OF_PNG.intersection(late):  # they are read with the pixels
+            image.load()
     tags = getattr(image, "tag_v2", None)  # versions of Pillow differ in the size of a turned TIFF
     width, height = image.size if tags is None else (int(tags[256]), int(tags[257]))
     turned = _orientation(image) > 4
@@ -104,11 +110,25 @@ def _picture(image: "Image", found: Samples, mode: str, ends: Ends | None) -> Pi
     peak = found.values.max()
     if full and depth > 1:
         peak = np.rint(peak / full * (2**depth - 1))
+    content = _content(found)
     colours = _in_srgb(found, image.info.get("icc_profile"), black, white)
     if colours is not None:
         found, black, white = found._replace(values=colours, premultiplied=False), 0, 255
     levels = _without_colour(_levels(found, black, white))
-    return Picture(_upright(levels, _orientation(image)), mode, int(peak), depth)
+    return Picture(_upright(levels, _orientation(image)), mode, int(peak), depth, content)
+
+
+def _content(found: Samples) -> str:
+    """A hash of the pixels, before they are turned, and before any profile or range of values."""
+    arrays = [found.values, found.alpha]
+    if found.values.dtype == np.uint8 and found.white is not None:
+        arrays = [_without_colour(_levels(found, 0, found.white))]
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        if array is not None:
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()
 
 
 def _ends(found: Samples, ends: Ends | None) -> Ends:
@@ -192,6 +212,7 @@ TURNS = {
     8: np.rot90,
 }
 """What makes pixels upright, by EXIF orientation."""
+_CARRIERS_OF_PNG = frozenset({b"eXIf", b"iTXt", b"zTXt", b"tEXt"})
 CARRIERS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -19,19 +19,38 @@ from limner.data.decoding import Decoder
 
 FEW = 400
 """Up to so many files are decoded in this process: others take longer to start."""
+FEW_BYTES = 2**24
+"""More bytes than these are decoded by several processes, whatever the number of files."""
 AT_ONCE = 64
 """Files of one job."""
+BYTES_AT_ONCE = 2**22
+"""Bytes of the files of one job, unless it is one file."""
 CODE = "from limner.data.decoding import serve; serve()"
 
 
-def answers(decoder: Decoder, jobs: Iterator[dict[str, Any]], count: int) -> Iterator[list[list]]:
-    """The answers to all jobs, in their order; `count` is the number of files.
+def batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """The files of each job, given the bytes of every file."""
+    start = taken = 0
+    for place, size in enumerate(sizes):
+        if place > start and (place - start >= AT_ONCE or taken + size > BYTES_AT_ONCE):
+            yield slice(start, place)
+            start, taken = place, 0
+        taken += size
+    if len(sizes):
+        yield slice(start, len(sizes))
+
+
+def answers(
+    decoder: Decoder, jobs: Iterator[dict[str, Any]], count: int, size: int
+) -> Iterator[list[list]]:
+    """The answers to all jobs, in their order, for `count` files of `size` bytes.
 
     Raises:
         OSError: rows cannot be written.
     """
     processes = _cores()
-    if count <= FEW or processes < 2 or not sys.executable:
+    few = count <= FEW and size <= FEW_BYTES
+    if few or min(count, processes) < 2 or not sys.executable:
         with contextlib.closing(decoder):
             for job in jobs:
                 yield decoder.answer(**job)
@@ -39,7 +58,7 @@ def answers(decoder: Decoder, jobs: Iterator[dict[str, Any]], count: int) -> Ite
     pool, threads = _Pool(decoder.plan), ThreadPoolExecutor(processes)
     waiting = deque()
     try:
-        pool.start(processes)
+        pool.start(min(count, processes))
         for job in jobs:
             waiting.append(threads.submit(pool.answer, job))
             if len(waiting) > 2 * processes:
