@@ -29,9 +29,9 @@ def levels_of(array: np.ndarray, where: str, config: DataConfig | None = None) -
 
 def refitted(images: Images, config: DataConfig, where: str) -> Images:
     """`images` in the size and colour of `config`, or themselves if they have these already."""
-    channels, *size = images.levels.shape[1:]
-    shape = image_shape(Layout(len(images), (*size, channels)), config)
-    if shape == (channels, *size):
+    channels, height, width = images.levels.shape[1:]
+    shape = image_shape(Layout(len(images), (height, width, channels)), config)
+    if shape == (channels, height, width):
         return images
     check_size(len(images), math.prod(shape), where)
     levels, start = np.empty((len(images), *shape), np.uint8), 0
