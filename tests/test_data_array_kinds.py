@@ -263,6 +263,7 @@ def test_several_arrays_that_fit_are_listed(tmp_path):
 LABELS = {
     "one-hot": (np.eye(4)[CLASSES], CLASSES),
     "one-hot bool": (np.eye(4, dtype=bool)[CLASSES], CLASSES),
+    "bool": (CLASSES > 1, CLASSES > 1),
     "column": (CLASSES[:, None], CLASSES),
     "whole floats": (CLASSES.astype(np.float32), CLASSES),
     "bytes": (np.array([b"ant", b"bee", b"cat", b"dog"])[CLASSES], CLASSES),

@@ -196,3 +196,15 @@ def test_one_image_has_bounds_but_no_error_and_no_variance():
     assert one.active_units == [None]
     assert torch.isfinite(one.per_image["iw_bound"]).all()
     assert both.active_units != [None]
+
+
+def test_colour_pictures_are_evaluated_one_by_one(tmp_path):
+    np.save(tmp_path / "rgb.npy", RANDOM.integers(256, size=(20, 6, 5, 3), dtype=np.uint8))
+    data = DataConfig(name=str(tmp_path / "rgb.npy"))
+    train(
+        RunConfig(model=MODEL, data=data, epochs=1, compile="never", device="cpu"),
+        tmp_path / "run",
+    )
+    Image.fromarray(RANDOM.integers(256, size=(6, 5, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    flags = ["--num-samples", "2"]
+    assert main(["evaluate", str(tmp_path / "run"), str(tmp_path / "a.png"), *flags]) == 0

@@ -23,7 +23,7 @@ from limner.objectives import elbo
 from limner.training import Run, train
 from limner.training.averaging import averaged, due, recompute_batch_norm
 from limner.training.compilation import wants_compiling
-from limner.training.divergence import uniform_bound
+from limner.training.divergence import remarks, uniform_bound
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
 from limner.training.start import ancestry, seen_before
@@ -452,12 +452,28 @@ def test_divergence_is_reported_with_advice(tmp_path, capsys):
     wild = OptimizerConfig(learning_rate=30.0, warmup_steps=0)
     train(config(optimizer=wild, epochs=5), tmp_path / "wild")
     assert re.search(
-        r"The last validation bound, -[\d,.e+]+ nats per image, is far worse than the -44\.36 of .*"
+        r"The last bound of training, -[\d,.e+]+ nats per image, is far worse than the -44\.36 .*"
         r"lower --optimizer\.learning-rate",
         capsys.readouterr().err,
     )
     train(config(epochs=1), tmp_path / "calm")
     assert not capsys.readouterr().err
+
+
+def test_a_model_that_memorises_its_images_is_not_called_divergent(tmp_path):
+    run = train(config(epochs=1, optimizer=OptimizerConfig(warmup_steps=1)), tmp_path / "run")
+    record = run.metrics()[-1]
+    worse = {"elbo": record["validation"]["elbo"] - 100.0}
+    last = record | {"epoch": 2.0, "step": 999, "validation": record["validation"] | worse}
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(last) + "\n")
+    (sentence,) = remarks(run, load_data(DataConfig(name="digits")))
+    assert re.match(r"Validation was best at epoch 1 of 2, .* is 100 lower at the end", sentence)
+
+
+def test_a_training_within_its_warmup_says_so(tmp_path, capsys):
+    train(config(epochs=1, minutes=5.0), tmp_path / "run")
+    assert "All 3 steps were within the 200 of warm-up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_default_budget_makes_enough_steps(count, batch, epochs):
     chosen = adapted(config(batch_size=batch), dataset(count), set())
     assert chosen.epochs == epochs
     steps = count // min(count, batch)
-    assert steps * chosen.validate_every >= 20
+    assert steps * chosen.validate_every >= 32
     assert chosen.optimizer.warmup_steps == 200
     assert adapted(config(batch_size=batch), dataset(count), {"epochs"}).epochs == 20
 

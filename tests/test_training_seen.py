@@ -42,6 +42,18 @@ def test_training_images_among_those_that_are_evaluated_are_counted(images, tmp_
     assert "training images" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [("reconstruct run", 10), ("figures run", 11), ("interpolate run --images 0 1", 12)],
+)
+def test_figures_of_training_images_say_so(command, count, images, capsys):
+    train, validation, test = images
+    mixed = np.concatenate([test[:2], train[5 : 5 + count]])
+    np.savez("own.npz", x_train=train, x_valid=validation, x_test=mixed)
+    assert main(f"{command} --out {'a.png' if 'interpolate' in command else 'a'}".split()) == 0
+    assert f"{count} of {count + 2} evaluated images are training" in capsys.readouterr().err
+
+
 def test_a_training_image_given_as_a_picture_is_counted(images, tmp_path, capsys):
     from PIL import Image
 

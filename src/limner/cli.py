@@ -47,7 +47,11 @@ COMMANDS = {
     "play": Command("play:play", "draw with a model in the browser"),
     "models": Command("models:models", "list the trained models that come with Limner"),
     "benchmark": Command("benchmark:benchmark", "speed and memory, compared with a textbook DRAW"),
-    "data": Command("data:data", "list the datasets, or download one", parses=True),
+    "data": Command(
+        "data:data",
+        "list datasets, show what images a source has",
+        parses=True,
+    ),
 }
 
 

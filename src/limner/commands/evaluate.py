@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -77,7 +78,7 @@ def evaluate_run(
     run: Run, options: Options = DEFAULTS, pictures: tuple[Path, ...] = ()
 ) -> tuple[dict[str, Any], Path]:
     """Evaluate a run on its `data`, or on `pictures`; returns the results and their file."""
-    model, dataset = options.load(run), shown_images(run, pictures)
+    model, dataset = options.load(run), shown_images(run, pictures, note=False)
     trained_steps = model.num_groups
     if options.num_steps is not None:
         set_num_steps(model, options.num_steps)
@@ -135,7 +136,7 @@ def _changes(
 def _key(images: Images) -> str:
     """Eight letters that depend on names and pixels."""
     digest = hashlib.sha256(repr(images.names).encode())
-    digest.update(images.levels.numpy().data)
+    digest.update(np.ascontiguousarray(images.levels.numpy()).data)
     return digest.hexdigest()[:8]
 
 

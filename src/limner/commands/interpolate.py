@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from limner.commands.options import FLAT, SUBJECT, RunName, Subject
+from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.commands.pictures import require_seed
 from limner.data import Frozen, Split
 from limner.errors import InputError
@@ -65,7 +65,7 @@ def interpolate(
     if images is None:
         shown, noise = None, noise_of_prior(model, 2, torch.Generator().manual_seed(seed))
     else:
-        x = Frozen(opened.dataset(), split, opened.config.model.observation)
+        x = Frozen(shown_images(opened), split, opened.config.model.observation)
         if not all(0 <= index < len(x) for index in images):
             raise InputError(f"The {split} split has images 0 to {len(x) - 1}; got {images}.")
         shown = x.take(images)

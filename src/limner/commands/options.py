@@ -15,6 +15,7 @@ from limner.data.given import given
 from limner.models import LatentVariableModel
 from limner.progress import warn
 from limner.training.runs import Checkpoint, Run, WeightKind
+from limner.training.seen import remembered
 
 FLAT = tyro.conf.arg(name="")
 """The flags of a dataclass get no prefix."""
@@ -81,14 +82,19 @@ class Subject(Weights):
     data: Images = Images()
 
 
-def shown_images(run: Run, pictures: tuple[Path, ...]) -> Dataset:
-    """The dataset of a run, or the pictures given to a command, as every split."""
+def shown_images(run: Run, pictures: tuple[Path, ...] = (), note: bool = True) -> Dataset:
+    """The dataset of a run, or the pictures given to a command, as every split.
+
+    With `note`, prints how many of its test images the model was trained on, if any.
+    """
     if not pictures:
         dataset = run.dataset()
         _, height, width = run.image_shape
         sizes = dataset.found.sizes if dataset.found else {}
         if run.data.size != run.config.data.size and set(sizes) - {f"{width} x {height}"}:
             warn(f"The images of {dataset.name} are brought to the model's {width} x {height}.")
+        if note and (sentence := remembered(run, dataset.test)):
+            warn(sentence)
         return dataset
     return given(pictures, run.data, run.image_shape, run.config.model.observation)
 

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from limner.commands.options import FLAT, SUBJECT, RunName, Subject
+from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.data import Dataset, Split, frozen
 from limner.device import Device, pick_device
 from limner.errors import InputError
@@ -52,7 +52,7 @@ def probe(
     opened = subject.data.open(run)
     model = subject.load(opened).to(pick_device(device))
     check_groups(model, groups, features)
-    dataset = opened.dataset()
+    dataset = shown_images(opened)
     train = _pixels(dataset, "train", num_train, opened.config.model.observation)
     test = _pixels(dataset, "test", num_test, opened.config.model.observation)
     with progress_bar(f"encoding {opened.name}", len(train.labels) + len(test.labels)) as report:
@@ -82,7 +82,10 @@ def _pixels(dataset: Dataset, split: Split, count: int | None, observation: str)
     """
     labels = dataset.split(split).labels
     if labels is None:
-        raise InputError(f"{dataset.name} has no labels; a probe needs a dataset with labels.")
+        raise InputError(
+            f"{dataset.name} has no labels; a probe needs them, for example from subfolders with "
+            "the names of the classes."
+        )
     if count is not None and count < 1:
         raise InputError(f"A probe needs at least one {split} image; got {count}.")
     chosen = np.random.RandomState(0).permutation(len(labels))[:count]

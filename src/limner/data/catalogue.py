@@ -216,7 +216,8 @@ def _own(config: DataConfig) -> Source:
         )
     raise InputError(
         f"There is no dataset and no file {config.name!r}; choose one of {_listed()}, hub:NAME, "
-        "or a path to a folder or zip of pictures, an .npz or an .npy."
+        f"or a path to a folder or zip of pictures, or to arrays ({', '.join(ARRAY_SUFFIXES)}). A "
+        "relative path starts at the present folder, or at --data.root."
     )
 
 

@@ -71,7 +71,9 @@ def _from_one_hot(rows: np.ndarray) -> np.ndarray | None:
 
 
 def _whole(values: np.ndarray) -> np.ndarray | None:
-    if values.dtype.kind not in "buif":
+    if values.dtype.kind == "b":
+        return values.astype(np.int64)
+    if values.dtype.kind not in "uif":
         return None
     if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
         return None

@@ -13,8 +13,10 @@ from limner.data import Dataset
 from limner.errors import InputError
 from limner.figures.style import output_folder
 from limner.figures.subject import Subject
+from limner.progress import warn
 from limner.report import sections
 from limner.training.runs import Run
+from limner.training.seen import remembered
 from limner.training.storage import write_atomically
 
 
@@ -74,6 +76,8 @@ def _subjects(runs: Sequence[Run]) -> list[Subject]:
         key = run.data.model_dump_json()
         if key not in loaded:
             loaded[key] = run.dataset()
+        if sentence := remembered(run, loaded[key].test):
+            warn(sentence)
         images, shown = loaded[key], sections.MAX_IMAGES
         subjects.append(
             Subject(run.model(), images, run.metrics(), max_images=shown, projection="tsne")

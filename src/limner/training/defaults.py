@@ -15,7 +15,10 @@ EPOCHS = 20
 """Passes over the training images, at least."""
 STEPS = 2_000
 """Training steps, at least."""
-STEPS_BETWEEN_VALIDATIONS = 20
+STEPS_BETWEEN_VALIDATIONS = 32
+"""At least; the averaged weights, which are validated, change as often."""
+VALIDATIONS = 20
+"""At least, if there are as many epochs."""
 WARMUP_SHARE = 4
 """The warm-up of the learning rate is at most the budget divided by this."""
 
@@ -63,7 +66,7 @@ def _paced(config: RunConfig, dataset: Dataset, given: Collection[str]) -> RunCo
     steps, epochs = _steps_per_epoch(config, dataset), config.epochs
     if "validate_every" not in given:
         apart = math.ceil(STEPS_BETWEEN_VALIDATIONS / steps)
-        most = apart if epochs is None else max(1, epochs // STEPS_BETWEEN_VALIDATIONS)
+        most = apart if epochs is None else max(1, epochs // VALIDATIONS)
         config = config.with_(validate_every=min(apart, most))
     if "optimizer.warmup_steps" not in given and epochs is not None:
         optimizer = config.optimizer

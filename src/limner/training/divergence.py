@@ -1,7 +1,7 @@
 """Signs that a training went wrong, found at its end."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from limner.data import Dataset, pixel_kind
 from limner.training.runs import Run
@@ -10,14 +10,17 @@ from limner.training.runs import Run
 def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
     """A sentence for each sign in the metrics of a finished training.
 
-    A bound is absurd if it is more than one bit per pixel worse than `uniform_bound` after the
-    warm-up of the learning rate. A model that learned anything is above `uniform_bound`, and one
-    that learned nothing from noise is near it.
+    A bound of training is absurd if it is more than one bit per pixel worse than `uniform_bound`
+    after the warm-up of the learning rate. A model that learned anything is above `uniform_bound`,
+    and one that learned nothing from noise is near it. If only the bound of validation is that bad,
+    or far below its best, the model has memorised its training images.
     """
-    last = (run.metrics() or [None])[-1]
-    if last is None:
+    records = run.metrics()
+    if not records:
         return
-    skipped, step, bound = last["skipped_steps"], last["step"], last["validation"]["elbo"]
+    last, warmup = records[-1], run.config.optimizer.warmup_steps
+    skipped, step = last["skipped_steps"], last["step"]
+    bound, trained = last["validation"]["elbo"], last["train"]["elbo"]
     advice = "train again with a lower --optimizer.learning-rate"
     if skipped:
         yield (
@@ -25,14 +28,35 @@ def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
             f"gradient was not finite; {advice}."
         )
     guess = uniform_bound(dataset, run.config.model.observation)
+    bit = math.log(2) * math.prod(dataset.image_shape)
     if bound is None:
         yield f"The last validation bound is not finite: training diverged; {advice}."
-    elif step <= run.config.optimizer.warmup_steps:
-        return
-    elif bound < guess - math.log(2) * math.prod(dataset.image_shape):
+    elif step <= warmup:
+        if run.config.minutes is not None:
+            yield (
+                f"All {step:,} steps were within the {warmup:,} of warm-up "
+                "(--optimizer.warmup-steps); train longer, or with a shorter warm-up."
+            )
+    elif trained is not None and trained < guess - bit:
         yield (
-            f"The last validation bound, {bound:,.4g} nats per image, is far worse than "
-            f"the {guess:,.4g} of random guessing: training diverged; {advice}."
+            f"The last bound of training, {trained:,.4g} nats per image, is far worse than the "
+            f"{guess:,.4g} of random guessing: training diverged; {advice}."
+        )
+    else:
+        yield from _memorised(records, bit, dataset)
+
+
+def _memorised(records: Sequence[dict], bit: float, dataset: Dataset) -> Iterator[str]:
+    """That the bound of validation fell by more than a tenth of a bit per pixel from its best."""
+    known = [record for record in records if record["validation"]["elbo"] is not None]
+    best, last = max(known, key=lambda record: record["validation"]["elbo"]), records[-1]
+    fall = best["validation"]["elbo"] - last["validation"]["elbo"]
+    if fall > bit / 10:
+        yield (
+            f"Validation was best at epoch {best['epoch']:g} of {last['epoch']:g}, "
+            f"{best['validation']['elbo']:,.4g} nats per image, and is {fall:,.3g} lower at the "
+            f"end: from then on the model memorised its {len(dataset.train):,} training images. "
+            "The weights of that epoch are used; more images or --data.augment.* help."
         )
 
 

@@ -272,7 +272,7 @@ class Trainer:
         bound = "" if figures["elbo"] is None else f"bound {figures['elbo']:.2f}"
         if counters.best_bound is not None:
             bound += f", best validation {counters.best_bound:.2f}"
-        left = counters.seconds / share * (1 - share) if share else None
+        left = counters.seconds / share * max(0.0, 1 - share) if share else None
         rate = f"{self._images_per_second():,.0f} images/s"
         display.update(share, f"epoch {self._epochs():.1f}  {bound}  {rate}", left)
 
