@@ -51,8 +51,7 @@ def test_all_images_of_arrays_are_shown_in_their_order(folder, tmp_path, capsys)
     assert images.names[:3] == ("b.png", "grey.npy 0", "grey.npy 1")
     assert images.names[-2:] == ("grey.npy 29", "a.png")
     assert np.array_equal(images.levels[1:-1, 0], GREY)
-    splits = {"x_test": GREY[20:], "x_train": GREY[:20]}
-    np.savez(tmp_path / "splits.npz", **splits)
+    np.savez(tmp_path / "splits.npz", x_test=GREY[20:], x_train=GREY[:20])
     assert np.array_equal(shown(tmp_path / "splits.npz").levels[:, 0], GREY)
     colour = np.stack([GREY, GREY, GREY // 2], axis=1)
     np.save(tmp_path / "colour.npy", colour)
@@ -68,6 +67,10 @@ def test_range_and_shape_are_those_of_the_arrays_of_the_run(tmp_path):
     np.save(flat, GREY.reshape(30, 30).astype(np.float32) / 127.5 - 1)
     config = DataConfig(name="other.npy", range=(-1, 1), shape=(6, 5))
     assert np.array_equal(shown(flat, config=config).levels[:, 0], GREY)
+    np.save(flat, GREY.astype(np.float32) / 127.5 - 1)
+    with pytest.raises(InputError, match="give levels from 0 to 255") as refused:
+        shown(flat)
+    assert "--data" not in str(refused.value)
 
 
 def test_zips_are_read_as_folders(folder, tmp_path, capsys):

@@ -147,10 +147,18 @@ def _read(file: _File, ends: tuple[float, float] | None) -> np.ndarray | Unreada
 
 
 def _every_image(path: Path, config: DataConfig) -> Iterator[np.ndarray]:
+    """Levels [C, H, W]; errors advise no flags that commands for given pictures do not have."""
     try:
         yield from every_image(path, config)
     except OSError as error:
         raise _refused(path, error) from None
+    except InputError as error:
+        why, flags, _ = str(error).partition("; pass --data.")
+        if not flags:
+            raise
+        raise InputError(
+            f"{why}; give levels from 0 to 255 as integers, in an array [N, H, W] or [N, H, W, 3]."
+        ) from None
 
 
 def _refused(path: Path, error: OSError) -> InputError:
