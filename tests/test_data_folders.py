@@ -187,7 +187,7 @@ def test_colour_follows_the_pixels_or_the_flag(tmp_path, capsys):
     Image.fromarray(coloured).save(tmp_path / "red.png")
     dataset = load(tmp_path)
     assert dataset.image_shape == (3, 6, 5)
-    assert "1 of 31 pictures are in colour, such as red.png" in " ".join(
+    assert "1 of 31 pictures is in colour, such as red.png" in " ".join(
         capsys.readouterr().err.split()
     )
     for images in map(dataset.split, data.SPLITS):

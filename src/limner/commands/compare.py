@@ -16,6 +16,7 @@ from limner.commands.evaluate import Options, evaluate_run
 from limner.config import RunConfig
 from limner.data import DataConfig, natural_observation
 from limner.data import load as load_dataset
+from limner.data.config import in_words
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs, comparison_table
 from limner.progress import warn
@@ -212,6 +213,6 @@ def _description(groups: Mapping[str, Sequence[Run]]) -> str:
     seeds = max(len(runs) for runs in groups.values())
     return (
         f"{results['num_images']:,} {results['split']} images of {results['dataset']}, "
-        f"{results['binarization']} binarization, nats per image"
+        f"{in_words(results['binarization'])}, nats per image"
         + (f", mean over {seeds} seeds" if seeds > 1 else "")
     )

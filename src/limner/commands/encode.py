@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import numpy as np
 from rich.console import Console
 
-from limner.commands.options import FLAT, SUBJECT, Pictures, RunName, Subject, shown_images
+from limner.commands.options import (
+    FLAT,
+    SUBJECT,
+    Pictures,
+    RunName,
+    Subject,
+    check_split,
+    counted,
+    shown_images,
+    shown_name,
+)
 from limner.data import Frozen, Split
 from limner.device import Device, pick_device
 from limner.errors import InputError
@@ -36,7 +46,8 @@ def encode(
     there are labels, `split`, and `config`, the run's config as JSON.
 
     Args:
-        out: the file; RUN/SPLIT.npz (RUN/pictures.npz for PICTURES) if not given
+        out: the file; if not given RUN/SPLIT.npz, for other images RUN/NAME-SPLIT.npz, for PICTURES
+            RUN/pictures-NAME.npz with the name of a single one or a key of several
         split: the images to encode
         groups: numbers of the latent groups to keep, from 1; all if not given
         features: write the decoder's final state instead of latent groups
@@ -44,22 +55,22 @@ def encode(
         device: where to compute
     """
     opened = subject.data.open(run)
-    shown = "pictures" if pictures else split
-    path = out or opened.place(f"{shown}.npz")
-    if path.suffix != ".npz":
-        raise InputError(f"--out must be an .npz file; got {path}.")
+    check_split(pictures, split)
+    if out is not None and out.suffix != ".npz":
+        raise InputError(f"--out must be an .npz file; got {out}.")
     if num_images is not None and num_images < 1:
         raise InputError(f"Encode at least one image; got --num-images {num_images}.")
     model = subject.load(opened).to(pick_device(device))
     check_groups(model, groups, features)
     dataset = shown_images(opened, pictures)
+    path = out or opened.place(f"{shown_name(opened, dataset, pictures, split)}.npz")
     x = Frozen(dataset, split, opened.config.model.observation)
     x = x.first(len(x) if num_images is None else num_images)
     with progress_bar(f"encoding {opened.name}", len(x)) as report:
         means = encode_images(model, x, groups, features, report)
     arrays: dict[str, Any] = {
         "means": means.numpy(),
-        "split": np.array(shown),
+        "split": np.array("pictures" if pictures else split),
         "config": np.array(opened.config.to_json()),
     }
     images = dataset.split(split)
@@ -71,7 +82,7 @@ def encode(
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
     Console().print(
-        f"{'' if pictures else f'{len(means):,} {split} images of '}{dataset.name} as vectors of "
+        f"{'' if pictures else f'{counted(len(means), split)} of '}{dataset.name} as vectors of "
         f"{means.shape[1]}, written to {path}",
         highlight=False,
         soft_wrap=True,

@@ -1,20 +1,28 @@
 """`limner evaluate`: the bounds of a trained model, and what exactly they are about."""
 
-import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from limner.commands.options import FLAT, Pictures, RunName, Subject, shown_images
-from limner.data import Dataset, Frozen, Images, Split
-from limner.data import names as datasets
+from limner.commands.options import (
+    FLAT,
+    Pictures,
+    RunName,
+    Subject,
+    check_split,
+    counted,
+    in_file_name,
+    key_of,
+    shown_images,
+    shows_others,
+)
+from limner.data import Dataset, Frozen, Split
+from limner.data.config import in_words
 from limner.device import Device, pick_device
 from limner.errors import InputError, printable
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
@@ -78,6 +86,7 @@ def evaluate_run(
     run: Run, options: Options = DEFAULTS, pictures: tuple[Path, ...] = ()
 ) -> tuple[dict[str, Any], Path]:
     """Evaluate a run on its `data`, or on `pictures`; returns the results and their file."""
+    check_split(pictures, options.split)
     model, dataset = options.load(run), shown_images(run, pictures, note=False)
     trained_steps = model.num_groups
     if options.num_steps is not None:
@@ -120,24 +129,16 @@ def _changes(
     run: Run, dataset: Dataset, options: Options, trained_steps: int, pictures: bool
 ) -> list[str]:
     """What differs from the evaluation that is the run's result."""
-    split = f"pictures-{_key(dataset.test)}" if pictures else options.split
+    split = f"pictures-{key_of(dataset.test)}" if pictures else options.split
     chosen = {split: "test", options.checkpoint: "best", options.weights: "ema"}
     changes = [name for name, usual in chosen.items() if name != usual]
     if options.num_steps not in (None, trained_steps):
         changes.append(f"steps{options.num_steps}")
-    other = run.data.name != run.config.data.name or run.data.name not in datasets()
-    if run.data != run.config.data and other:
-        changes.append(re.sub(r"\W+", "-", dataset.name))
+    if shows_others(run):
+        changes.append(in_file_name(dataset.name))
     if options.num_images not in (None, len(dataset.split(options.split))):
         changes.append(f"first{options.num_images}")
     return changes
-
-
-def _key(images: Images) -> str:
-    """Eight letters that depend on names and pixels."""
-    digest = hashlib.sha256(repr(images.names).encode())
-    digest.update(np.ascontiguousarray(images.levels.numpy()).data)
-    return digest.hexdigest()[:8]
 
 
 def _first(x: Frozen, options: Options) -> Frozen:
@@ -182,7 +183,7 @@ def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
 def _images(results: dict[str, Any]) -> str:
     if "names" in results:
         return str(results["dataset"])
-    return f"{results['num_images']:,} {results['split']} images of {results['dataset']}"
+    return f"{counted(results['num_images'], results['split'])} of {results['dataset']}"
 
 
 def _pictures_table(names: list[str], evaluation: Evaluation) -> Table:
@@ -199,9 +200,9 @@ def _pictures_table(names: list[str], evaluation: Evaluation) -> Table:
 
 def _print(run: Run, results: dict[str, Any], path: Path) -> None:
     title = (
-        f"{run.name}: {results['model']}, {_images(results)}, {results['binarization']} "
-        f"binarization, {results['checkpoint']} {results['weights']} weights, "
-        f"seed {results['seed']}"
+        f"{run.name}: {results['model']}, {_images(results)}, "
+        f"{in_words(results['binarization'])}, {results['checkpoint']} {results['weights']} "
+        f"weights, seed {results['seed']}"
     )
     console = Console()
     console.print(results_table(results, title))

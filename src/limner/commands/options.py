@@ -3,6 +3,8 @@
 A command takes a dataclass of them as `Annotated[Options, FLAT]`: its fields become flags.
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +12,17 @@ from typing import Annotated
 import tyro
 
 from limner.data import DataConfig, Dataset, names
+from limner.data import Images as Pixels
 from limner.data.catalogue import unused
 from limner.data.given import given
+from limner.errors import InputError
 from limner.models import LatentVariableModel
 from limner.progress import warn
 from limner.training.runs import Checkpoint, Run, WeightKind
 from limner.training.seen import remembered
 
+_LONGEST = 60
+"""Letters of a name in the name of a file."""
 FLAT = tyro.conf.arg(name="")
 """The flags of a dataclass get no prefix."""
 RunName = Annotated[
@@ -30,7 +36,8 @@ Pictures = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(
         metavar="PICTURES",
-        help="picture files, or folders of pictures, to use instead of a split, in this order",
+        help="picture files, or folders, zips or arrays of pictures, to use instead of a split, in "
+        "this order",
     ),
 ]
 
@@ -97,6 +104,44 @@ def shown_images(run: Run, pictures: tuple[Path, ...] = (), note: bool = True) -
             warn(sentence)
         return dataset
     return given(pictures, run.data, run.image_shape, run.config.model.observation)
+
+
+def check_split(pictures: tuple[Path, ...], split: str) -> None:
+    """Refuse a split of pictures that are given: all of them are used."""
+    if pictures and split != "test":
+        raise InputError(f"--split {split} has no meaning for given pictures; leave it out.")
+
+
+def shown_name(run: Run, dataset: Dataset, pictures: tuple[Path, ...], split: str) -> str:
+    """What is shown, for the name of a file: of one picture its name, of several a key."""
+    if pictures:
+        names = dataset.test.names or ()
+        one = in_file_name(Path(names[0]).stem) if len(names) == 1 else ""
+        return f"pictures-{one or key_of(dataset.test)}"
+    return f"{in_file_name(dataset.name)}-{split}" if shows_others(run) else split
+
+
+def shows_others(run: Run) -> bool:
+    """Whether a run shows other images than its own."""
+    other = run.data.name != run.config.data.name or run.data.name not in names()
+    return run.data != run.config.data and other
+
+
+def in_file_name(name: str) -> str:
+    """The end of a name, of letters, digits and - only."""
+    return re.sub(r"\W+", "-", name)[-_LONGEST:].strip("-")
+
+
+def key_of(images: Pixels) -> str:
+    """Eight letters that depend on names and pixels."""
+    digest = hashlib.sha256(repr(images.names).encode())
+    digest.update(images.levels.numpy().data)
+    return digest.hexdigest()[:8]
+
+
+def counted(count: int, split: str) -> str:
+    """So many images of a split, in words."""
+    return f"{count:,} {split} image{'' if count == 1 else 's'}"
 
 
 SUBJECT, IMAGES, WEIGHTS = Subject(), Images(), Weights()

@@ -5,11 +5,12 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from limner.commands.options import FLAT, Pictures, RunName
+from limner.commands.options import FLAT, Pictures, RunName, check_split, shown_name
 from limner.commands.pictures import DEFAULTS, Options, opened, require_positive, tell
 from limner.data import Frozen, Split
 from limner.errors import printable
 from limner.figures import grids, style
+from limner.figures.contact import drawable
 from limner.figures.tiles import to_rgb
 
 
@@ -28,9 +29,10 @@ def reconstruct(
     Args:
         n: number of images, taken from the start of the split or of PICTURES
         split: train, validation or test
-        columns: number of images per row
+        columns: number of images of a split per row
     """
     require_positive(n=n, columns=columns)
+    check_split(pictures, split)
     found, subject = opened(run, options, pictures=pictures)
     x = Frozen(subject.dataset, split, subject.model.config.observation)[:n]
     with torch.no_grad():
@@ -38,13 +40,15 @@ def reconstruct(
     assert observation is not None
     shown, redrawn = to_rgb(x), to_rgb(observation.mean)
     if pictures:
-        names = (subject.dataset.split(split).names or ())[:n]
+        names = subject.dataset.test.names or ()
         rows = [
-            (printable(name), np.stack(pair))
-            for name, *pair in zip(names, shown, redrawn, strict=True)
+            (drawable(printable(name)), np.stack(pair))
+            for name, *pair in zip(names[:n], shown, redrawn, strict=True)
         ]
-        drawn = grids.labelled_rows(rows, ["image", "redrawn"])
+        drawn = grids.named_pairs(rows, ["image", "redrawn"])
+        if n < len(names):
+            print(f"{n:,} of {len(names):,} shown; --n shows more")
     else:
         drawn = grids.pairs(("image", shown), ("redrawn", redrawn), columns)
-    name = f"reconstructions-{'pictures' if pictures else split}"
-    tell(style.save(drawn, options.place(found), name))
+    name = shown_name(found, subject.dataset, pictures, split)
+    tell(style.save(drawn, options.place(found), f"reconstructions-{name}"))

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +68,14 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     hashes = np.concatenate([digests(images) for images in three])
     found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
     return report(Source(*three, names, found), str(path))
+
+
+def every_image(path: Path, config: DataConfig) -> Iterator[np.ndarray]:
+    """Levels [C, H, W] of all images in a file of arrays, one by one: train, validation, test."""
+    arrays, shape = _opened(path, config.shape)
+    for images, _ in _chosen(arrays, shape, path).values():
+        for levels, _ in blocks_of(images, _layout(images, shape), config):
+            yield from levels
 
 
 def check_disk(size: int, path: Path) -> None:

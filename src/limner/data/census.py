@@ -154,6 +154,6 @@ class Census:
         if colour == "rgb" or few == count or few > max(1, count // 100):
             return 3, ""
         return 3, (
-            f"{few:,} of {count:,} pictures are in colour, such as {self.first_coloured}, so all "
-            "become RGB; --data.colour grey makes all grey."
+            f"{few:,} of {count:,} pictures {'is' if few == 1 else 'are'} in colour, such as "
+            f"{self.first_coloured}, so all become RGB; --data.colour grey makes all grey."
         )

@@ -14,6 +14,11 @@ Colour = Literal["auto", "grey", "rgb"]
 Side = Annotated[int, Field(gt=0, le=2**14)]
 
 
+def in_words(binarization: str) -> str:
+    """How images became binary, for a title."""
+    return "without binarization" if binarization == "none" else f"{binarization} binarization"
+
+
 class Augmentation(Settings):
     """Random changes of training images, drawn anew for every image and epoch; none by default."""
 

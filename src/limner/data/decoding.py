@@ -64,7 +64,7 @@ class Decoder:
     def _answer(self, doing: Doing, row: int, name: str) -> list:
         digest = ""
         try:
-            with self._opened(name) as file:
+            with self.opened(name) as file:
                 digest = _digest(file)
                 if doing == "digest":
                     return [digest]
@@ -108,7 +108,8 @@ class Decoder:
         about = [width, height, picture.mode, picture.depth, picture.peak]
         return [*about, levels.ndim == 3, picture.content]
 
-    def _opened(self, name: str) -> IO[bytes]:
+    def opened(self, name: str) -> IO[bytes]:
+        """A file of the folder, or a member of the zip, at its start."""
         if self._is_zip:
             with self._member(name) as member:
                 data = member.read(_LARGEST_MEMBER + 1)

@@ -1,19 +1,23 @@
 """Pictures given one by one, by a command that shows them to a trained model."""
 
+import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
 
-from limner.data.arrays import ARRAY_SUFFIXES
+from limner.data.arrays import ARRAY_SUFFIXES, every_image
 from limner.data.catalogue import default_binarization
 from limner.data.census import suffix_of
 from limner.data.config import DataConfig
 from limner.data.dataset import Dataset, Images
+from limner.data.decoding import Decoder
 from limner.data.listing import listed
 from limner.data.pictures import PICTURE_SUFFIXES, Unreadable, read_picture
 from limner.data.pixels import suited
@@ -28,24 +32,22 @@ _SHOWN = 3
 def given(
     paths: Sequence[Path], config: DataConfig, image_shape: tuple[int, int, int], observation: str
 ) -> Dataset:
-    """Picture files, and all pictures in folders, in this order; every split is all of them.
+    """Picture files, and all images in folders, zips and arrays, in this order, as every split.
 
     They are brought to `image_shape` (C, H, W) and binarized as the images in `config`. A folder
-    needs no splits, and its pictures are sorted by name.
+    needs no splits, and its pictures are sorted by name. Images of arrays keep their order and are
+    named by file and place, from 0; `range` and `shape` of `config` apply to them if its own images
+    are arrays, otherwise `range` applies to the pictures.
 
     Raises:
         InputError: a file that cannot be read as a picture, unless `config` skips damaged files.
     """
-    ends = None if Path(config.name).suffix.lower() in ARRAY_SUFFIXES else config.range
     names, levels, damaged, resized = [], [], [], 0
     others = Counter[str]()
-    for name, file, is_asked_for in _opened(paths):
-        try:
-            with file:
-                picture = read_picture(file, ends).levels
-        except Unreadable as error:
+    for name, picture, is_asked_for in _pictures(paths, config):
+        if isinstance(picture, Unreadable):
             if is_asked_for:
-                damaged.append(f"{name} ({error})")
+                damaged.append(f"{name} ({picture})")
             else:
                 others[suffix_of(name) or "without suffix"] += 1
             continue
@@ -55,7 +57,7 @@ def given(
     if others:
         warn("Left out: " + ", ".join(f"{count:,} {kind}" for kind, count in others.items()) + ".")
     if not names and not damaged:
-        raise InputError("There are no pictures in these folders; give others.")
+        raise InputError("There are no pictures in what is given; give others.")
     _report(damaged, resized, len(names), config, image_shape)
     images = Images(torch.from_numpy(np.stack(levels)), names=tuple(names))
     count = f"{len(names):,} picture{'s' if len(names) > 1 else ''}"
@@ -79,29 +81,88 @@ def _shaped(
     return (picture if picture.ndim == 3 else rgb(picture)).transpose(2, 0, 1)
 
 
-def _opened(paths: Sequence[Path]) -> Iterator[tuple[str, IO[bytes], bool]]:
-    """Names, files, and whether each must be a picture: others in a folder may be left out.
+def _pictures(
+    paths: Sequence[Path], config: DataConfig
+) -> Iterator[tuple[str, np.ndarray | Unreadable, bool]]:
+    """Names, levels [H, W] or [H, W, 3], and whether each must be a picture.
 
-    A file has its own name, one in a folder the name that it has there.
+    Others in a folder or a zip may be left out. A file has its own name, one in a folder the name
+    that it has there.
     """
-    files: list[tuple[str, Path, bool]] = []
-    for path in paths:
-        if path.is_dir():
-            found = listed(path).names
-            if not found:
-                raise InputError(f"There are no pictures in {path}; give another folder.")
-            files += [(name, path / name, suffix_of(name) in PICTURE_SUFFIXES) for name in found]
-        else:
-            files.append((path.name, path, True))
-    names = [name for name, *_ in files]
-    unique = len(set(names)) == len(names)
-    for name, path, is_asked_for in files:
-        try:
-            file = path.open("rb")
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-        with ExitStack() as stack:
-            yield (name if unique else str(path)), stack.enter_context(file), is_asked_for
+    on_arrays = Path(config.name).suffix.lower() in ARRAY_SUFFIXES
+    plain = DataConfig(range=config.range, shape=config.shape) if on_arrays else DataConfig()
+    with ExitStack() as stack:
+        files = [file for path in paths for file in _files(path, stack)]
+        unique = len({file.name for file in files}) == len(files)
+        for file in files:
+            name = file.name if unique else str(file.path)
+            if file.opened is not None:
+                yield name, _read(file, None if on_arrays else config.range), file.is_asked_for
+                continue
+            for place, levels in enumerate(_every_image(file.path, plain)):
+                channels_last = levels.transpose(1, 2, 0)
+                picture = channels_last[..., 0] if len(levels) == 1 else channels_last
+                yield f"{name} {place}", np.ascontiguousarray(picture), True
+
+
+class _File(NamedTuple):
+    """A picture that `opened` opens, or a file of arrays."""
+
+    name: str
+    path: Path
+    is_asked_for: bool
+    opened: Callable[[], IO[bytes]] | None
+
+
+def _files(path: Path, stack: ExitStack) -> list[_File]:
+    """A file, or those in a folder or a zip, which stays open as long as the stack."""
+    is_zip = path.is_file() and path.suffix.lower() == ".zip"
+    if not path.is_dir() and not is_zip:
+        is_array = path.suffix.lower() in ARRAY_SUFFIXES
+        return [_File(path.name, path, True, None if is_array else partial(path.open, "rb"))]
+    found = listed(path).names
+    if not found:
+        raise InputError(f"There are no pictures in {path}; give others.")
+    decoder = stack.enter_context(
+        closing(Decoder(str(path), is_zip, "", 0, None, None, "auto", None))
+    )
+    return [
+        _File(name, path / name, suffix_of(name) in PICTURE_SUFFIXES, partial(decoder.opened, name))
+        for name in found
+    ]
+
+
+def _read(file: _File, ends: tuple[float, float] | None) -> np.ndarray | Unreadable:
+    """The levels of a picture, or why it has none."""
+    assert file.opened is not None
+    try:
+        with file.opened() as stream:
+            return read_picture(stream, ends).levels
+    except Unreadable as error:
+        return error
+    except OSError as error:
+        raise _refused(file.path, error) from None
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        return Unreadable("damaged", str(error))
+
+
+def _every_image(path: Path, config: DataConfig) -> Iterator[np.ndarray]:
+    """Levels [C, H, W]; errors advise no flags that commands for given pictures do not have."""
+    try:
+        yield from every_image(path, config)
+    except OSError as error:
+        raise _refused(path, error) from None
+    except InputError as error:
+        why, flags, _ = str(error).partition("; pass --data.")
+        if not flags:
+            raise
+        raise InputError(
+            f"{why}; give levels from 0 to 255 as integers, in an array [N, H, W] or [N, H, W, 3]."
+        ) from None
+
+
+def _refused(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read: {error.strerror or error}.")
 
 
 def _report(
@@ -127,7 +188,8 @@ def _report(
     if resized:
         _, height, width = image_shape
         done = {"crop": "cropped and ", "pad": "padded and ", "stretch": "stretched and "}
+        which = f"{resized:,} of {count:,} pictures {'is' if resized == 1 else 'are'}"
         warn(
-            f"{resized:,} of {count:,} pictures are {done[config.fit]}brought to the model's size, "
-            f"{width} x {height} (width x height)."
+            f"{'The picture is' if count == 1 else which} {done[config.fit]}brought to the model's "
+            f"size, {width} x {height} (width x height)."
         )

@@ -13,7 +13,7 @@ COLUMNS, ROWS = 10, 10
 _LARGEST = 160
 """Pixels of the longer side of an image; larger ones are reduced."""
 _LONGEST = 20
-"""Letters of a class name."""
+"""Letters of a name."""
 
 
 def contact_sheet(dataset: Dataset) -> Figure:
@@ -38,9 +38,11 @@ def evenly(places: np.ndarray, count: int) -> np.ndarray:
 
 
 def drawable(name: str) -> str:
-    """The start of a name, with ? for what the font does not have, and no mathematics."""
+    """A name without its middle if it is long, with ? for what the font lacks, no mathematics."""
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
     known = get_font(findfont("DejaVu Sans")).get_charmap()
-    shown = "".join(c if ord(c) in known else "?" for c in name[:_LONGEST])
+    shown = "".join(c if ord(c) in known else "?" for c in name)
     return shown.replace("$", r"\$")
 
 

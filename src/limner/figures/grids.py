@@ -1,8 +1,10 @@
 """Figures of image grids and of labelled rows of images."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limner.figures import style
@@ -11,6 +13,8 @@ from limner.figures.tiles import RGB, columns_for, tile
 WIDTH = 7.2
 LETTER = 0.075
 """Width of a letter of a label, in inches."""
+ROWS = 12
+"""More named pairs than this are spread over several columns."""
 
 
 @style.styled
@@ -36,16 +40,49 @@ def labelled_rows(
         width: largest width of the figure, in inches.
         image_inches: largest width of an image.
     """
+    margin, size = _margin(rows), _tiled(rows).shape
+    inches = min(width - margin, len(rows[0][1]) * image_inches)
+    made = style.figure(margin + inches, inches * size[0] / size[1] + 0.25)
+    _draw(made.subplots(), rows, headings)
+    return made
+
+
+@style.styled
+def named_pairs(
+    rows: Sequence[tuple[str, RGB]], headings: Sequence[str], image_inches: float = 0.62
+) -> Figure:
+    """Rows of images as in `labelled_rows`; more than 12 are spread over columns of rows."""
+    columns = 1 if len(rows) <= ROWS else math.ceil(math.sqrt(len(rows) / 4))
+    lines = -(-len(rows) // columns)
+    blank = [("", np.full_like(rows[0][1], 255))] * (-len(rows) % lines)
+    filled = [*rows, *blank]
+    parts = [filled[start : start + lines] for start in range(0, len(filled), lines)]
+    size, inches = _tiled(parts[0]).shape, len(headings) * image_inches
+    width, height = _margin(rows) + inches + 0.1, inches * size[0] / size[1] + 0.25
+    made = style.figure(width * len(parts), height)
+    for axes, part in zip(made.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+        _draw(axes, part, headings)
+    return made
+
+
+def _margin(rows: Sequence[tuple[str, RGB]]) -> float:
+    """Room for the labels of rows, in inches."""
+    return LETTER * max(len(label) for label, _ in rows) + 0.1
+
+
+def _tiled(rows: Sequence[tuple[str, RGB]]) -> RGB:
     counts = {len(images) for _, images in rows}
     assert len(counts) == 1, f"rows of {counts} images"
-    n, images = counts.pop(), np.concatenate([images for _, images in rows])
-    gap, (height, breadth) = _gap(images), images.shape[1:3]
-    tiled = tile(images, n, gap)
-    margin = LETTER * max(len(label) for label, _ in rows) + 0.1
-    inches = min(width - margin, n * image_inches)
-    made = style.figure(margin + inches, inches * tiled.shape[0] / tiled.shape[1] + 0.25)
-    axes = made.subplots()
-    axes.imshow(tiled)
+    images = np.concatenate([images for _, images in rows])
+    return tile(images, counts.pop(), _gap(images))
+
+
+def _draw(
+    axes: Axes, rows: Sequence[tuple[str, RGB]], headings: Sequence[str] | None = None
+) -> None:
+    """Rows of images with their labels, and headings above the columns."""
+    gap, (n, height, breadth, _) = _gap(rows[0][1]), rows[0][1].shape
+    axes.imshow(_tiled(rows))
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=3)
@@ -55,7 +92,6 @@ def labelled_rows(
     )
     centers = [k * (breadth + gap) + (breadth - 1) / 2 for k in range(n)]
     axes.set_xticks(centers if headings else [], headings or [])
-    return made
 
 
 def pairs(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from limner.data import Dataset
+from limner.data.config import in_words
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs
 from limner.figures import curves, gallery, grids, scenes
@@ -103,7 +104,7 @@ def _numbers(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "measured on",
             f"{number(results.get('num_images'))} {results.get('split', 'test')} images of "
-            f"{results['dataset']}, {results['binarization']} binarization",
+            f"{results['dataset']}, {in_words(results['binarization'])}",
         ),
         *([("note", results["note"])] if "note" in results else []),
     ]

@@ -9,6 +9,7 @@ import torch
 from limner.config import RunConfig
 from limner.data import Dataset, pixel_kind, suited
 from limner.data import load as load_dataset
+from limner.data.config import in_words
 from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, RecurrentConfig
 from limner.progress import say, training_display, warn
@@ -170,7 +171,7 @@ def _summary(trainer: Trainer, mode: str) -> str:
     return (
         f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "
         f"groups; {dataset.name}: {len(dataset.train):,} images of "
-        f"{'x'.join(map(str, dataset.image_shape))}, {dataset.binarization} binarization; about "
+        f"{'x'.join(map(str, dataset.image_shape))}, {in_words(dataset.binarization)}; about "
         f"{needed.total / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
         f"{mode}."
     )
