@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from limner.data import SPLITS, DataConfig, Dataset, load, natural_observation
+from limner.data import SPLITS, DataConfig, Dataset, natural_observation
+from limner.data.census import size_range
 from limner.data.mapped import is_mapped
+from limner.data.needs import preview
 from limner.errors import InputError, printable
 
 DEFAULT_DATA = DataConfig()
@@ -35,8 +37,9 @@ def show(
     path = out or Path(f"{_stem(source or data.name)}-contact-sheet.png")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} is no name for a contact sheet; give --out NAME.png.")
-    dataset = load(data if source is None else data.with_(name=source))
-    for name, text in _lines(dataset).items():
+    dataset, needs = preview(data if source is None else data.with_(name=source))
+    lines = _lines(dataset) | ({"needs": "; ".join(needs)} if needs else {})
+    for name, text in lines.items():
         print(f"{name:<13}{printable(text)}")
     folder = style.output_folder(path.parent)
     style.save(contact_sheet(dataset), folder, path.stem, ["png"])
@@ -52,7 +55,7 @@ def _stem(name: str) -> str:
 def _lines(dataset: Dataset) -> dict[str, str]:
     """What there is to say, by subject."""
     found = dataset.found
-    counts = {split: len(dataset.split(split)) for split in SPLITS}
+    counts = {split: len(dataset.split(split)) for split in SPLITS if len(dataset.split(split))}
     channels, height, width = dataset.image_shape
     lines = {
         "source": dataset.name,
@@ -61,7 +64,8 @@ def _lines(dataset: Dataset) -> dict[str, str]:
         + (", only black and white" if dataset.is_binary else ""),
     }
     if found is not None and found.sizes:
-        lines["sizes"] = _listed(found.sizes) + " (width x height, in the files)"
+        several = f"{size_range(found.sizes)}: " if len(found.sizes) > 1 else ""
+        lines["sizes"] = several + _listed(found.sizes) + " (width x height, in the files)"
     if found is not None and found.modes:
         lines["kinds"] = _listed(found.modes)
     lines["classes"] = _classes(dataset)
