@@ -14,7 +14,8 @@ from limner.errors import InputError, printable
 
 DEFAULT_DATA = DataConfig()
 _MOST = 12
-"""Classes, sizes or kinds that are listed one by one."""
+"""Classes or kinds that are listed one by one."""
+_SIZES = 5
 
 
 def show(
@@ -65,7 +66,7 @@ def _lines(dataset: Dataset) -> dict[str, str]:
     }
     if found is not None and found.sizes:
         several = f"{size_range(found.sizes)}: " if len(found.sizes) > 1 else ""
-        lines["sizes"] = several + _listed(found.sizes) + " (width x height, in the files)"
+        lines["sizes"] = several + _listed(found.sizes, _SIZES) + " (width x height, in the files)"
     if found is not None and found.modes:
         lines["kinds"] = _listed(found.modes)
     lines["classes"] = _classes(dataset)
@@ -94,10 +95,10 @@ def _memory(dataset: Dataset) -> str:
     return f"{size / 2**20:,.1f} MiB of pixels, {place}"
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _listed(counts: Mapping[str, int], most: int = _MOST) -> str:
     """Such as train (4,000), test (500); the most frequent ones first if there are many."""
     pairs = list(counts.items())
-    if len(pairs) > _MOST:
-        pairs = sorted(pairs, key=lambda pair: -pair[1])[:_MOST]
+    if len(pairs) > most:
+        pairs = sorted(pairs, key=lambda pair: -pair[1])[:most]
     text = ", ".join(f"{name} ({count:,})" for name, count in pairs)
-    return text if len(counts) <= _MOST else f"{text}, and {len(counts) - _MOST:,} more"
+    return text if len(counts) <= most else f"{text}, and {len(counts) - most:,} more"

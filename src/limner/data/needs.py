@@ -35,8 +35,8 @@ def unsplit(
 ) -> Source:
     """A source whose missing splits are empty."""
     nothing = splits["train"].take(slice(0))
-    three = [splits.get(split, nothing) for split in SPLITS]
-    return Source(*three, class_names, found)
+    train, validation, test = (splits.get(split, nothing) for split in SPLITS)
+    return Source(train, validation, test, class_names, found)
 
 
 def preview(config: DataConfig) -> tuple[Dataset, list[str]]:
