@@ -168,8 +168,10 @@ def test_sizes_are_refused_or_fitted(tmp_path):
     put(tmp_path, range(3), "wide{}.png", wide)
     put(tmp_path, [0], "long{}.png", wide.transpose(0, 2, 1))
     put(tmp_path, [1], "square{}.png", wide[:, :, :8])
-    message = r"20 of 5 x 6 \(000\.png\), 3 of 12 x 8 \(wide0\.png\), 1 of .* and 1 more sizes"
-    refused(message + r"; pass --data\.size", tmp_path)
+    message = (
+        r"4 sizes from 5 x 6 to \S+ x \S+ .* 20 of 5 x 6 \(000\.png\), 3 of 12 x 8 \(wide0\.png\)"
+    )
+    refused(message + r".*; pass --data\.size, for example --data\.size 4,", tmp_path)
     for fit in ("crop", "pad", "stretch"):
         dataset = load(tmp_path, size=(4, 6), fit=fit)
         assert dataset.image_shape == (1, 4, 6)

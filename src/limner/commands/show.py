@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from limner.data import SPLITS, DataConfig, Dataset, load, natural_observation
+from limner.data import SPLITS, DataConfig, Dataset, natural_observation
+from limner.data.census import size_range
 from limner.data.mapped import is_mapped
+from limner.data.needs import preview
 from limner.errors import InputError, printable
 
 DEFAULT_DATA = DataConfig()
 _MOST = 12
-"""Classes, sizes or kinds that are listed one by one."""
+"""Classes or kinds that are listed one by one."""
+_SIZES = 5
 
 
 def show(
@@ -35,8 +38,9 @@ def show(
     path = out or Path(f"{_stem(source or data.name)}-contact-sheet.png")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} is no name for a contact sheet; give --out NAME.png.")
-    dataset = load(data if source is None else data.with_(name=source))
-    for name, text in _lines(dataset).items():
+    dataset, needs = preview(data if source is None else data.with_(name=source))
+    lines = _lines(dataset) | ({"needs": "; ".join(needs)} if needs else {})
+    for name, text in lines.items():
         print(f"{name:<13}{printable(text)}")
     folder = style.output_folder(path.parent)
     style.save(contact_sheet(dataset), folder, path.stem, ["png"])
@@ -52,7 +56,7 @@ def _stem(name: str) -> str:
 def _lines(dataset: Dataset) -> dict[str, str]:
     """What there is to say, by subject."""
     found = dataset.found
-    counts = {split: len(dataset.split(split)) for split in SPLITS}
+    counts = {split: len(dataset.split(split)) for split in SPLITS if len(dataset.split(split))}
     channels, height, width = dataset.image_shape
     lines = {
         "source": dataset.name,
@@ -61,7 +65,8 @@ def _lines(dataset: Dataset) -> dict[str, str]:
         + (", only black and white" if dataset.is_binary else ""),
     }
     if found is not None and found.sizes:
-        lines["sizes"] = _listed(found.sizes) + " (width x height, in the files)"
+        several = f"{size_range(found.sizes)}: " if len(found.sizes) > 1 else ""
+        lines["sizes"] = several + _listed(found.sizes, _SIZES) + " (width x height, in the files)"
     if found is not None and found.modes:
         lines["kinds"] = _listed(found.modes)
     lines["classes"] = _classes(dataset)
@@ -90,10 +95,10 @@ def _memory(dataset: Dataset) -> str:
     return f"{size / 2**20:,.1f} MiB of pixels, {place}"
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _listed(counts: Mapping[str, int], most: int = _MOST) -> str:
     """Such as train (4,000), test (500); the most frequent ones first if there are many."""
     pairs = list(counts.items())
-    if len(pairs) > _MOST:
-        pairs = sorted(pairs, key=lambda pair: -pair[1])[:_MOST]
+    if len(pairs) > most:
+        pairs = sorted(pairs, key=lambda pair: -pair[1])[:most]
     text = ", ".join(f"{name} ({count:,})" for name, count in pairs)
-    return text if len(counts) <= _MOST else f"{text}, and {len(counts) - _MOST:,} more"
+    return text if len(counts) <= most else f"{text}, and {len(counts) - most:,} more"

@@ -20,6 +20,7 @@ from limner.data.gathered import report
 from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
 from limner.data.labels import classes_of, may_be_classes
 from limner.data.layouts import Layout, layout_of
+from limner.data.needs import TooFew, unsplit
 from limner.data.numpy_files import FileArray, check_no_objects, open_npy, open_npz
 from limner.data.splits import complete, digests, repeated, value_digests
 from limner.data.stored import Rows, stored
@@ -64,7 +65,11 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
         for split, part in rows.items()
     }
     known = np.concatenate(contents) if contents else None
-    three = complete(splits, config.draw_seed, str(path), known)
+    try:
+        three = complete(splits, config.draw_seed, str(path), known)
+    except TooFew as error:
+        error.source = unsplit(splits, names, found)
+        raise
     hashes = np.concatenate([digests(images) for images in three])
     found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
     return report(Source(*three, names, found), str(path))

@@ -129,6 +129,13 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
                 f"{flag} has no meaning for the images of {config.name}; leave it out."
             )
         source = _built_in(entry, config) if entry else _own(config)
+    return dataset_of(source, config, catalogue)
+
+
+def dataset_of(
+    source: Source, config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE
+) -> Dataset:
+    """The splits of a source with what `config` says of their pixels and augmentation."""
     channels, height, width = source.train.levels.shape[1:]
     binarization = config.binarization or default_binarization(config.name, catalogue)
     fixed = binarization in ("static", "threshold")

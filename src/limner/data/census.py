@@ -1,9 +1,13 @@
 """What was met in a set of picture files, and whether it can be trained on."""
 
+import math
+import statistics
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os.path import splitext
 
+from limner.data.needs import NeedsSetting
 from limner.errors import InputError
 
 _UNREAD = (
@@ -29,6 +33,23 @@ def is_read(answer: list) -> bool:
 
 def _words(height: int, width: int) -> str:
     return f"{width} x {height}"
+
+
+def _sides(size: str) -> tuple[int, int]:
+    width, height = size.split(" x ")
+    return int(width), int(height)
+
+
+def size_range(sizes: Mapping[str, int]) -> str:
+    """Such as 589 sizes from 60 x 62 to 199 x 199, by the number of pixels."""
+    rising = sorted(sizes, key=lambda size: (math.prod(_sides(size)), _sides(size)))
+    return f"{len(sizes):,} sizes from {rising[0]} to {rising[-1]}"
+
+
+def _sensible_side(sizes: Counter[str]) -> int:
+    """The largest power of two, 64 at most, that is not above the median smaller side."""
+    median = statistics.median(min(_sides(size)) for size in sizes.elements())
+    return min(64, 2 ** (int(median).bit_length() - 1))
 
 
 @dataclass
@@ -106,14 +127,16 @@ class Census:
         if not self.counts and left_out <= _SHARE * (left_out + sum(self.sizes.values())):
             return
         reason = self.reasons.get("unsupported") or next(iter(self.reasons.values()))
-        advice = (
-            "remove or replace them, or leave them out with --data.skip-damaged"
-            if self.sizes
-            else "no file is left without them, so give other pictures"
-        )
-        raise InputError(
-            f"{self.where} has files that cannot be read as pictures, {self.skipped(others)} "
-            f"({reason}); {advice}."
+        what = f"{self.where} has files that cannot be read as pictures, {self.skipped(others)}"
+        if not self.sizes:
+            raise InputError(
+                f"{what} ({reason}); no file is left without them, so give other pictures."
+            )
+        raise NeedsSetting(
+            f"{what} ({reason}); remove or replace them, or leave them out with "
+            "--data.skip-damaged.",
+            "skip_damaged",
+            True,
         )
 
     def check_sizes(self, expected: tuple[int, int]) -> None:
@@ -122,15 +145,16 @@ class Census:
             if self.sizes and _words(*expected) not in self.sizes:
                 raise InputError(f"The files of {self.where} changed while read; try again.")
             return
-        shown = [
+        shown = ", ".join(
             f"{count:,} of {size} ({self.examples[size]})"
             for size, count in self.sizes.most_common(_LONGEST_LIST)
-        ]
-        more = len(self.sizes) - len(shown)
-        rest = f" and {more:,} more sizes" if more else ""
-        raise InputError(
-            f"The images of {self.where} differ in size (width x height): {', '.join(shown)}{rest};"
-            " pass --data.size HEIGHT WIDTH, or one number for both."
+        )
+        side = _sensible_side(self.sizes)
+        raise NeedsSetting(
+            f"The images of {self.where} have {size_range(self.sizes)} (width x height), such as "
+            f"{shown}; pass --data.size, for example --data.size {side}, or HEIGHT WIDTH.",
+            "size",
+            side,
         )
 
     def check_peaks(self) -> None:

@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from limner.data import cache
 from limner.data.census import Census
 from limner.data.config import DataConfig
-from limner.data.dataset import SPLITS, Found, Source, Split
+from limner.data.dataset import SPLITS, Found, Images, Source, Split
+from limner.data.needs import TooFew, unsplit
 from limner.data.pictures import PICTURE_SUFFIXES, supported
 from limner.data.splits import check_splits, cut, missing_of
 from limner.data.stored import Draft, Plan, open_source, settle
@@ -20,6 +22,8 @@ from limner.progress import warn
 
 FORM = 2
 """Version of how pictures become rows of the cache."""
+_FEW = 1000
+"""Pictures that are kept in memory at most, to be shown if they cannot be split."""
 
 
 @dataclass(eq=False)
@@ -53,23 +57,43 @@ class Gathered:
 
     def store(self, key: str, draft: Path, size: tuple[int, int]) -> Source:
         """The splits from the cache, where they are written with this key."""
-        where, splits = self.census.where, self._cut()
+        where = self.census.where
         channels, why = self.census.colours(self.config.colour)
+        rows = _PictureDraft(draft, size, channels, slots(self.config), self.census)
+        try:
+            splits = self._cut()
+        except TooFew as error:
+            error.source = self._few((channels, *size), rows)
+            raise
         if why:
             warn(f"{where}: {why}")
-        found = Found(
-            dict(self.census.sizes),
-            dict(self.census.modes),
-            self.census.skipped(self.others),
-            shared_groups=self._shared(splits),
-        )
+        found = replace(self._found(), shared_groups=self._shared(splits))
         plan = Plan(where, splits, self.labels, self.names, self.class_names, found)
-        rows = _PictureDraft(draft, size, channels, slots(self.config), self.census)
         settle(key, plan, (channels, *size), rows)
         source = open_source(key)
         if source is None:
             raise InputError(f"The images of {where} vanished from {cache.folder()}; try again.")
         return source
+
+    def _found(self) -> Found:
+        sizes, modes = dict(self.census.sizes), dict(self.census.modes)
+        return Found(sizes, modes, self.census.skipped(self.others))
+
+    def _few(self, image_shape: tuple[int, int, int], rows: "_PictureDraft") -> Source | None:
+        """The pictures in memory, in the splits that are given; None if they are many."""
+        read, given = np.frombuffer(self.census.read, np.uint8) > 0, dict[str, Images]()
+        if len(read) > _FEW:
+            return None
+        for place, split in enumerate(SPLITS):
+            chosen = np.flatnonzero(read & (self.splits == place))
+            levels = np.empty((len(chosen), *image_shape), np.uint8)
+            np.concatenate([levels[:0], *rows.blocks(chosen)], out=levels)
+            labels = None if self.labels is None else self.labels[chosen].astype(np.int64)
+            known = labels is not None and bool((labels >= 0).all())
+            given[split] = Images(
+                torch.from_numpy(levels), torch.from_numpy(labels) if known else None
+            )
+        return unsplit(given, self.class_names, self._found())
 
     def _cut(self) -> np.ndarray:
         """The split of each picture, -1 if it could not be read."""

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence, Sized
 import numpy as np
 
 from limner.data.dataset import SPLITS, Images, Split
+from limner.data.needs import TooFew
 from limner.errors import InputError
 
 _TENTH = np.uint64(2**64 // 10)
@@ -64,17 +65,17 @@ def cut(
     Images with the same key, in words a `unit`, stay together. Only the `missing` splits are cut.
 
     Raises:
-        InputError: there are too few keys.
+        TooFew: there are too few keys.
     """
     h = shares(keys, seed)
     known = np.unique(h)
     if len(known) <= len(missing):
-        raise InputError(_too_few(len(h), len(known), len(missing) + 1, where, unit))
+        raise TooFew(_too_few(len(h), len(known), len(missing) + 1, where, unit))
     places = np.zeros(len(h), np.int8)
     for split, part in _held_out(known, missing).items():
         places[np.isin(h, part)] = SPLITS.index(split)
     if missing and places.all():
-        raise InputError(
+        raise TooFew(
             f"All {len(known)} {unit} of {where} happen to be for {' and '.join(missing)}; add "
             "some, or pass another --data.draw-seed."
         )

@@ -27,6 +27,8 @@ def contact_sheet(dataset: Dataset) -> Figure:
         rows.append((label, _pictures(dataset.train, chosen)))
     for split in SPLITS[1:]:
         images = dataset.split(split)
+        if not len(images):
+            continue
         rows.append((split, _pictures(images, evenly(np.arange(len(images)), COLUMNS))))
     return labelled_rows(rows)
 
