@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from limner.data import DataConfig, Dataset, names
@@ -135,7 +136,7 @@ def in_file_name(name: str) -> str:
 def key_of(images: Pixels) -> str:
     """Eight letters that depend on names and pixels."""
     digest = hashlib.sha256(repr(images.names).encode())
-    digest.update(images.levels.numpy().data)
+    digest.update(np.ascontiguousarray(images.levels.numpy()).data)
     return digest.hexdigest()[:8]
 
 
