@@ -165,7 +165,7 @@ def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
         "dataset": dataset.name,
         "binarization": dataset.binarization,
         "draw_seed": dataset.draw_seed,
-        "data": run.data.model_dump(mode="json"),
+        "data": run.data.model_dump(mode="json", exclude={"name", "root"}),
         "skipped": dataset.found.skipped if dataset.found else "",
         "training_seed": run.config.seed,
         "started_from": run.config.start_from,

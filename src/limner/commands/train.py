@@ -99,7 +99,7 @@ def _choose(arguments: list[str]) -> Chosen:
         return Chosen(config, flags, f"--recipe {named.recipe}", about, own)
     if named.config is not None:
         config = RunConfig.read(named.config)
-        own = frozenset(_dotted(read_json(named.config)))
+        own = frozenset(_dotted(read_json(named.config))) | {"config"}
         return Chosen(config, flags, f"--config {named.config}", "Repeat a run.", own)
     if kind is not None:
         about = (model_class(kind).__doc__ or "").strip().partition("\n")[0]

@@ -26,8 +26,12 @@ WARMUP_SHARE = 4
 def adapted(config: RunConfig, dataset: Dataset, given: Collection[str]) -> RunConfig:
     """`config` with the settings that are not `given`, by dotted name, chosen for `dataset`.
 
+    The config of an earlier run ("config" in `given`) that names its observation stays as it is.
+
     Prints a sentence about what was chosen, except for the usual choice on a dataset by name.
     """
+    if {"config", "model.observation"} <= set(given):
+        return config
     own = config.data.name not in names()
     chosen, dataset = _observing(config, dataset, given, own)
     if not {"epochs", "minutes"} & set(given):
