@@ -227,12 +227,12 @@ def test_a_decoder_that_crashes_is_named_and_the_others_go_on(pictures, monkeypa
 CRASH = """
 import os
 from limner.data import decoding
-read = decoding.Decoder._opened
+read = decoding.Decoder.opened
 def crash(self, name):
     if "017" in name:
         os._exit(1)
     return read(self, name)
-decoding.Decoder._opened = crash
+decoding.Decoder.opened = crash
 serve()
 """
 

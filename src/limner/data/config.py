@@ -85,6 +85,7 @@ class DataConfig(Settings):
     )
     group_by: str | None = Field(
         default=None,
+        min_length=1,
         description="Regular expression on file names: images with the same match (of its groups, "
         "if it has any) stay in one split.",
     )
