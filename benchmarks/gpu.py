@@ -190,8 +190,8 @@ def speed(
                 found[f"{mode}: ms"] = 1e3 * median(seconds)
                 if device.type == "cuda" and mode in ("eager", "compiled"):
                     found[f"{mode}: kernels"] = _kernels(step)
-                found[f"{mode}: bound"] = float(trainer.totals.read()[0]) / max(
-                    1.0, float(trainer.totals.read()[-1])
+                found[f"{mode}: bound"] = float(trainer.stepper.totals.read()[0]) / max(
+                    1.0, float(trainer.stepper.totals.read()[-1])
                 )
         except Exception:
             found[f"{mode}: failed"] = traceback.format_exc()[-1500:]
@@ -254,21 +254,20 @@ def steps(
         device="cuda" if device.type == "cuda" else "cpu",
         validate_every=10_000,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / "run", config)
-        trainer = Trainer(run, dataset, Processes(device), initial_model(config, dataset))
-        if "compiled" in mode:
-            trainer.model.compile_parts()
-        if "graph" in mode:
-            trainer.use_graphs()
-        trainer.begin()
-        batches = trainer.batches
+    weights = initial_model(config, dataset).to(device)
+    trainer = Trainer(config, dataset, Processes(device), weights)
+    if "compiled" in mode:
+        trainer.model.compile_parts()
+    if "graph" in mode:
+        trainer.use_graphs()
+    trainer.begin()
+    batches = trainer.batches
 
-        def step() -> None:
-            counters = trainer.counters
-            trainer.take_step(batches.batch(counters.epoch, counters.index))
+    def step() -> None:
+        counters = trainer.counters
+        trainer.take_step(batches.batch(counters.epoch, counters.index))
 
-        yield trainer, step
+    yield trainer, step
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

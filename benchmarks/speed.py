@@ -157,11 +157,9 @@ def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) 
         validate_every=10_000,
     )
     dataset = load_data(config.data)
-    with tempfile.TemporaryDirectory() as folder, training_display(kind) as display:
-        run = Run.create(Path(folder) / "run", config)
-        trainer = Trainer(
-            run, dataset, Processes(torch.device("cpu")), initial_model(config, dataset)
-        )
+    with training_display(kind) as display:
+        group = Processes(torch.device("cpu"))
+        trainer = Trainer(config, dataset, group, initial_model(config, dataset))
         trainer.begin()
         x = trainer.batches.batch(0, 0)
         bare = limner_step(trainer.model, x)

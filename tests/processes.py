@@ -57,7 +57,7 @@ def trainer_of(case, run, group):
     )
     dataset = load_data(config.data)
     model = initial_model(config, dataset)
-    trainer = Trainer(Run(run, config), dataset, group, model)
+    trainer = Trainer(config, dataset, group, model.to(group.device), Run(run, config))
     trainer.begin()
     return trainer
 
@@ -77,7 +77,7 @@ def take_step(trainer):
         return whole[:, part::count].flatten(0, 1).to(like)
 
     def note(*_):
-        for index, parameter in enumerate(trainer.step.parameters):
+        for index, parameter in enumerate(trainer.stepper.update.parameters):
             gradient[f"{step}.{index}"] = parameter.grad.clone()
 
     trainer.model.saved_floats  # noqa: B018 - found by a trial, which draws noise of its own
@@ -86,7 +86,10 @@ def take_step(trainer):
     with patch.object(Draws, "noise", noise):
         trainer.take_step(x[part::count])
     hook.remove()
-    trainer.record(figures_of(trainer.totals.read()))
+    trainer.validation = figures_of(trainer.stepper.totals.read())
+    entry = trainer._entry()
+    if trainer.processes.is_first:
+        trainer.kept.record(entry)
     return gradient
 
 

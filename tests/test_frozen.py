@@ -106,7 +106,7 @@ config = RunConfig(model=model, data=DataConfig(name="large"), epochs=1)
 before = resident()
 model = initial_model(config, data)
 class NoBatches: steps_per_epoch = 0
-validator = Validator(config, data, NoBatches(), torch.device("cpu"))
+validator = Validator(config, data, NoBatches(), model)
 assert len(validator.images) == 9_500
 validator.images = validator.images.first(500)
 validator(model.state_dict(), 0)

@@ -37,9 +37,9 @@ def test_replays_take_the_steps_of_the_loop(name, tmp_path):
         device="cpu",
     )
     dataset, trainers = load_data(config.data), []
-    for place in ("loop", "replays"):
-        run = Run.create(tmp_path / place, config)
-        trainers.append(Trainer(run, dataset, Processes(CPU), initial_model(config, dataset)))
+    for _ in range(2):
+        model = initial_model(config, dataset)
+        trainers.append(Trainer(config, dataset, Processes(CPU), model))
     ordinary, replayed = trainers
     replayed.use_graphs()
     for trainer in trainers:
@@ -50,7 +50,7 @@ def test_replays_take_the_steps_of_the_loop(name, tmp_path):
     expected = ordinary.model.state_dict()
     for key, value in replayed.model.state_dict().items():
         assert torch.equal(value, expected[key]), key
-    assert torch.equal(replayed.totals.read(), ordinary.totals.read())
+    assert torch.equal(replayed.stepper.totals.read(), ordinary.stepper.totals.read())
     assert replayed.counters.step == ordinary.counters.step == 20
 
 

@@ -1,7 +1,9 @@
 """Errors that end a command with one sentence instead of a traceback."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 
 LONGEST = 1200
@@ -16,7 +18,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, sentence: str):
-        shown = printable(sentence)
+        shown = worded(sentence)
         half = LONGEST // 2
         super().__init__(shown if len(shown) <= LONGEST else f"{shown[:half]} … {shown[-half:]}")
 
@@ -28,6 +30,26 @@ def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> Inp
     guess = f"did you mean {near[0]}? There are" if near else "there are"
     end = f"; {advice}." if advice else "."
     return InputError(f"There is no {what} {name!r}; {guess} {', '.join(known)}{end}")
+
+
+_in_python = ContextVar("in_python", default=False)
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """A context in which sentences name keywords, batch_size, in place of flags, --batch-size."""
+    token = _in_python.set(True)
+    try:
+        yield
+    finally:
+        _in_python.reset(token)
+
+
+def worded(sentence: str) -> str:
+    """A sentence as it is shown: printable, and inside `in_python` without flags."""
+    if _in_python.get():
+        sentence = re.sub(r"--([a-z][\w.-]*\w)", lambda flag: flag[1].replace("-", "_"), sentence)
+    return printable(sentence)
 
 
 def printable(text: str) -> str:

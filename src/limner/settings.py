@@ -1,6 +1,7 @@
 """The base of every config: frozen, with unknown keys and bad values refused in one sentence."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,6 +75,15 @@ class Settings(BaseModel):
         return type(self)(
             **{name: getattr(self, name) for name in type(self).model_fields} | changes
         )
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings in nested mappings that are not None."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}"
 
 
 def _sentence(name: str, error: ValidationError) -> str:

@@ -17,7 +17,7 @@ from limner.config import AnyModelConfig, RunConfig
 from limner.errors import InputError
 from limner.models import VAEConfig, kinds, model_class
 from limner.recipes import RECIPES, recipe
-from limner.settings import Hidden, read_json
+from limner.settings import Hidden, dotted, read_json
 from limner.training import Run
 from limner.training import train as train_run
 from limner.training.defaults import EPOCHS, adapted
@@ -95,11 +95,11 @@ def _choose(arguments: list[str]) -> Chosen:
     if named.recipe is not None:
         config, preset = recipe(named.recipe), RECIPES[named.recipe]
         about = f"{preset.about}. {preset.expected}."
-        own = frozenset(_dotted(config.model_dump())) - {"model.observation"}
+        own = frozenset(dotted(config.model_dump())) - {"model.observation"}
         return Chosen(config, flags, f"--recipe {named.recipe}", about, own)
     if named.config is not None:
         config = RunConfig.read(named.config)
-        own = frozenset(_dotted(read_json(named.config))) | {"config"}
+        own = frozenset(dotted(read_json(named.config))) | {"config"}
         return Chosen(config, flags, f"--config {named.config}", "Repeat a run.", own)
     if kind is not None:
         about = (model_class(kind).__doc__ or "").strip().partition("\n")[0]
@@ -121,15 +121,6 @@ def _budget(flags: list[str]) -> dict[str, float]:
 def _named(flags: list[str]) -> set[str]:
     """Dotted names of the settings that flags give: --data.draw-seed=1 is data.draw_seed."""
     return {flag[2:].partition("=")[0].replace("-", "_") for flag in flags if flag[:2] == "--"}
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings in nested mappings that are not None."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}"
 
 
 def _out(flags: list[str]) -> Path:

@@ -13,6 +13,7 @@ from limner.models.ladder_vae import LadderVAE, LadderVAEConfig
 from limner.models.recurrent import RecurrentConfig, RecurrentModel
 from limner.models.registry import (
     build,
+    class_of,
     config_class,
     config_from,
     kinds,
@@ -43,6 +44,7 @@ __all__ = [
     "Window",
     "Windows",
     "build",
+    "class_of",
     "config_class",
     "config_from",
     "kinds",

@@ -304,6 +304,11 @@ class LatentVariableModel(nn.Module, ABC):
         return self
 
     @property
+    def is_new(self) -> bool:
+        """Whether the output bias is zero, as in a new model."""
+        return not self._output_bias.any()
+
+    @property
     def num_groups(self) -> int:
         return len(self.latent_shapes)
 

@@ -103,6 +103,7 @@ class LadderVAE(LatentVariableModel):
         self.down = nn.ModuleList(map(block, latents, widths))
         self.down_heads = nn.ModuleList(map(SoftplusHead, widths[1:], latents[:-1]))
         self.output = Linear(widths[0], pixels * self.observe.canvases)
+        nn.init.zeros_(self.output.bias)
 
     @property
     def latent_shapes(self) -> list[tuple[int, ...]]:

@@ -75,15 +75,12 @@ def config_class(kind: str) -> type[ModelConfig]:
 
 
 def config_from(value: object) -> ModelConfig:
-    """The config of a registered model: `value` itself, or parsed from a mapping with a `kind`.
+    """The config of a model: `value` itself, or parsed from a mapping with a registered `kind`.
 
     Raises:
-        InputError: no such kind, an invalid setting, or a config whose class is not registered.
+        InputError: no such kind, or an invalid setting.
     """
     if isinstance(value, ModelConfig):
-        if config_class(value.kind) is not type(value):
-            name = type(value).__name__
-            raise InputError(f"Call limner.register with {name} and its model before using it.")
         return value
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
         raise InputError(
@@ -104,13 +101,21 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVaria
             f"This model would have {count:,} parameters, more than the {MAX_PARAMETERS:,} that "
             "Limner trains; make its widths smaller."
         )
-    return model_class(config.kind)(config, image_shape)
+    return class_of(config)(config, image_shape)
 
 
 def outline(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVariableModel:
     """The model of a config on the meta device: parameters have shapes but take no memory."""
     with torch.device("meta"):
-        return model_class(config.kind)(config, image_shape)
+        return class_of(config)(config, image_shape)
+
+
+def class_of(config: ModelConfig) -> type[LatentVariableModel]:
+    """The registered model of a config; `InputError` if there is none."""
+    if config.kind not in kinds() or config_class(config.kind) is not type(config):
+        name = type(config).__name__
+        raise InputError(f"Call limner.register with {name} and its model before using it.")
+    return model_class(config.kind)
 
 
 def _find(kind: str) -> Registered:

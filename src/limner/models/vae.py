@@ -51,6 +51,7 @@ class VAE(LatentVariableModel):
         self.posterior = GaussianHead(encoder_dims[-1], config.latent_dim)
         self.decoder = mlp(decoder_dims, config.activation)
         self.output = Linear(decoder_dims[-1], pixels * self.observe.canvases)
+        nn.init.zeros_(self.output.bias)
 
     @property
     def latent_shapes(self) -> list[tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Weights and state of a training in the files of its run folder."""
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.errors import InputError
+from limner.errors import InputError, Stopped
 from limner.progress import warn
+from limner.training import metrics
 from limner.training.averaging import has_batch_norm
 from limner.training.runs import Checkpoint, Run, WeightKind
 from limner.training.storage import first_sound, load_tensors, save_tensors
+from limner.training.trackers import Log
 from limner.training.validation import Validator
 
 
@@ -21,10 +24,16 @@ class Checkpoints:
 
     The weights of the last validation are kept until the next save, in one copy. If they are the
     best so far and those of the next validation are not, they are written then.
+
+    Args:
+        about: goes into every document.
+        log: called with the figures of each validation, and the step.
     """
 
-    def __init__(self, run: Run, validator: Validator, about: Mapping[str, Any]):
-        self.run, self.validator, self.about = run, validator, about
+    def __init__(
+        self, run: Run, validator: Validator, about: Mapping[str, Any], log: Log | None = None
+    ):
+        self.run, self.validator, self.about, self.log = run, validator, about, log
         self._kept: dict[WeightKind, dict[str, Tensor]] = {}
         self._waiting: list[Checkpoint] = []
 
@@ -66,6 +75,43 @@ class Checkpoints:
         self._waiting = []
         state, previous = self.run.training_states
         save_tensors(state, tensors, {**counters, "config": self.about["config"]}, previous)
+
+    def record(self, entry: Mapping[str, Any]) -> int:
+        """Add a line to the metrics; returns the bytes of the file."""
+        if self.log is not None:
+            figures = {
+                f"{part}/{name}": value
+                for part in ("train", "validation")
+                for name, value in entry[part].items()
+                if isinstance(value, float)
+            }
+            self.log(figures, entry["step"])
+        return metrics.append(self.run.path / "metrics.jsonl", entry)
+
+    def export(self) -> None:
+        """Write the best weights to model.safetensors."""
+        self.run.export()
+
+    def best(self) -> dict[str, Tensor]:
+        """The best weights; empty before the first validation."""
+        if "best" in self._waiting:
+            return self._kept[self._used]
+        kind = "raw" if not self.about["config"]["ema_decay"] else "ema"
+        sound = self.sound_best()
+        tensors = {} if sound is None else sound[1][0]
+        return {
+            name.removeprefix(f"{kind}."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{kind}.")
+        }
+
+    def stopped(self, signum: int) -> Stopped:
+        """The error that ends the training after a signal."""
+        return Stopped(
+            f"Stopped by {signal.Signals(signum).name}; continue with "
+            f"limner train --resume --out {self.run.path}",
+            signum,
+        )
 
     def _write(self, *names: Checkpoint) -> None:
         """Write the weights in memory to the files of these names."""

@@ -1,7 +1,8 @@
 """Train one run from its config, from the start or from where it stopped."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from limner.training.runs import Run
 from limner.training.seen import check_same, remember
 from limner.training.start import initial_model
 from limner.training.trackers import require, trackers
-from limner.training.trainer import Trainer, stopped
+from limner.training.trainer import NO_EXTRAS, Extras, Trainer
 
 Adapt = Callable[[RunConfig, Dataset], RunConfig]
 
@@ -57,73 +58,133 @@ def train(
     """
     out = Path(out)
     require(config.trackers)
-    with processes(config.device, out) as group, enough_memory(_savings(config)):
+    with own_mode(), processes(config.device, out) as group, enough_memory(savings(config)):
         if dataset is None:
             with group.first_of_host_first():
-                dataset = load_dataset(config.data)
+                dataset = load_dataset(Run(out, config).data if resume else config.data)
         if adapt is not None and not resume:
             config = adapt(config, dataset)
-        dataset = suited(dataset, config.model.observation, config.data.binarization)
-        pixel_kind(dataset, config.model.observation)
-        _check_graph(config, group.device)
-        run = _opened(out, config) if resume else Run(out, config)
-        if resume:
-            check_same(run, dataset.train)
-        start = config.start_from
-        if not resume and start is not None and Path(start).resolve() == out.resolve():
-            raise InputError(f"{out} cannot start from itself; choose another --out.")
-        begun = resume and any(path.is_file() for path in run.training_states)
-        check_weights(config, dataset, group.device)
-        model = initial_model(config, dataset, None if begun else start)
-        batch = min(config.batch_size, len(dataset.train))
-        _check_batch(batch, group.count, model)
-        check_memory(config, model, dataset, group.device, batch // group.count)
-        held = run.lock() if resume else run.claim(overwrite)
-        with held if group.is_first else nullcontext():
-            group.wait()
-            if group.is_first and not resume:
-                remember(run, dataset.train)
-            signum = _fit(run, dataset, group, model, resume, title or config.model.kind)
-            if group.is_first:
-                run.export()
-        group.wait()
+        dataset = checked_images(config, dataset, group.device)
+        run, model = opened(config, out, dataset, group, resume)
+        with in_folder(run, dataset, group, model, resume, overwrite) as trainer:
+            signum = to_the_end(trainer, title or config.model.kind)
     if group.is_first:
         for sentence in remarks(run, dataset):
             warn(sentence)
     if signum:
-        raise stopped(run, signum)
+        raise trainer.kept.stopped(signum)
     return run
 
 
-def _fit(
+@contextmanager
+def own_mode() -> Iterator[None]:
+    """A context in which autograd works, whatever the mode of the caller."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def checked_images(config: RunConfig, dataset: Dataset, device: torch.device) -> Dataset:
+    """The dataset with a binarization that suits the model; refuses what cannot be trained."""
+    dataset = suited(dataset, config.model.observation, config.data.binarization)
+    pixel_kind(dataset, config.model.observation)
+    _check_graph(config, device)
+    return dataset
+
+
+def opened(
+    config: RunConfig,
+    out: Path,
+    dataset: Dataset,
+    group: Processes,
+    resume: bool,
+    model: LatentVariableModel | None = None,
+) -> tuple[Run, LatentVariableModel]:
+    """The run to train in `out`, new or to resume, and its model; nothing is written yet.
+
+    A `model` that is given starts from its own weights.
+    """
+    run = _opened(out, config) if resume else Run(out, config)
+    if resume:
+        check_same(run, dataset.train)
+    start = config.start_from
+    if not resume and start is not None and Path(start).resolve() == out.resolve():
+        raise InputError(f"{out} cannot start from itself; choose another --out.")
+    if model is not None:
+        return run, model
+    begun = resume and any(path.is_file() for path in run.training_states)
+    check_weights(config, dataset, group.device)
+    return run, initial_model(config, dataset, None if begun else start)
+
+
+@contextmanager
+def in_folder(
     run: Run,
     dataset: Dataset,
     group: Processes,
     model: LatentVariableModel,
-    resume: bool,
-    title: str,
-) -> int:
+    resume: bool = False,
+    overwrite: bool = False,
+    extras: Extras = NO_EXTRAS,
+) -> Iterator[Trainer]:
+    """The trainer of a run, whose folder no other training can use meanwhile."""
+    config = run.config
+    _check_model(config, dataset, group, model)
+    held = run.lock() if resume else run.claim(overwrite)
+    with held if group.is_first else nullcontext():
+        group.wait()
+        if group.is_first and not resume:
+            remember(run, dataset.train)
+        names = config.trackers if group.is_first else ()
+        with trackers(names, run.path) as log, torch.cuda.stream(own_stream(group.device)):
+            extras = replace(extras, log=log)
+            trainer = Trainer(config, dataset, group, model.to(group.device), run, extras)
+            if resume:
+                trainer.restore()
+            yield trainer
+        group.wait()
+
+
+@contextmanager
+def in_memory(
+    config: RunConfig,
+    dataset: Dataset,
+    group: Processes,
+    model: LatentVariableModel,
+    extras: Extras = NO_EXTRAS,
+) -> Iterator[Trainer]:
+    """The trainer of a model without a run folder."""
+    _check_model(config, dataset, group, model)
+    with torch.cuda.stream(own_stream(group.device)):
+        yield Trainer(config, dataset, group, model.to(group.device), None, extras)
+
+
+def to_the_end(trainer: Trainer, title: str) -> int:
     """Train to the end of the budget; returns the signal that came during the last steps, or 0."""
-    names = run.config.trackers if group.is_first else ()
-    with trackers(names, run.path) as log, torch.cuda.stream(own_stream(group.device)):
-        trainer = Trainer(run, dataset, group, model, log)
-        if resume:
-            trainer.restore()
-        steps = trainer.batches.steps_per_epoch
-        compiles = wants_compiling(run.config, model, steps, group.device)
-        say(_summary(trainer, "compiled" if compiles else "eager"))
-        if group.is_first and run.config.minutes is None and run.config.epochs is not None:
-            left = run.config.epochs * steps - trainer.counters.step
-            share = trainer.batches.batch_size // group.count
-            if sentence := time_needed(run.config, model, dataset, share, left):
-                warn(sentence)
-        if compiles:
-            model.compile_parts()
-        if run.config.compile == "cuda-graph":
-            trainer.use_graphs()
-        with training_display(title) as display, StopSignals() as signals:
-            trainer.fit(display, signals)
-            return int(group.largest(signals.received)[0])
+    config, model, group = trainer.config, trainer.model, trainer.processes
+    steps = trainer.batches.steps_per_epoch
+    compiles = wants_compiling(config, model, steps, group.device)
+    say(_summary(trainer, "compiled" if compiles else "eager"))
+    if group.is_first and config.minutes is None and config.epochs is not None:
+        left = config.epochs * steps - trainer.counters.step
+        share = trainer.batches.batch_size // group.count
+        if sentence := time_needed(config, model, trainer.dataset, share, left):
+            warn(sentence)
+    if compiles:
+        model.compile_parts()
+    if config.compile == "cuda-graph":
+        trainer.use_graphs()
+    with training_display(title) as display, StopSignals() as signals:
+        trainer.fit(display, signals)
+        return int(group.largest(signals.received)[0])
+
+
+def _check_model(
+    config: RunConfig, dataset: Dataset, group: Processes, model: LatentVariableModel
+) -> None:
+    """Refuse a batch that cannot be trained on, and a training that needs too much memory."""
+    batch = min(config.batch_size, len(dataset.train))
+    _check_batch(batch, group.count, model)
+    check_memory(config, model, dataset, group.device, batch // group.count)
 
 
 def _opened(out: Path, config: RunConfig) -> Run:
@@ -134,7 +195,7 @@ def _opened(out: Path, config: RunConfig) -> Run:
     return run
 
 
-def _savings(config: RunConfig) -> str:
+def savings(config: RunConfig) -> str:
     """The advice to print when memory runs out."""
     advice, model = f"lower --batch-size {config.batch_size}", config.model
     stores = isinstance(model, RecurrentConfig) and model.memory != "recompute"

@@ -1,11 +1,14 @@
 """The optimizer, its schedules, and steps that are skipped without a finite gradient."""
 
 import math
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
 
 import torch
 from torch import Tensor, nn
 
 from limner.config import OptimizerConfig, RunConfig
+from limner.errors import InputError
 
 MAX_STREAK = 50
 """Steps in a row without a finite gradient that stop the run."""
@@ -18,7 +21,36 @@ CLEAR_EVERY = 128
 """Steps between two searches for such moments."""
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
+OwnOptimizer = torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+def own_optimizer(given: OwnOptimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer of the user's, or the one that their function makes of the parameters.
+
+    Raises:
+        InputError: it is no optimizer, has other parameters than the model's, or needs a closure.
+    """
+    optimizer = given if isinstance(given, torch.optim.Optimizer) else given(model.parameters())
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(
+            "optimizer must be a torch optimizer, or a function that makes one of the model's "
+            f"parameters; got {optimizer!r:.80}."
+        )
+    known = {id(parameter) for parameter in model.parameters()}
+    if any(id(p) not in known for group in optimizer.param_groups for p in group["params"]):
+        raise InputError(
+            "The optimizer has parameters that are not the model's; make it of this model's "
+            "parameters, on the device of the model."
+        )
+    if signature(optimizer.step).parameters["closure"].default is Parameter.empty:
+        raise InputError(
+            f"{type(optimizer).__name__} needs a closure, which Limner's training does not have; "
+            "choose another optimizer."
+        )
+    return optimizer
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam or AdamW in its fused form; on a GPU with its rate there, for a CUDA graph."""
     device = next(model.parameters()).device
     cuda, rate = device.type == "cuda", config.learning_rate
@@ -37,33 +69,42 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 class GuardedStep:
     """Clip the gradient, then step, unless the gradient is not finite.
 
-    The decision is made on the device, by the optimizer's own `found_inf`: a skipped step does not
-    change the moments or their step count either. `skipped` counts such steps and `streak` those in
-    a row, both as tensors on the device.
+    A fused optimizer decides on the device, by its own `found_inf`; for another one the norm is
+    read from the device. A skipped step does not change the optimizer's state. `skipped` counts
+    such steps and `streak` those in a row, both as tensors on the device.
     """
 
-    def __init__(self, optimizer: torch.optim.Adam, clip_norm: float, device: torch.device):
+    def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float, device: torch.device):
         self.optimizer, self.clip_norm = optimizer, clip_norm
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.fused = getattr(optimizer, "_step_supports_amp_scaling", False)
         self.skipped = torch.zeros((), device=device)
         self.streak = torch.zeros((), device=device)
 
-    def __call__(self, learning_rate: float | Tensor) -> Tensor:
-        """Take the step; returns the gradient's norm before clipping."""
+    def __call__(self, learning_rate: float | Tensor | None) -> Tensor:
+        """Take the step; returns the gradient's norm before clipping.
+
+        A learning rate of None leaves the rates of the optimizer as they are.
+        """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = self._norm(gradients)
         unusable = (~norm.isfinite()).float()
         self.skipped += unusable
         self.streak.add_(1).mul_(unusable)
-        for group in self.optimizer.param_groups:
+        for group in self.optimizer.param_groups if learning_rate is not None else ():
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(learning_rate)
             else:
                 group["lr"] = learning_rate
-        self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
         scale = (norm / self.clip_norm).clamp(min=1.0).float()
-        self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
-        self.optimizer.step()
+        if self.fused:
+            self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
+            self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif not unusable:
+            for gradient in gradients:
+                gradient.div_(scale)
+            self.optimizer.step()
         return norm
 
     def _norm(self, gradients: list[Tensor]) -> Tensor:
@@ -78,7 +119,7 @@ class GuardedStep:
     def clear_tiny(self) -> None:
         """Set tiny moments to zero; due every `CLEAR_EVERY` steps on a CPU."""
         for state in self.optimizer.state.values():
-            for name in ("exp_avg", "exp_avg_sq"):
+            for name in {"exp_avg", "exp_avg_sq"} & state.keys():
                 torch.hardshrink(state[name], TINY, out=state[name])
 
     def stuck(self) -> bool:

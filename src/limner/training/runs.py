@@ -6,6 +6,7 @@ checkpoints/            training.safetensors (to resume), best and last (raw and
 model.safetensors       the weights to use: best, averaged
 made.json               the code and the machines that trained it
 training_images.safetensors   hashes of the training images
+images.npz              the images, if they were given in memory
 results.json            the evaluation
 figures/
 """
@@ -48,6 +49,8 @@ WeightKind = Literal["ema", "raw"]
 T = TypeVar("T")
 MAX_METRICS = 2**27
 """Bytes of metrics.jsonl."""
+IMAGES = "images.npz"
+"""Images that were given in memory, not by name."""
 _MAKERS = TypeAdapter(list[Maker])
 
 
@@ -66,7 +69,7 @@ class Run:
         data: DataConfig | None = None,
     ):
         self.path, self.config = path, config
-        self.out, self.data = out or path, data or config.data
+        self.out, self.data = out or path, data or _own_images(path, config.data)
 
     @property
     def name(self) -> str:
@@ -352,6 +355,11 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"Another training holds {path}; wait for it or stop it.") from None
         yield
+
+
+def _own_images(path: Path, data: DataConfig) -> DataConfig:
+    """The images of a run; those that its folder keeps are found there, wherever it is now."""
+    return data.with_(root=path) if data.name == IMAGES and (path / IMAGES).is_file() else data
 
 
 def _leftover(path: Path) -> bool:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from torch import Tensor
+
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, evenly, frozen, seen_in_training
 from limner.data import names as datasets
@@ -27,9 +29,7 @@ def initial_model(
     """
     with seeded(config.seed):
         model = build(config.model, dataset.image_shape)
-    most = max(1, START_BYTES // (4 * math.prod(dataset.image_shape)))
-    shown = replace(dataset, train=evenly(dataset.train, most))
-    model.init_from_images(frozen(shown, "train", config.model.observation))
+    model.init_from_images(start_images(model, dataset))
     forget(dataset.train.levels)
     if start_from is not None:
         start = Run.open(start_from)
@@ -46,6 +46,13 @@ def initial_model(
             )
         model.load_state_dict(weights.state_dict())
     return model
+
+
+def start_images(model: LatentVariableModel, dataset: Dataset) -> Tensor:
+    """Training images whose mean a new model starts from, as the model sees them."""
+    most = max(1, START_BYTES // (4 * math.prod(dataset.image_shape)))
+    shown = replace(dataset, train=evenly(dataset.train, most))
+    return frozen(shown, "train", model.config.observation)
 
 
 def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:

@@ -6,43 +6,32 @@ stopped run needs to resume to the bit.
 """
 
 import json
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from limner.config import RunConfig
 from limner.data import Dataset, TrainingBatches
-from limner.data.pixels import mixed_seed
-from limner.errors import InputError, Stopped
-from limner.layers.batch import shared_batch
+from limner.errors import InputError
 from limner.models import LatentVariableModel
-from limner.objectives import ObjectiveTerms, objective
 from limner.progress import TrainingDisplay, warn
 from limner.training import metrics
 from limner.training.averaging import averaged
 from limner.training.averaging import due as average_due
+from limner.training.callback import Callback, TrainingState
 from limner.training.checkpoints import Checkpoints, pack, unpack
-from limner.training.compilation import is_compile_error, reason
-from limner.training.graphs import Replayed
+from limner.training.history import History
 from limner.training.interrupts import StopSignals
 from limner.training.made import maker
-from limner.training.optimizer import (
-    CLEAR_EVERY,
-    MAX_STREAK,
-    GuardedStep,
-    build_optimizer,
-    kl_weight,
-    learning_rate,
-)
+from limner.training.memory import InMemory
+from limner.training.optimizer import MAX_STREAK, build_optimizer, kl_weight, learning_rate
 from limner.training.processes import Processes
 from limner.training.runs import Run, WeightKind
 from limner.training.state import Counters, Totals, figures_of
+from limner.training.stepper import Stepper
 from limner.training.storage import save_tensors
 from limner.training.trackers import Log
 from limner.training.validation import Validator
@@ -51,57 +40,73 @@ READ_EVERY = 20
 """Steps between two readings from the device, and between two agreements of several processes."""
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What a training may have beside its config.
+
+    `log` and `callback` are called after each validation, `callback` also after every `every`
+    steps. The learning rates of an `optimizer` of one's own stay as they are.
+    """
+
+    log: Log | None = None
+    callback: Callback | None = None
+    every: int | None = None
+    optimizer: torch.optim.Optimizer | None = None
+
+
+NO_EXTRAS = Extras()
+
+
 class Trainer:
-    """Trains a model by a run's config, from its current state or from the run's checkpoint.
+    """Trains a model by a config, from its current state or from the checkpoint of a run.
 
     Args:
-        log: called with the figures of each validation.
+        model: on the device of `processes`.
+        run: the run folder to write; None keeps the best weights in memory.
     """
 
     def __init__(
         self,
-        run: Run,
+        config: RunConfig,
         dataset: Dataset,
         processes: Processes,
         model: LatentVariableModel,
-        log: Log | None = None,
+        run: Run | None = None,
+        extras: Extras = NO_EXTRAS,
     ):
-        config = self.config = run.config
-        self.run, self.dataset, self.processes, self.log = run, dataset, processes, log
-        self.device = processes.device
+        self.config, self.dataset, self.processes, self.run = config, dataset, processes, run
+        self.device, self.extras = processes.device, extras
         self.batches = TrainingBatches(
             dataset, config.model.observation, config.batch_size, config.seed, self.device
         )
-        self.model = model.to(self.device).train()
-        self.average = averaged(self.model, config.ema_decay) if config.ema_decay else None
-        self.step = GuardedStep(
-            build_optimizer(self.model, config.optimizer), config.optimizer.clip_norm, self.device
-        )
-        self.noise = torch.Generator(self.device)
-        self.drops_out = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
-        self.validator = Validator(config, dataset, self.batches, self.device)
-        about = {"image_shape": dataset.image_shape, "config": config.model_dump(mode="json")}
-        self.checkpoints = Checkpoints(run, self.validator, about)
-        self.totals = Totals.of(self.model.num_groups, self.device)
-        self.counters = Counters()
-        self.graphs: Graphs | None = None
+        self.model = model.train()
+        self.validator = Validator(config, dataset, self.batches, model)
+        self.average = averaged(model, config.ema_decay) if config.ema_decay else None
+        optimizer = extras.optimizer or build_optimizer(model, config.optimizer)
+        self.stepper = Stepper(config, model, optimizer, processes)
+        self.counters, self.history = Counters(), History()
+        self.validation: dict = {}
+        self.asked_to_stop = False
+        if run is None:
+            self.kept = InMemory(self.validator)
+        else:
+            about = {"image_shape": dataset.image_shape, "config": config.model_dump(mode="json")}
+            self.kept = Checkpoints(run, self.validator, about, extras.log)
 
     def fit(self, display: TrainingDisplay, signals: StopSignals) -> None:
-        """Train until the budget is spent.
+        """Train until the budget is spent, or until the callback stops it.
 
         Raises:
             Stopped: a signal asked to stop; the state is saved.
             InputError: gradients stayed non-finite.
         """
-        if self.processes.is_first and self._share() < 1:
+        if self.run is not None and self.processes.is_first and self.share() < 1:
             self.run.sign(maker(self.device, self.processes.count))
         self.begin()
-        while self._share() < 1:
+        while self.share() < 1 and not self.asked_to_stop:
             self.advance(display, signals)
         self._refuse_if_stuck()
-        if self.counters.validated_step != self.counters.step:
-            self.validate()
-        self.save()
+        self.finish()
 
     def begin(self) -> None:
         """Start the clock."""
@@ -110,26 +115,22 @@ class Trainer:
 
     def advance(self, display: TrainingDisplay, signals: StopSignals) -> None:
         """One step, and what is due after it: validation, figures, checkpoint, stopping."""
-        x = self.batches.batch(self.counters.epoch, self.counters.index)
+        counters, every = self.counters, self.extras.every
+        x = self.batches.batch(counters.epoch, counters.index)
         self.take_step(x[self.processes.rank :: self.processes.count])
-        if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
+        if counters.index == 0 and counters.epoch % self.config.validate_every == 0:
             self.validate()
-        if self.processes.count == 1 or self.counters.step % READ_EVERY == 0:
+        elif every is not None and counters.step % every == 0:
+            self._call_back(self._entry(), validated=False)
+        if self.processes.count == 1 or counters.step % READ_EVERY == 0:
             self._attend(display, signals)
-
-    # A step
 
     def take_step(self, x: Tensor) -> None:
         """One step on the images of this process."""
         counters = self.counters
-        rate = learning_rate(self.config.optimizer, counters.step, self._share())
-        if self.graphs is not None:
-            self._replay(self.graphs, x, rate)
-        else:
-            self._ordinary(x, rate)
+        beta = kl_weight(self.config, counters.step / self.batches.steps_per_epoch)
+        self.stepper(x, counters.step, beta, self._rate())
         counters.step += 1
-        if self.device.type == "cpu" and counters.step % CLEAR_EVERY == 0:
-            self.step.clear_tiny()
         if self.average is not None and average_due(counters.step):
             self.average.update_parameters(self.model)
         counters.index += 1
@@ -138,103 +139,29 @@ class Trainer:
         if self.processes.count == 1:
             counters.seconds = time.monotonic() - self.started
 
-    def _ordinary(self, x: Tensor, rate: float) -> None:
-        self._seed()
-        terms = self._gradient_or_none(x)
-        if terms is None:
-            self.model.compiled = False
-            self.step.optimizer.zero_grad()
-            self._seed()
-            terms = self._gradient(x, self._kl_weight())
-        self.processes.average(self._gradients())
-        self.step(rate)
-        self.step.optimizer.zero_grad()
-        self.totals.add(terms.log_likelihood, terms.kl)
-
-    def _replay(self, graphs: "Graphs", x: Tensor, rate: float) -> None:
-        graphs.x.copy_(x)
-        graphs.beta.fill_(self._kl_weight())
-        graphs.rate.fill_(rate)
-        self._seed()
-        graphs.gradient()
-        self.processes.average(self._gradients())
-        graphs.update()
-
     def use_graphs(self) -> None:
-        """Take all further steps as CUDA graphs; on a CPU, as the same functions without graphs."""
-        batch = self.batches.batch_size // self.processes.count
-        x = torch.zeros(batch, *self.dataset.image_shape, device=self.device)
-        beta = torch.zeros((), device=self.device)
-        rate = torch.zeros((), device=self.device, dtype=torch.float64)
+        """Take all further steps as CUDA graphs."""
+        self.stepper.use_graphs(self.batches.batch_size // self.processes.count)
 
-        def gradient() -> None:
-            self.step.optimizer.zero_grad()
-            terms = self._gradient(x, beta)
-            self.totals.add(terms.log_likelihood, terms.kl)
-            self.totals.read()
+    def finish(self) -> None:
+        """Validate the last weights if this is not done yet, save, and export the best."""
+        self.validate_if_due()
+        self.save()
+        if self.processes.is_first:
+            self.kept.export()
 
-        def update() -> None:
-            self.step(rate)
+    def validate_if_due(self) -> None:
+        """Validate unless the last step has been."""
+        if self.counters.validated_step != self.counters.step:
+            self.validate()
 
-        self.graphs = Graphs(
-            x,
-            beta,
-            rate,
-            Replayed(gradient, self.device, [self.noise]),
-            Replayed(update, self.device),
-        )
-
-    def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self.step.parameters if p.grad is not None]
-
-    def _kl_weight(self) -> float:
-        return kl_weight(self.config, self.counters.step / self.batches.steps_per_epoch)
-
-    def _seed(self) -> None:
-        step, rank = self.counters.step, self.processes.rank
-        self.noise.manual_seed(mixed_seed("latent", self.config.seed, step, rank))
-
-    def _gradient_or_none(self, x: Tensor) -> ObjectiveTerms | None:
-        """`_gradient`, or None if compiling failed: the step is then to be taken eagerly."""
-        try:
-            return self._gradient(x, self._kl_weight())
-        except Exception as error:
-            if not (self.model.compiled and is_compile_error(error)):
-                raise
-            warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
-            return None
-
-    def _gradient(self, x: Tensor, beta: float | Tensor) -> ObjectiveTerms:
-        """Add the gradient of the negative objective to that of the parameters."""
-        step, rank = self.counters.step, self.processes.rank
-        config, mixed = self.config.objective, self.config.precision == "bfloat16"
-        precision = torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
-        own = nullcontext() if not self.drops_out else self._random_state(step, rank)
-        with precision, shared_batch(), own:
-            terms = objective(
-                self.model,
-                x,
-                generator=self.noise,
-                kind=config.kind,
-                num_samples=config.num_samples,
-                gradient=config.gradient,
-                beta=beta,
-                free_bits=config.free_bits,
-            )
-        (-terms.value.mean()).backward()
-        return terms
-
-    @contextmanager
-    def _random_state(self, step: int, rank: int) -> Iterator[None]:
-        """The global random state of a step, for models with dropout; the caller's comes back."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(mixed_seed("dropout", self.config.seed, step, rank))
-            yield
+    def best(self) -> dict[str, Tensor]:
+        """The best weights by validation; the present ones if there was none."""
+        return self.kept.best() or self._used[1].state_dict()
 
     # Between steps
 
-    def _share(self) -> float:
+    def share(self) -> float:
         """The share of the budget that is spent."""
         shares = []
         if self.config.epochs is not None:
@@ -243,14 +170,22 @@ class Trainer:
             shares.append(self.counters.seconds / (60 * self.config.minutes))
         return max(shares)
 
+    def _rate(self) -> float | None:
+        """The learning rate of the next step; None if the optimizer has its own."""
+        if self.extras.optimizer is not None:
+            return None
+        return learning_rate(self.config.optimizer, self.counters.step, self.share())
+
     def _attend(self, display: TrainingDisplay, signals: StopSignals) -> None:
         """Agree on the time, show figures, save if due, stop after a signal."""
         now = time.monotonic()
         due = now - self.saved > 60 * self.config.checkpoint_minutes
         stop = signals.received
         if self.processes.count > 1:
-            seconds, due, stop = self.processes.largest(now - self.started, due, int(stop))
-            self.counters.seconds = seconds
+            seconds, due, stop, asked = self.processes.largest(
+                now - self.started, due, int(stop), self.asked_to_stop
+            )
+            self.counters.seconds, self.asked_to_stop = seconds, bool(asked)
         if display.due():
             self._show(display)
         if self.counters.step % READ_EVERY == 0 or self.counters.index == 0:
@@ -258,17 +193,18 @@ class Trainer:
         if due or stop:
             self.save()
         if stop:
-            raise stopped(self.run, int(stop))
+            raise self.kept.stopped(int(stop))
 
     def _refuse_if_stuck(self) -> None:
-        if self.step.stuck():
+        if self.stepper.update.stuck():
             raise InputError(
                 f"The gradient was not finite for {MAX_STREAK} steps in a row at epoch "
                 f"{self._epochs():.2f}; train anew with a lower --optimizer.learning-rate."
             )
 
     def _show(self, display: TrainingDisplay) -> None:
-        figures, share, counters = figures_of(self.totals.read()), self._share(), self.counters
+        figures, share = figures_of(self.stepper.totals.read()), self.share()
+        counters = self.counters
         bound = "" if figures["elbo"] is None else f"bound {figures['elbo']:.2f}"
         if counters.best_bound is not None:
             bound += f", best validation {counters.best_bound:.2f}"
@@ -286,54 +222,72 @@ class Trainer:
 
     # Validation
 
+    @property
+    def _used(self) -> tuple[WeightKind, nn.Module]:
+        """The weights that are validated and used: the average if there is one."""
+        return ("raw", self.model) if self.average is None else ("ema", self.average.module)
+
     def validate(self) -> None:
         """Validate the weights that will be used, log, keep them if they are the best."""
         counters, last = self.counters, self.counters.best_bound
         if self.processes.count > 1:
             (counters.seconds,) = self.processes.largest(time.monotonic() - self.started)
-        models: dict[WeightKind, nn.Module] = {"raw": self.model}
-        if self.average is not None:
-            models["ema"] = self.average.module
-        used: WeightKind = "raw" if self.average is None else "ema"
+        used, module = self._used
+        models: dict[WeightKind, nn.Module] = {"raw": self.model, used: module}
         epoch = max(0, counters.epoch - 1)
-        figures = self.validator(models[used].state_dict(), epoch)
-        bound = figures[self.validator.trained_bound]
+        self.validation = self.validator(module.state_dict(), epoch)
+        bound = self.validation[self.validator.trained_bound]
         best = last is None or (bound is not None and bound > last)
-        if self.processes.is_first:
-            document = {"epoch": self._epochs(), "validation_elbo": figures["elbo"]}
-            self.checkpoints.keep(models, used, epoch, best, document)
+        if self.processes.is_first or self.run is None:
+            elbo = self.validation["elbo"]
+            document = {"epoch": self._epochs(), "validation_elbo": elbo}
+            self.kept.keep(models, used, epoch, best, document)
         if best:
             counters.best_bound = bound
         counters.validated_step = counters.step
-        self.record(figures)
-        self.totals.clear()
+        entry = self._entry()
+        if self.processes.is_first:
+            counters.metrics_bytes = self.kept.record(entry)
+        self.history.append(entry)
+        self.stepper.totals.clear()
+        self._call_back(entry, validated=True)
 
-    def record(self, validation: dict) -> None:
-        """Log the figures of training since the last validation, and of this one."""
-        totals = self.processes.sum(self.totals.read())
-        if not self.processes.is_first:
-            return
-        counters = self.counters
-        entry = {
+    def _entry(self) -> dict:
+        """The figures of training since the last validation, and of that validation."""
+        totals, counters = self.processes.sum(self.stepper.totals.read()), self.counters
+        rate = self._rate()
+        if rate is None:
+            rate = float(self.stepper.update.optimizer.param_groups[0]["lr"])
+        return {
             "epoch": self._epochs(),
             "step": counters.step,
             "seconds": round(counters.seconds, 3),
-            "learning_rate": learning_rate(self.config.optimizer, counters.step, self._share()),
+            "learning_rate": rate,
             "beta": kl_weight(self.config, self._epochs()),
             "images_per_second": round(self._images_per_second(), 1),
-            "skipped_steps": int(self.step.skipped),
+            "skipped_steps": int(self.stepper.update.skipped),
             "train": figures_of(totals),
-            "validation": validation,
+            "validation": self.validation,
         }
-        counters.metrics_bytes = metrics.append(self.run.path / "metrics.jsonl", entry)
-        if self.log is not None:
-            figures = {
-                f"{part}/{name}": value
-                for part in ("train", "validation")
-                for name, value in entry[part].items()
-                if isinstance(value, float)
-            }
-            self.log(figures, counters.step)
+
+    def _call_back(self, entry: dict, validated: bool) -> None:
+        if self.extras.callback is None:
+            return
+        names = ("epoch", "step", "seconds", "train", "validation")
+        self.extras.callback(
+            TrainingState(
+                *(entry[name] for name in names), validated, self._shown_model, self._stop
+            )
+        )
+
+    def _shown_model(self) -> LatentVariableModel:
+        self.validator.with_statistics(
+            self._used[1].state_dict(), max(0, self.counters.epoch - (self.counters.index == 0))
+        )
+        return self.validator.model.eval()
+
+    def _stop(self) -> None:
+        self.asked_to_stop = True
 
     # State
 
@@ -345,11 +299,11 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint to resume from."""
         self.saved = time.monotonic()
-        totals = self.processes.sum(self.totals.read())
-        if self.processes.is_first:
-            tensors = pack(self._modules, self.step.optimizer)
-            tensors |= {"totals": totals, "skipped": self.step.skipped, "streak": self.step.streak}
-            self.checkpoints.save(tensors, asdict(self.counters))
+        totals, update = self.processes.sum(self.stepper.totals.read()), self.stepper.update
+        if self.run is not None and self.processes.is_first:
+            tensors = pack(self._modules, update.optimizer)
+            tensors |= {"totals": totals, "skipped": update.skipped, "streak": update.streak}
+            self.kept.save(tensors, asdict(self.counters))
 
     def restore(self) -> None:
         """Continue from the last sound checkpoint, or from the start if none was written yet.
@@ -359,7 +313,9 @@ class Trainer:
         Raises:
             InputError: all checkpoints are damaged or of another run, or a finished run has none.
         """
-        sound, first = self.checkpoints.read(), self.processes.is_first
+        assert self.run is not None
+        assert isinstance(self.kept, Checkpoints)
+        sound, first = self.kept.read(), self.processes.is_first
         try:
             if sound is not None:
                 self._load(*sound[1])
@@ -370,49 +326,34 @@ class Trainer:
             ) from None
         self.processes.wait()
         if first and sound is not None:
-            self.checkpoints.settle(sound[0])
+            self.kept.settle(sound[0])
         if first:
             metrics.cut_back(self.run.path / "metrics.jsonl", self.counters.metrics_bytes)
+        self.processes.wait()
+        self.history = History(self.run.metrics())
+        if len(self.history):
+            self.validation = self.history[-1]["validation"]
         if self.counters.validated_step >= 0:
-            self._restore_best()
+            self._restore_best(self.run, self.kept)
 
     def _load(self, tensors: dict[str, Tensor], document: dict) -> None:
         """Take over a checkpoint; raises an error of several types if it does not match the run."""
         self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
-        totals = tensors.pop("totals").to(self.device)
+        totals, update = tensors.pop("totals").to(self.device), self.stepper.update
         if self.processes.is_first:
-            self.totals = Totals(totals)
-        self.step.skipped = tensors.pop("skipped").to(self.device)
-        self.step.streak = tensors.pop("streak").to(self.device)
-        unpack(tensors, self._modules, self.step.optimizer)
+            self.stepper.totals = Totals(totals)
+        update.skipped = tensors.pop("skipped").to(self.device)
+        update.streak = tensors.pop("streak").to(self.device)
+        unpack(tensors, self._modules, update.optimizer)
 
-    def _restore_best(self) -> None:
+    def _restore_best(self, run: Run, kept: Checkpoints) -> None:
         """Replace damaged best weights by those of the finished model, or by the next best."""
-        (best, *_), sound = self.run.weights("best"), self.checkpoints.sound_best()
+        (best, *_), sound = run.weights("best"), kept.sound_best()
         self.processes.wait()
         if sound is None:
             warn(f"{best} is damaged; the best weights from here on take its place.")
             self.counters.best_bound, self.counters.validated_step = None, -1
         elif sound[0] != best and self.processes.is_first:
             save_tensors(best, *sound[1])
-
-
-class Graphs(NamedTuple):
-    """A step as CUDA graphs, with the tensors that they read."""
-
-    x: Tensor
-    beta: Tensor
-    rate: Tensor
-    gradient: Replayed
-    update: Replayed
-
-
-def stopped(run: Run, signum: int) -> Stopped:
-    """The error that ends a training after a signal."""
-    return Stopped(
-        f"Stopped by {signal.Signals(signum).name}; continue with "
-        f"limner train --resume --out {run.path}",
-        signum,
-    )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,9 @@ from torch import Tensor
 from limner.config import RunConfig
 from limner.data import Dataset, Frozen, TrainingBatches, evenly
 from limner.data.pixels import mixed_seed
-from limner.models import build
+from limner.models import LatentVariableModel
 from limner.objectives import importance_weighted_bound
 from limner.training.averaging import recompute_batch_norm
-from limner.training.noise import seeded
 from limner.training.state import figures_of
 
 BATCH = 250
@@ -23,16 +23,25 @@ MOST = 10_000
 
 
 class Validator:
-    """Measures weights, loaded into its own `model`, with the same images and noise every time."""
+    """Measures weights, loaded into its own `model`, with the same images and noise every time.
+
+    Args:
+        model: the model to train, of which a copy is made.
+    """
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, batches: TrainingBatches, device: torch.device
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        batches: TrainingBatches,
+        model: LatentVariableModel,
     ):
-        self.config, self.batches, self.device = config, batches, device
+        self.config, self.batches = config, batches
+        self.device = next(model.parameters()).device
         shown = replace(dataset, validation=evenly(dataset.validation, MOST))
         self.images = Frozen(shown, "validation", config.model.observation)
-        with seeded(config.seed):  # the caller's random state stays as it is
-            self.model = build(config.model, dataset.image_shape).to(device)
+        self.model = deepcopy(model)
+        self.model.compiled = False
         self.trained_bound = "iw_bound" if config.objective.kind == "iwae" else "elbo"
         """The figure that chooses the best weights: the bound that training maximises."""
 

@@ -1,0 +1,77 @@
+"""The config of a training from what a Python caller gives: a model, config, recipe or kind."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from limner.config import RunConfig
+from limner.data import DataConfig, Dataset
+from limner.errors import InputError, unknown
+from limner.models import LatentVariableModel, ModelConfig, config_class, kinds
+from limner.recipes import RECIPES
+from limner.settings import Settings, dotted
+from limner.training.defaults import EPOCHS, adapted
+
+USUAL = {"device": "auto", "seed": 0}
+"""Defaults of `fit`, which do not change a run config or a recipe."""
+
+
+def asked(
+    model: LatentVariableModel | ModelConfig | RunConfig | str,
+    dataset: Dataset,
+    changes: Mapping[str, Any],
+) -> RunConfig:
+    """The config with `changes`; settings that nobody chose are chosen for `dataset`.
+
+    A change of None leaves a setting as it is; a mapping changes settings inside one.
+    """
+    config, given = _base(model)
+    changes = {
+        key: value
+        for key, value in changes.items()
+        if value is not None and value != USUAL.get(key)
+    }
+    given |= set(changes)
+    if "minutes" in given and "epochs" not in given:
+        config = config.with_(epochs=None, minutes=changes["minutes"])
+    for key, value in list(changes.items()):
+        if isinstance(value, Mapping) and isinstance(getattr(config, key, None), Settings):
+            given |= {f"{key}.{name}" for name in value}
+            changes[key] = getattr(config, key).with_(**value)
+    config = config.with_(data=dataset.source or _named(dataset), **changes)
+    return adapted(config, dataset, given)
+
+
+def _base(
+    model: LatentVariableModel | ModelConfig | RunConfig | str,
+) -> tuple[RunConfig, set[str]]:
+    """A run config, and the dotted names of the settings in it that were chosen on purpose."""
+    if isinstance(model, RunConfig):
+        return model, set(dotted(model.model_dump()))
+    if isinstance(model, str):
+        if model in RECIPES:
+            config = RECIPES[model].config
+            return config, set(dotted(config.model_dump())) - {"model.observation"}
+        if model not in kinds():
+            raise unknown("model or recipe", model, [*kinds(), *RECIPES])
+        model = config_class(model)()
+    if isinstance(model, LatentVariableModel):
+        given = {"model.observation"}
+        model = model.config
+    else:
+        given = {"model.observation"} & {f"model.{name}" for name in model.model_fields_set}
+    if not isinstance(model, ModelConfig):
+        raise InputError(
+            "fit takes a model, a config, or the name of a recipe or model; got "
+            f"{type(model).__name__}."
+        )
+    return RunConfig(model=model, epochs=EPOCHS), given
+
+
+def _named(dataset: Dataset) -> DataConfig:
+    """What is known of images that were given in memory."""
+    return DataConfig(
+        name=dataset.name,
+        binarization=dataset.binarization,
+        draw_seed=dataset.draw_seed,
+        augment=dataset.augment,
+    )

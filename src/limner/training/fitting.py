@@ -1,0 +1,254 @@
+"""`limner.fit`: train a model on a dataset, from Python.
+
+    model or config or recipe ─► RunConfig ─► the loop of limner.training.trainer ─► Fit
+
+The settings, their names and their limits are those of `limner.RunConfig`.
+"""
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+import torch
+
+from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
+from limner.data import DataConfig, Dataset
+from limner.data import load as load_dataset
+from limner.device import Device
+from limner.errors import InputError, Stopped, enough_memory, in_python
+from limner.models import LatentVariableModel, ModelConfig, class_of
+from limner.progress import warn
+from limner.training import launch
+from limner.training.asked import asked
+from limner.training.callback import Callback
+from limner.training.history import History
+from limner.training.optimizer import OwnOptimizer, own_optimizer
+from limner.training.processes import processes
+from limner.training.runs import IMAGES, Run
+from limner.training.start import initial_model, start_images
+from limner.training.trainer import Extras, Trainer
+
+if TYPE_CHECKING:
+    from limner.evaluation import Evaluation
+
+
+class FitSettings(TypedDict, total=False):
+    """The settings of `RunConfig` that `fit` takes beside those in its signature."""
+
+    objective: ObjectiveConfig | Mapping[str, Any]
+    start_from: str | None
+    batch_size: int
+    ema_decay: float
+    validate_every: int
+    checkpoint_minutes: float
+    evaluate_samples: int
+    compile: Literal["auto", "always", "never", "cuda-graph"]
+    precision: Literal["float32", "bfloat16"]
+    trackers: tuple[Literal["tensorboard", "wandb"], ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of `limner.fit`."""
+
+    model: LatentVariableModel
+    """With the best weights by the validation bound, averaged if training averages; in evaluation
+    mode."""
+    history: History
+    """One record for each validation."""
+    run: Run | None
+    """The run folder; None if nothing was written."""
+    data: Dataset
+    stopped: bool
+    """Whether Ctrl-C ended the training, or a kernel's Interrupt."""
+
+    def evaluate(self, num_samples: int = 100, **options: Any) -> "Evaluation":
+        """`limner.evaluate` of the model on the test images of its data."""
+        from limner.evaluation import evaluate
+
+        return evaluate(self.model, self.data, num_samples, **options)
+
+    def _repr_html_(self) -> str:
+        return self.history._repr_html_()
+
+
+def fit(
+    model: LatentVariableModel | ModelConfig | RunConfig | str,
+    data: Dataset | DataConfig | str,
+    *,
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    callback: Callback | None = None,
+    every: int | None = None,
+    optimizer: OwnOptimizer | OptimizerConfig | Mapping[str, Any] | None = None,
+    device: Device = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    **settings: Unpack[FitSettings],
+) -> Fit:
+    """Train a model on images, and return it with its history.
+
+    Settings that are left open follow the images, as in `limner train`: the budget, the warm-up,
+    the number of epochs between validations, and for a config also the observation. Random state,
+    autograd mode and signal handlers of the caller stay as they are.
+
+    Args:
+        model: a model, which is trained in place from its present weights and comes back on the
+            device that it was on (a new model's output bias, all zeros, is first set from the mean
+            training image); or a model config, a run config, a kind or the name of a recipe.
+        data: a dataset, its config or its name.
+        out: a run folder to write, which can be resumed and which all commands take. Images that
+            were given in memory are kept there. None writes nothing.
+        epochs: passes over the training images.
+        minutes: training time, instead of epochs or as well.
+        callback: called with a `TrainingState` after each validation.
+        every: also call it after every `every` steps.
+        optimizer: settings of Limner's optimizer by name, such as `{"learning_rate": 1e-3}`; or a
+            torch optimizer of the model's parameters, or a function that makes one of them. The
+            learning rates of your own optimizer stay as they are: no warm-up, no schedule.
+        device: where to train: auto, cpu, cuda, ...
+        seed: decides initialisation, the order of images and all noise.
+        resume: continue the run in `out`.
+        overwrite: replace the run in `out`.
+        settings: the other settings of `RunConfig` by name. A mapping changes single settings.
+
+    Raises:
+        InputError: a setting, the images or the folder cannot be used. Nothing was written then.
+        Stopped: by SIGTERM. After Ctrl-C or a kernel's Interrupt `fit` returns, and `stopped` is
+            true; a second one raises KeyboardInterrupt at once.
+    """
+    with in_python(), launch.own_mode():
+        dataset = data if isinstance(data, Dataset) else _loaded(data)
+        own = None
+        if not (optimizer is None or isinstance(optimizer, OptimizerConfig | Mapping)):
+            own, optimizer = optimizer, None
+        budget = {"epochs": epochs, "minutes": minutes}
+        changes = budget | {"optimizer": optimizer, "device": device, "seed": seed} | settings
+        config = asked(model, dataset, changes)
+        instance = model if isinstance(model, LatentVariableModel) else None
+        _check(config, instance, own, out, resume or overwrite, every)
+        folder = None if out is None else Path(out)
+        with (
+            processes(config.device, folder or Path()) as group,
+            enough_memory(launch.savings(config)),
+        ):
+            dataset = launch.checked_images(config, dataset, group.device)
+            if folder is None:
+                run, weights = None, instance or initial_model(config, dataset, config.start_from)
+            else:
+                config = config.with_(data=dataset.source or DataConfig(name=IMAGES, root=folder.resolve()))
+                run, weights = launch.opened(config, folder, dataset, group, resume, instance)
+            if instance is not None and not resume:
+                _set_new_bias(instance, dataset)
+            with _lent(weights, group.device):
+                extras = Extras(None, callback, every, own and own_optimizer(own, weights))
+                if run is None:
+                    training = launch.in_memory(config, dataset, group, weights, extras)
+                else:
+                    training = launch.in_folder(
+                        run, dataset, group, weights, resume, overwrite, extras
+                    )
+                with training as trainer:
+                    if run is not None and not resume:
+                        _begin(trainer, run, instance is not None)
+                    stopped = _fitted(trainer)
+    return Fit(weights, trainer.history, run, dataset, stopped)
+
+
+def _loaded(data: DataConfig | str) -> Dataset:
+    return load_dataset(data if isinstance(data, DataConfig) else DataConfig(name=data))
+
+
+def _check(
+    config: RunConfig,
+    model: LatentVariableModel | None,
+    optimizer: OwnOptimizer | None,
+    out: str | Path | None,
+    folder: bool,
+    every: int | None,
+) -> None:
+    """Refuse what contradicts itself."""
+    if every is not None and every < 1:
+        raise InputError(f"every is a number of steps, at least 1; got {every!r}.")
+    if out is None and folder:
+        raise InputError("resume and overwrite have no meaning without out; give a run folder.")
+    if out is None and config.trackers:
+        raise InputError("Trackers need a run folder; give out, or use a callback.")
+    if out is not None and optimizer is not None:
+        raise InputError(
+            "A run folder repeats its training from its config, which cannot hold an optimizer of "
+            'your own; leave out the folder, or give settings such as {"name": "adamw"}.'
+        )
+    if optimizer is not None and config.compile == "cuda-graph":
+        raise InputError("A CUDA graph takes Limner's own optimizer; leave out yours.")
+    if model is not None and config.start_from is not None:
+        raise InputError(
+            "A model starts from its own weights; leave out start_from, or give a config."
+        )
+    if model is not None and out is not None:
+        _check_registered(model)
+
+
+def _check_registered(model: LatentVariableModel) -> None:
+    """Refuse a model that a run folder cannot be opened with."""
+    if class_of(model.config) is not type(model):
+        raise InputError(
+            f"{type(model).__name__} is not the registered model of {type(model.config).__name__}; "
+            "give it a config of its own and call limner.register, or leave out the run folder."
+        )
+
+
+def _fitted(trainer: Trainer) -> bool:
+    """Train to the end, and leave the best weights in the model; returns whether Ctrl-C came."""
+    config, signum = trainer.config, 0
+    try:
+        signum = launch.to_the_end(trainer, str(config.model.kind))
+    except Stopped as error:
+        signum = error.signum
+        if trainer.run is None:
+            trainer.validate_if_due()
+    finally:
+        if trainer.counters.step:
+            trainer.model.load_state_dict(trainer.best())
+    if signum:
+        stopped = trainer.kept.stopped(signum)
+        if signum != signal.SIGINT:
+            raise stopped
+        warn(str(stopped))
+    return signum > 0
+
+
+def _begin(trainer: Trainer, run: Run, has_own_weights: bool) -> None:
+    """Write what a new run needs to be resumed: images given in memory, a model's own weights."""
+    if not trainer.processes.is_first:
+        return
+    if trainer.dataset.source is None:
+        keep(trainer.dataset, run.path / IMAGES)
+    if has_own_weights:
+        trainer.save()
+
+
+def _set_new_bias(model: LatentVariableModel, dataset: Dataset) -> None:
+    """Start a new model, whose output bias is zero, from the mean training image."""
+    if model.is_new:
+        model.init_from_images(start_images(model, dataset))
+
+
+@contextmanager
+def _lent(model: LatentVariableModel, device: torch.device) -> Iterator[None]:
+    """A context that trains a model on `device`; it comes back on its own, in evaluation mode."""
+    parameter = next(model.parameters(), None)
+    if parameter is None or parameter.dtype != torch.float32:
+        raise InputError("Limner trains parameters in float32; call model.float() first.")
+    home, compiled = parameter.device, model.compiled
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.compiled = compiled
+        model.to(home).eval()
