@@ -1,7 +1,7 @@
 """Arrays of images as levels, block by block: alpha, size and colour."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,8 @@ from limner.data.dataset import Images, check_size
 from limner.data.layouts import Layout, layout_of
 from limner.data.numpy_files import FileArray, in_memory
 from limner.data.sizing import fitted, grey, rgb
+from limner.data.splits import value_digests
+from limner.data.stored import Rows
 from limner.data.values import DARKEST, as_levels, misfit, too_dark
 
 _AT_ONCE = 2**10
@@ -36,9 +38,23 @@ def refitted(images: Images, config: DataConfig, where: str) -> Images:
     check_size(len(images), math.prod(shape), where)
     levels, start = np.empty((len(images), *shape), np.uint8), 0
     for block in images.levels.split(_AT_ONCE):
-        levels[start : start + len(block)] = _finished(block.numpy().transpose(0, 2, 3, 1), config)
+        levels[start : start + len(block)] = finished(block.numpy().transpose(0, 2, 3, 1), config)
         start += len(block)
     return replace(images, levels=torch.from_numpy(levels), digests=None)
+
+
+def images_of(
+    rows: Rows, shape: tuple[int, int, int], contents: MutableSequence[np.ndarray] | None = None
+) -> Images:
+    """The images [C, H, W] in memory; a hash of the numbers of each is added to `contents`."""
+    levels, start = np.empty((rows.count, *shape), np.uint8), 0
+    for block, values in rows.blocks:
+        levels[start : start + len(block)] = block
+        if contents is not None:
+            contents.append(value_digests(values))
+        start += len(block)
+    labels = None if rows.labels is None else torch.from_numpy(rows.labels)
+    return Images(torch.from_numpy(levels), labels, rows.names)
 
 
 def image_shape(layout: Layout, config: DataConfig) -> tuple[int, int, int]:
@@ -59,7 +75,7 @@ def blocks_of(
             raise misfit(_values(array, layout), config.range, array.where)
         peak = max(peak, int(levels[..., : 1 if layout.image[2] < 3 else 3].max()))
         # A number in a text is whole or not depending on the other lines.
-        yield _finished(levels, config), block.astype(np.float64) if array.text else block
+        yield finished(levels, config), block.astype(np.float64) if array.text else block
     if (array.dtype == np.uint8 or array.text) and not config.range and 0 < peak <= DARKEST:
         raise too_dark(peak, array.where)
 
@@ -72,7 +88,7 @@ def _values(array: FileArray, layout: Layout) -> Iterator[np.ndarray]:
     return in_memory(images, array.where).blocks()
 
 
-def _finished(images: np.ndarray, config: DataConfig) -> np.ndarray:
+def finished(images: np.ndarray, config: DataConfig) -> np.ndarray:
     """Levels [n, C', H', W'] of levels [n, H, W, C]: without alpha, in the size and colour asked.
 
     Grey stays grey and colour stays colour if `config.colour` is auto.

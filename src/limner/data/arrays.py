@@ -10,19 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from limner.data import cache
-from limner.data.array_images import blocks_of, image_shape
+from limner.data.array_images import blocks_of, image_shape, images_of
 from limner.data.config import DataConfig
-from limner.data.dataset import SPLITS, Found, Images, Source
+from limner.data.dataset import SPLITS, Found, Source
 from limner.data.gathered import report
-from limner.data.keys import IMAGES, LABELS, image_key, label_key, named
-from limner.data.labels import classes_of, may_be_classes
+from limner.data.keys import CLASS_NAMES, IMAGES, LABELS, image_key, label_key, name_key, named
+from limner.data.labels import class_names_of, classes_of, may_be_classes, names_of
 from limner.data.layouts import Layout, layout_of
 from limner.data.needs import TooFew, unsplit
 from limner.data.numpy_files import FileArray, check_no_objects, open_npy, open_npz
-from limner.data.splits import complete, digests, repeated, value_digests
+from limner.data.splits import complete, digests, keys_of, repeated
 from limner.data.stored import Rows, stored
 from limner.errors import InputError
 from limner.progress import warn
@@ -47,8 +46,14 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     image = _one_shape({split: image_shape(layouts[split], config) for split in layouts}, path)
     _report_rest(arrays, [array for pair in chosen.values() for array in pair], shape, path)
     labels, names = _classes(chosen, layouts)
+    names = names or class_names_of(arrays.get(CLASS_NAMES), labels)
     rows = {
-        split: Rows(layout.number, blocks_of(chosen[split][0], layout, config), labels.get(split))
+        split: Rows(
+            layout.number,
+            blocks_of(chosen[split][0], layout, config),
+            labels.get(split),
+            names_of(arrays.get(name_key(split)), layout.number),
+        )
         for split, layout in layouts.items()
     }
     found = _found([(chosen[split][0], layout) for split, layout in layouts.items()])
@@ -61,10 +66,10 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
         )
     contents: list[np.ndarray] = []
     splits = {
-        split: _in_memory(part, image, contents if split == "train" else None)
+        split: images_of(part, image, contents if split == "train" else None)
         for split, part in rows.items()
     }
-    known = np.concatenate(contents) if contents else None
+    known = keys_of(np.concatenate(contents)) if contents else None
     try:
         three = complete(splits, config.draw_seed, str(path), known)
     except TooFew as error:
@@ -103,21 +108,7 @@ def _identity(path: Path, config: DataConfig) -> list[object]:
         state = path.stat()
     settings = config.model_dump(mode="json", include=_SETTINGS)
     times = [state.st_mtime_ns, state.st_ctime_ns]
-    return ["arrays", 2, place, state.st_size, *times, state.st_ino, settings]
-
-
-def _in_memory(
-    rows: Rows, shape: tuple[int, int, int], contents: list[np.ndarray] | None
-) -> Images:
-    """The images; a hash of each as it is in the file is added to `contents`."""
-    levels, start = np.empty((rows.count, *shape), np.uint8), 0
-    for block, values in rows.blocks:
-        levels[start : start + len(block)] = block
-        if contents is not None:
-            contents.append(value_digests(values))
-        start += len(block)
-    labels = None if rows.labels is None else torch.from_numpy(rows.labels)
-    return Images(torch.from_numpy(levels), labels)
+    return ["arrays", 3, place, state.st_size, *times, state.st_ino, settings]
 
 
 def _one_shape(shapes: Mapping[str, tuple[int, int, int]], path: Path) -> tuple[int, int, int]:

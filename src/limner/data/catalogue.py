@@ -151,6 +151,7 @@ def dataset_of(
         class_names=source.class_names,
         found=source.found,
         augment=config.augment,
+        source=config,
     )
 
 

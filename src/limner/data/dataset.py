@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.config import Augmentation, Binarization
+from limner.data.config import Augmentation, Binarization, DataConfig, in_words
 from limner.data.mapped import forget
 from limner.errors import InputError
 
@@ -76,7 +76,8 @@ class Dataset:
 
     `image_shape` is (C, H, W). `binarization` is never None here; `draw_seed` is the seed of
     binarization that is sampled once. `class_names[k]` is the name of label k, if known.
-    `augment` changes the images of training batches only.
+    `augment` changes the images of training batches only. `source` loads the same images again;
+    None if they were given in Python.
     """
 
     name: str
@@ -89,6 +90,19 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     found: Found | None = None
     augment: Augmentation = field(default_factory=Augmentation)
+    source: DataConfig | None = None
+
+    def __repr__(self) -> str:
+        counts = " / ".join(f"{len(self.split(name)):,}" for name in SPLITS)
+        classes = f", {len(self.class_names)} classes" if self.class_names else ""
+        binarized = "" if self.binarization == "none" else f", {in_words(self.binarization)}"
+        shape = " x ".join(map(str, self.image_shape))
+        return f"<Dataset {self.name}: {counts} images of {shape}{classes}{binarized}>"
+
+    def _repr_html_(self) -> str:
+        from limner.data.shown import html_of
+
+        return html_of(self)
 
     def split(self, name: Split) -> Images:
         """One split by name."""

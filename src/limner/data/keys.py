@@ -6,6 +6,8 @@ from limner.data.dataset import SPLIT_WORDS, Split
 
 IMAGES = ("images", "image", "x", "data", "imgs", "pixels")
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "class")
+CLASS_NAMES = "class_names"
+"""The key of the names of the classes, of which a label is the place."""
 _SPLIT_IMAGES = ("x_{}", "images_{}", "{}_images", "{}_x", "{}_data", "{}")
 _SPLIT_LABELS = ("y_{}", "labels_{}", "{}_labels", "{}_y", "{}_targets", "{}_label")
 
@@ -24,6 +26,11 @@ def image_key(keys: Iterable[str], split: Split) -> str | None:
 def label_key(keys: Iterable[str], split: Split) -> str | None:
     """The key of a split's labels, such as y_train or train_labels."""
     return _of_split(keys, split, _SPLIT_LABELS)
+
+
+def name_key(split: Split) -> str:
+    """The key of the names of a split's images."""
+    return f"{split}_names"
 
 
 def _of_split(keys: Iterable[str], split: Split, forms: tuple[str, ...]) -> str | None:

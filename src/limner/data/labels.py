@@ -40,6 +40,25 @@ def classes_of(stored: Mapping[str, FileArray], counts: Mapping[str, int]) -> Cl
     return numbers, tuple(map(str, names))
 
 
+def class_names_of(
+    stored: FileArray | None, classes: Mapping[str, np.ndarray]
+) -> tuple[str, ...] | None:
+    """The names in an array of words; None if there are none, or too few for the class numbers."""
+    if not classes or stored is None or len(stored.shape) != 1:
+        return None
+    numbers = np.concatenate(list(classes.values()))
+    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < stored.shape[0]:
+        return None
+    return names_of(stored, stored.shape[0])
+
+
+def names_of(stored: FileArray | None, count: int) -> tuple[str, ...] | None:
+    """The words in an array of `count` words; None if it is not."""
+    if stored is None or stored.shape != (count,) or stored.dtype.kind != "U":
+        return None
+    return tuple(map(str, stored.whole()))
+
+
 def may_be_classes(stored: FileArray, count: int) -> bool:
     """Whether an array of any name is one whole number or word per image, with repetitions."""
     if stored.shape not in ((count,), (count, 1)) or stored.dtype.kind not in "iubUS":

@@ -3,11 +3,14 @@
 An image gets a number h in [0, 1), which is a hash of the seed and of its content (or its group).
 Those with h < 0.1 are for test, those with 0.1 <= h < 0.2 for validation, the others for training.
 If these are fewer than one for each, the images with the lowest h are. So an image that is added
-can move others into the training set, and never a training image out of it.
+can move others into the training set, and never a training image out of it. The same is true of
+other shares, and of a number of images, which are those with the lowest h.
 """
 
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence, Sized
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +18,15 @@ from limner.data.dataset import SPLITS, Images, Split
 from limner.data.needs import TooFew
 from limner.errors import InputError
 
-_TENTH = np.uint64(2**64 // 10)
+
+class HeldOut(NamedTuple):
+    """What is cut from the training images: a share in (0, 1), or an int, a number of images."""
+
+    validation: float = 0.1
+    test: float = 0.1
+
+
+TENTHS = HeldOut()
 
 
 def digests(images: Images) -> np.ndarray:
@@ -59,20 +70,22 @@ def cut(
     seed: int,
     where: str,
     unit: str = "different images",
+    held_out: HeldOut = TENTHS,
 ) -> np.ndarray:
     """Int8 [N]: for each training image of `where` its place in `SPLITS` after the cut.
 
     Images with the same key, in words a `unit`, stay together. Only the `missing` splits are cut.
+    A split has at least one image, and at least the number in `held_out`; a share is not exact.
 
     Raises:
         TooFew: there are too few keys.
     """
     h = shares(keys, seed)
-    known = np.unique(h)
+    known, counts = np.unique(h, return_counts=True)
     if len(known) <= len(missing):
         raise TooFew(_too_few(len(h), len(known), len(missing) + 1, where, unit))
     places = np.zeros(len(h), np.int8)
-    for split, part in _held_out(known, missing).items():
+    for split, part in _parts(known, counts, missing, held_out).items():
         places[np.isin(h, part)] = SPLITS.index(split)
     if missing and places.all():
         raise TooFew(
@@ -82,9 +95,17 @@ def cut(
     return places
 
 
-def _held_out(known: np.ndarray, missing: Sequence[Split]) -> dict[Split, np.ndarray]:
-    """The values of h of each missing split, from all values in rising order."""
-    tests, held = np.searchsorted(known, [_TENTH, 2 * _TENTH])
+def _parts(
+    known: np.ndarray, counts: np.ndarray, missing: Sequence[Split], held_out: HeldOut
+) -> dict[Split, np.ndarray]:
+    """The values of h of each missing split, from all values in rising order.
+
+    `counts`: how many images have each value.
+    """
+    tests, border = 0, 0
+    if "test" in missing or isinstance(held_out.validation, float):
+        tests, border = _end(known, counts, 0, 0, held_out.test)
+    held, _ = _end(known, counts, tests, border, held_out.validation)
     if len(missing) == 2:
         held = max(held, 2)
         tests = min(max(tests, 1), held - 1)
@@ -92,20 +113,40 @@ def _held_out(known: np.ndarray, missing: Sequence[Split]) -> dict[Split, np.nda
     return {split: ranges[split] if len(ranges[split]) else known[:1] for split in missing}
 
 
-def complete(
-    splits: Mapping[str, Images], seed: int, where: str, contents: np.ndarray | None = None
-) -> tuple[Images, Images, Images]:
-    """Train, validation and test; a missing one is about a tenth of train, cut by content.
+def _end(
+    known: np.ndarray, counts: np.ndarray, start: int, border: int, amount: float
+) -> tuple[int, int]:
+    """Where a split ends that begins at `known[start]`, and h times 2^64 there.
 
-    `contents`: uint64 [N], a hash of each training image as it is in its file; that of its pixels
-    if not given.
+    `border`: h times 2^64 where it begins.
+    """
+    if isinstance(amount, float):
+        border += int(Fraction(str(amount)) * 2**64)
+        if border >= 2**64:
+            return len(known), border
+        return int(np.searchsorted(known, np.uint64(border))), border
+    end = start + 1 + int(np.searchsorted(np.cumsum(counts[start:]), amount))
+    end = min(end, len(known))
+    return end, int(known[end - 1]) + 1
+
+
+def complete(
+    splits: Mapping[str, Images],
+    seed: int,
+    where: str,
+    keys: Sequence[bytes] | None = None,
+    held_out: HeldOut = TENTHS,
+) -> tuple[Images, Images, Images]:
+    """Train, validation and test; a missing one is cut from train by content.
+
+    `keys`: a hash of each training image as it is in its file; that of its pixels if not given.
     """
     check_splits(splits, where)
     missing = missing_of(splits)
     if missing:
         train = splits["train"]
-        hashes = digests(train) if contents is None else contents
-        places = cut(keys_of(hashes), missing, seed, where)
+        keys = keys_of(digests(train)) if keys is None else keys
+        places = cut(keys, missing, seed, where, held_out=held_out)
         parts = {name: np.flatnonzero(places == SPLITS.index(name)) for name in SPLITS}
         splits = {**splits} | {name: train.take(parts[name]) for name in ("train", *missing)}
     shapes = {name: tuple(splits[name].levels.shape[1:]) for name in SPLITS}

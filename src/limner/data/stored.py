@@ -30,7 +30,7 @@ _AT_ONCE = 2**23
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Images to be stored, and labels, integers [count] or None.
+    """Images to be stored, with labels, integers [count], and names if they are known.
 
     A block has uint8 levels [n, C, H, W], and the numbers [n, ...] in the file that they come from,
     which decide the split.
@@ -39,6 +39,7 @@ class Rows:
     count: int
     blocks: Iterable[tuple[np.ndarray, np.ndarray]]
     labels: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -194,8 +195,10 @@ def _write(
         if missing:
             keys = keys_of(np.concatenate(hashes))
             places[: counts["train"]] = cut(keys, missing, seed, where)
-        labels = _labels([given[split] for split in counts])
-        plan = Plan(where, places.astype(np.int8), labels, None, class_names, found)
+        parts = [given[split] for split in counts]
+        named = [name for rows in parts for name in rows.names or ()]
+        names = named if len(named) == len(places) else None
+        plan = Plan(where, places.astype(np.int8), _labels(parts), names, class_names, found)
         settle(key, plan, image_shape, Draft(path, image_shape, len(places)))
 
 

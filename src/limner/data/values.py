@@ -47,7 +47,7 @@ def misfit(blocks: Iterable[np.ndarray], ends: Ends | None, where: str) -> Input
     for block in blocks:
         kind = block.dtype
         if kind.kind not in "buif":
-            return InputError(f"{where} is {kind}; save images as numbers.")
+            return InputError(f"{where} is {kind}; give images as real numbers.")
         finite = block[np.isfinite(block)]
         strange += block.size - finite.size
         if finite.size:
@@ -55,7 +55,7 @@ def misfit(blocks: Iterable[np.ndarray], ends: Ends | None, where: str) -> Input
     if strange:
         return InputError(
             f"{where} has {strange:,} values that are NaN or infinite, outside every range; "
-            "replace them, for example with numpy.nan_to_num, and save it again."
+            "replace them, for example with numpy.nan_to_num."
         )
     outside = f", outside --data.range {_two(ends)}" if ends else ""
     if not ends and kind.kind == "f":
@@ -68,7 +68,7 @@ def misfit(blocks: Iterable[np.ndarray], ends: Ends | None, where: str) -> Input
 
 def too_dark(peak: int, where: str) -> InputError:
     """The error for 8-bit levels 0 to `peak`, which are almost black."""
-    other = "save it as bool" if peak == 1 else "--data.range 0 255 if these are levels"
+    other = "make it bool" if peak == 1 else "--data.range 0 255 if these are levels"
     return InputError(
         f"{where} has values 0 to {peak}, which are almost black as levels 0 to 255; pass "
         f"--data.range 0 {peak}, or {other}."
