@@ -7,7 +7,6 @@ Writes OUT/gpu.json. Each part stands alone: a part that fails is reported and t
 """
 
 import json
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -36,7 +35,6 @@ from limner.models import (
 from limner.models.draws import Draws
 from limner.objectives import elbo
 from limner.training.processes import Processes
-from limner.training.runs import Run
 from limner.training.start import initial_model
 from limner.training.trainer import Trainer
 

@@ -1,8 +1,6 @@
 """Training and sampling speed. Variants take turns, so that other load affects all alike."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -20,7 +18,6 @@ from limner.progress import training_display
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer
 from limner.training.processes import Processes
-from limner.training.runs import Run
 from limner.training.start import initial_model
 from limner.training.trainer import Trainer
 

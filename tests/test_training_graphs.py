@@ -8,7 +8,7 @@ from limner.config import ObjectiveConfig, RunConfig
 from limner.data import DataConfig
 from limner.data import load as load_data
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig
-from limner.training import Run, train
+from limner.training import train
 from limner.training.graphs import Replayed
 from limner.training.processes import Processes
 from limner.training.start import initial_model

@@ -25,9 +25,18 @@ _HOMES = {
     "importance_weighted_bound": "objectives",
     "load": "training.runs",
     "register": "models",
+    "Fit": "training.fitting",
+    "History": "training.history",
+    "Run": "training.runs",
+    "RunConfig": "config",
+    "TrainingState": "training.callback",
+    "fit": "training.fitting",
+    "recipe": "recipes",
+    "train": "training.launch",
 }
 
 if TYPE_CHECKING:
+    from limner.config import RunConfig as RunConfig
     from limner.errors import InputError as InputError
     from limner.models import DRAW as DRAW
     from limner.models import VAE as VAE
@@ -42,25 +51,40 @@ if TYPE_CHECKING:
     from limner.models import register as register
     from limner.objectives import elbo as elbo
     from limner.objectives import importance_weighted_bound as importance_weighted_bound
+    from limner.recipes import recipe as recipe
+    from limner.training.callback import TrainingState as TrainingState
+    from limner.training.fitting import Fit as Fit
+    from limner.training.fitting import fit as fit
+    from limner.training.history import History as History
+    from limner.training.launch import train as train
+    from limner.training.runs import Run as Run
     from limner.training.runs import load as load
 
 __all__ = [
     "DRAW",
     "VAE",
     "DRAWConfig",
+    "Fit",
     "Generation",
+    "History",
     "Inference",
     "InputError",
     "LadderVAE",
     "LadderVAEConfig",
     "LatentVariableModel",
     "ModelConfig",
+    "Run",
+    "RunConfig",
+    "TrainingState",
     "VAEConfig",
     "__version__",
     "elbo",
+    "fit",
     "importance_weighted_bound",
     "load",
+    "recipe",
     "register",
+    "train",
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset
 from limner.errors import InputError, unknown
-from limner.models import LatentVariableModel, ModelConfig, config_class, kinds
+from limner.models import LatentVariableModel, ModelConfig, config_from, kinds
 from limner.recipes import RECIPES
 from limner.settings import Settings, dotted
 from limner.training.defaults import EPOCHS, adapted
@@ -53,7 +53,7 @@ def _base(
             return config, set(dotted(config.model_dump())) - {"model.observation"}
         if model not in kinds():
             raise unknown("model or recipe", model, [*kinds(), *RECIPES])
-        model = config_class(model)()
+        model = config_from({"kind": model})
     if isinstance(model, LatentVariableModel):
         given = {"model.observation"}
         model = model.config

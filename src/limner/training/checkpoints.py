@@ -35,6 +35,7 @@ class Checkpoints:
     ):
         self.run, self.validator, self.about, self.log = run, validator, about, log
         self._kept: dict[WeightKind, dict[str, Tensor]] = {}
+        self._used: WeightKind = "raw"
         self._waiting: list[Checkpoint] = []
 
     def keep(
@@ -95,7 +96,7 @@ class Checkpoints:
     def best(self) -> dict[str, Tensor]:
         """The best weights; empty before the first validation."""
         if "best" in self._waiting:
-            return self._kept[self._used]
+            return dict(self._kept[self._used])
         kind = "raw" if not self.about["config"]["ema_decay"] else "ema"
         sound = self.sound_best()
         tensors = {} if sound is None else sound[1][0]

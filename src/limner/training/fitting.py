@@ -6,8 +6,8 @@ The settings, their names and their limits are those of `limner.RunConfig`.
 """
 
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -132,32 +132,14 @@ def fit(
         config = asked(model, dataset, changes)
         instance = model if isinstance(model, LatentVariableModel) else None
         _check(config, instance, own, out, resume or overwrite, every)
+
+        def extras(trained: LatentVariableModel) -> Extras:
+            return Extras(None, callback, every, own and own_optimizer(own, trained))
+
         folder = None if out is None else Path(out)
-        with (
-            processes(config.device, folder or Path()) as group,
-            enough_memory(launch.savings(config)),
-        ):
-            dataset = launch.checked_images(config, dataset, group.device)
-            if folder is None:
-                run, weights = None, instance or initial_model(config, dataset, config.start_from)
-            else:
-                config = config.with_(data=dataset.source or DataConfig(name=IMAGES, root=folder.resolve()))
-                run, weights = launch.opened(config, folder, dataset, group, resume, instance)
-            if instance is not None and not resume:
-                _set_new_bias(instance, dataset)
-            with _lent(weights, group.device):
-                extras = Extras(None, callback, every, own and own_optimizer(own, weights))
-                if run is None:
-                    training = launch.in_memory(config, dataset, group, weights, extras)
-                else:
-                    training = launch.in_folder(
-                        run, dataset, group, weights, resume, overwrite, extras
-                    )
-                with training as trainer:
-                    if run is not None and not resume:
-                        _begin(trainer, run, instance is not None)
-                    stopped = _fitted(trainer)
-    return Fit(weights, trainer.history, run, dataset, stopped)
+        with _trainer(config, dataset, instance, folder, resume, overwrite, extras) as trainer:
+            stopped = _fitted(trainer)
+    return Fit(trainer.model, trainer.history, trainer.run, trainer.dataset, stopped)
 
 
 def _loaded(data: DataConfig | str) -> Dataset:
@@ -194,6 +176,50 @@ def _check(
         _check_registered(model)
 
 
+@contextmanager
+def _trainer(
+    config: RunConfig,
+    dataset: Dataset,
+    model: LatentVariableModel | None,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    extras: Callable[[LatentVariableModel], Extras],
+) -> Iterator[Trainer]:
+    """The trainer of `model`, or of a new one, in memory or in the run folder `out`."""
+    run, own_weights = None, model is not None
+    with processes(config.device, out or Path()) as group, ExitStack() as stack:
+        stack.enter_context(enough_memory(launch.savings(config)))
+        dataset = launch.checked_images(config, dataset, group.device)
+        if model is not None:
+            _check_shape(model, dataset)
+        if out is not None:
+            kept = dataset.source or DataConfig(name=IMAGES, root=out.resolve())
+            config = config.with_(data=kept)
+            run, model = launch.opened(config, out, dataset, group, resume, model)
+        model = model or initial_model(config, dataset, config.start_from)
+        stack.enter_context(_lent(model, group.device))
+        more = extras(model)
+        if model.is_new and not resume:
+            model.init_from_images(start_images(model, dataset))
+        if run is None:
+            trainer = launch.in_memory(config, dataset, group, model, more)
+        else:
+            trainer = launch.in_folder(run, dataset, group, model, resume, overwrite, more)
+        trainer = stack.enter_context(trainer)
+        if run is not None and not resume and group.is_first:
+            _begin(trainer, run, own_weights)
+        yield trainer
+
+
+def _check_shape(model: LatentVariableModel, dataset: Dataset) -> None:
+    if model.image_shape != dataset.image_shape:
+        raise InputError(
+            f"The model is for images of {model.image_shape} (channels, height, width), and "
+            f"{dataset.name} has {dataset.image_shape}; make it with the image_shape of the images."
+        )
+
+
 def _check_registered(model: LatentVariableModel) -> None:
     """Refuse a model that a run folder cannot be opened with."""
     if class_of(model.config) is not type(model):
@@ -225,30 +251,29 @@ def _fitted(trainer: Trainer) -> bool:
 
 def _begin(trainer: Trainer, run: Run, has_own_weights: bool) -> None:
     """Write what a new run needs to be resumed: images given in memory, a model's own weights."""
-    if not trainer.processes.is_first:
-        return
     if trainer.dataset.source is None:
         keep(trainer.dataset, run.path / IMAGES)
     if has_own_weights:
         trainer.save()
 
 
-def _set_new_bias(model: LatentVariableModel, dataset: Dataset) -> None:
-    """Start a new model, whose output bias is zero, from the mean training image."""
-    if model.is_new:
-        model.init_from_images(start_images(model, dataset))
-
-
 @contextmanager
 def _lent(model: LatentVariableModel, device: torch.device) -> Iterator[None]:
-    """A context that trains a model on `device`; it comes back on its own, in evaluation mode."""
+    """A context that trains a model on `device`, from which it comes back.
+
+    It is in evaluation mode then, and after an error in the mode that it was in.
+    """
     parameter = next(model.parameters(), None)
     if parameter is None or parameter.dtype != torch.float32:
         raise InputError("Limner trains parameters in float32; call model.float() first.")
-    home, compiled = parameter.device, model.compiled
+    home, compiled, mode = parameter.device, model.compiled, model.training
     model.to(device)
     try:
         yield
+        model.eval()
+    except BaseException:
+        model.train(mode)
+        raise
     finally:
         model.compiled = compiled
-        model.to(home).eval()
+        model.to(home)

@@ -93,7 +93,7 @@ class GuardedStep:
         self.streak.add_(1).mul_(unusable)
         for group in self.optimizer.param_groups if learning_rate is not None else ():
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(learning_rate)
+                group["lr"].fill_(learning_rate)  # type: ignore[arg-type]
             else:
                 group["lr"] = learning_rate
         scale = (norm / self.clip_norm).clamp(min=1.0).float()

@@ -273,12 +273,17 @@ class Trainer:
     def _call_back(self, entry: dict, validated: bool) -> None:
         if self.extras.callback is None:
             return
-        names = ("epoch", "step", "seconds", "train", "validation")
-        self.extras.callback(
-            TrainingState(
-                *(entry[name] for name in names), validated, self._shown_model, self._stop
-            )
+        state = TrainingState(
+            entry["epoch"],
+            entry["step"],
+            entry["seconds"],
+            entry["train"],
+            entry["validation"],
+            validated,
+            self._shown_model,
+            self._stop,
         )
+        self.extras.callback(state)
 
     def _shown_model(self) -> LatentVariableModel:
         self.validator.with_statistics(
