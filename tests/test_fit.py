@@ -347,6 +347,21 @@ def test_settings_have_the_names_and_limits_of_the_config():
     assert set(FitSettings.__annotations__) == fields - explicit
 
 
+def test_defaults_of_the_process_do_not_matter(digits):
+    expected = state_of(fit(new(digits), digits, **SETTINGS).model)
+    model = new(digits)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        assert equal(state_of(fit(model, digits, **SETTINGS).model), expected)
+        fitted = fit(SMALL, digits, **SETTINGS)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert {p.dtype for p in fitted.model.parameters()} == {torch.float32}
+    assert all(p.isfinite().all() for p in fitted.model.parameters())
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -197,7 +197,7 @@ def _trainer(
             kept = dataset.source or DataConfig(name=IMAGES, root=out.resolve())
             config = config.with_(data=kept)
             run, model = launch.opened(config, out, dataset, group, resume, model)
-        model = model or initial_model(config, dataset, config.start_from)
+        model = model or initial_model(config, dataset, config.start_from).float()
         stack.enter_context(_lent(model, group.device))
         more = extras(model)
         if model.is_new and not resume:

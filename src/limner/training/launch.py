@@ -1,7 +1,7 @@
 """Train one run from its config, from the start or from where it stopped."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,8 +78,14 @@ def train(
 
 @contextmanager
 def own_mode() -> Iterator[None]:
-    """A context in which autograd works, whatever the mode of the caller."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """A context without the caller's modes: no_grad, inference, autocast and a default device."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda", "mps")):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
         yield
 
 
@@ -113,7 +119,7 @@ def opened(
         return run, model
     begun = resume and any(path.is_file() for path in run.training_states)
     check_weights(config, dataset, group.device)
-    return run, initial_model(config, dataset, None if begun else start)
+    return run, initial_model(config, dataset, None if begun else start).float()
 
 
 @contextmanager
