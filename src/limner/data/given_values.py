@@ -24,13 +24,13 @@ def as_array(given: object, where: str) -> np.ndarray:
         return _stacked(given, where)
     if isinstance(given, str | bytes | os.PathLike):
         raise InputError(
-            f"{where} is of type {type(given).__name__}, which is no array; load a file or folder with "
-            "limner.data.load(DataConfig(name=...))."
+            f"{where} is of type {type(given).__name__}, which is no array; load a file "
+            "or folder with limner.data.load(DataConfig(name=...))."
         )
     if is_picture(given) or not (isinstance(given, list | tuple) or _is_array(given)):
         raise InputError(
-            f"{where} is of type {type(given).__name__}; give an array or tensor of images, or give a "
-            "sequence or dataset of images to from_dataset."
+            f"{where} is of type {type(given).__name__}; give an array or tensor of "
+            "images, or give a sequence or dataset of images to from_dataset."
         )
     try:
         array = np.asarray(given)
@@ -53,8 +53,8 @@ def as_labels(given: object, where: str) -> np.ndarray:
         given = [_plain(label) for label in given]
     elif not _is_array(given):
         raise InputError(
-            f"{where} is of type {type(given).__name__}; give one whole number or word per image in a "
-            "list, array or tensor."
+            f"{where} is of type {type(given).__name__}; give one whole number or word "
+            "per image in a list, array or tensor."
         )
     try:
         array = np.asarray(given)

@@ -65,9 +65,9 @@ def table_of(dataset: Any, where: str) -> Table:
         hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     ):
         raise InputError(
-            f"{where} is of type {type(dataset).__name__}, which has no length or no items by place; "
-            "give a dataset or a sequence, such as list(...) of a finite iterable, or the dataset "
-            "of a DataLoader."
+            f"{where} is of type {type(dataset).__name__}, which has no length or no items by "
+            "place; give a dataset or a sequence, such as list(...) of a finite iterable, or the "
+            "dataset of a DataLoader."
         )
     features = getattr(dataset, "features", None)
     if isinstance(features, Mapping) and hasattr(dataset, "cast_column"):
@@ -128,7 +128,7 @@ def read_image(image: object, config: DataConfig, where: str) -> Read | None:
 
 def values_of(image: object, config: DataConfig, where: str) -> np.ndarray:
     """The values [1, H, W, C] of an image in an array."""
-    if not (is_image(image) or isinstance(image, list)):
+    if not (_is_array(image, 1) or isinstance(image, list)):
         raise InputError(
             f"{where} is of type {type(image).__name__}, which is no image; give images as arrays, "
             "tensors or pictures of Pillow, alone or as pairs (image, label)."
@@ -147,10 +147,12 @@ def is_file(part: object) -> bool:
 
 def is_image(part: object) -> bool:
     """Whether this may be an image: of Pillow, or an array with two axes or more."""
-    return is_picture(part) or (
-        (isinstance(part, Tensor) or hasattr(part, "__array__"))
-        and len(getattr(part, "shape", ())) > 1
-    )
+    return is_picture(part) or _is_array(part, 2)
+
+
+def _is_array(part: object, axes: int) -> bool:
+    has_values = isinstance(part, Tensor) or hasattr(part, "__array__")
+    return has_values and len(getattr(part, "shape", ())) >= axes
 
 
 def _of_columns(row: Mapping[Any, Any], table: Table, where: str) -> Item:
@@ -160,8 +162,8 @@ def _of_columns(row: Mapping[Any, Any], table: Table, where: str) -> Item:
         images = [name for name in names if is_image(row[name])]
         if len(images) != 1:
             raise InputError(
-                f"{where} has the keys {', '.join(map(str, row))}, and it is not clear which is the image; "
-                "call it image, or give pairs (image, label)."
+                f"{where} has the keys {', '.join(map(str, row))}, and it is not clear which is "
+                "the image; call it image, or give pairs (image, label)."
             )
         image = images[0]
     label = table.label or named([name for name in names if name != image], LABELS)
