@@ -5,6 +5,7 @@ import io
 import re
 from collections import namedtuple
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -463,6 +464,13 @@ def test_flags_become_keywords():
     assert in_keywords("pass --data.range -1 1.") == "pass range=(-1, 1)."
     assert in_keywords("pass --data.size 64, or --data.draw-seed.") == "pass size=64, or seed."
     assert in_keywords("leave --epochs 3 be") == "leave --epochs 3 be"
+
+
+def test_the_example_of_the_documentation_runs():
+    page = Path(__file__).parents[1].joinpath("docs/own-images.md").read_text(encoding="utf-8")
+    names = {"images": GREY, "labels": LABELS, "torch_dataset": list(zip(RGB, LABELS, strict=True))}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
+    assert names["faces"].image_shape == (3, 32, 32)
 
 
 def test_given_images_can_be_trained_on():
