@@ -22,6 +22,8 @@ _HOMES = {
     "TrainingBatches": "batches",
     "evenly": "pixels",
     "fetch": "catalogue",
+    "from_arrays": "in_memory",
+    "from_dataset": "from_items",
     "frozen": "pixels",
     "load": "catalogue",
     "names": "catalogue",
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from limner.data.dataset import Dataset as Dataset
     from limner.data.dataset import Images as Images
     from limner.data.dataset import Split as Split
+    from limner.data.from_items import from_dataset as from_dataset
+    from limner.data.in_memory import from_arrays as from_arrays
     from limner.data.pixels import OBSERVATIONS as OBSERVATIONS
     from limner.data.pixels import Frozen as Frozen
     from limner.data.pixels import Pixels as Pixels

@@ -14,7 +14,7 @@ import numpy as np
 from limner.data import cache
 from limner.data.array_images import blocks_of, image_shape, images_of
 from limner.data.config import DataConfig
-from limner.data.dataset import SPLITS, Found, Source
+from limner.data.dataset import SPLITS, Found, Images, Source
 from limner.data.gathered import report
 from limner.data.keys import CLASS_NAMES, IMAGES, LABELS, image_key, label_key, name_key, named
 from limner.data.labels import class_names_of, classes_of, may_be_classes, names_of
@@ -43,7 +43,7 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     arrays, shape = _opened(path, config.shape)
     chosen = _chosen(arrays, shape, path)
     layouts = {split: _layout(images, shape) for split, (images, _) in chosen.items()}
-    image = _one_shape({split: image_shape(layouts[split], config) for split in layouts}, path)
+    image = one_shape({split: image_shape(layouts[split], config) for split in layouts}, str(path))
     _report_rest(arrays, [array for pair in chosen.values() for array in pair], shape, path)
     labels, names = _classes(chosen, layouts)
     names = names or class_names_of(arrays.get(CLASS_NAMES), labels)
@@ -56,7 +56,7 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
         )
         for split, layout in layouts.items()
     }
-    found = _found([(chosen[split][0], layout) for split, layout in layouts.items()])
+    found = found_in([(chosen[split][0], layout) for split, layout in layouts.items()])
     size = math.prod(image) * sum(layout.number for layout in layouts.values())
     if size > MOST_IN_MEMORY:
         check_disk(2 * size, path)
@@ -75,9 +75,19 @@ def load_arrays(path: Path, config: DataConfig) -> Source:
     except TooFew as error:
         error.source = unsplit(splits, names, found)
         raise
-    hashes = np.concatenate([digests(images) for images in three])
-    found = replace(found, duplicates=repeated(hashes, [len(images) for images in three]))
-    return report(Source(*three, names, found), str(path))
+    return reported(three, names, found, str(path))
+
+
+def reported(
+    splits: tuple[Images, Images, Images],
+    class_names: tuple[str, ...] | None,
+    found: Found,
+    where: str,
+) -> Source:
+    """The splits in memory, after a line if they have images in common."""
+    hashes = np.concatenate([digests(images) for images in splits])
+    found = replace(found, duplicates=repeated(hashes, [len(images) for images in splits]))
+    return report(Source(*splits, class_names, found), where)
 
 
 def every_image(path: Path, config: DataConfig) -> Iterator[np.ndarray]:
@@ -111,14 +121,14 @@ def _identity(path: Path, config: DataConfig) -> list[object]:
     return ["arrays", 3, place, state.st_size, *times, state.st_ino, settings]
 
 
-def _one_shape(shapes: Mapping[str, tuple[int, int, int]], path: Path) -> tuple[int, int, int]:
+def one_shape(shapes: Mapping[str, tuple[int, int, int]], where: str) -> tuple[int, int, int]:
     """The shape (C, H, W) of all splits; the error names the flags that make them alike."""
     channels, sizes = zip(*((shape[0], shape[1:]) for shape in shapes.values()), strict=True)
     flags = ["--data.size"] if len(set(sizes)) > 1 else []
     flags += ["--data.colour grey or rgb"] if len(set(channels)) > 1 else []
     if flags:
         raise InputError(
-            f"The splits of {path} differ in shape, {shapes}; use images of one shape, or pass "
+            f"The splits of {where} differ in shape, {shapes}; use images of one shape, or pass "
             f"{' and '.join(flags)}."
         )
     return next(iter(shapes.values()))
@@ -229,17 +239,18 @@ def _layout(images: FileArray, shape: tuple[int, ...] | None) -> Layout:
     return layout_of(images.shape, shape, images.where)
 
 
-def _found(arrays: list[tuple[FileArray, Layout]]) -> Found:
+def found_in(arrays: list[tuple[FileArray, Layout]]) -> Found:
     """Sizes and kinds of the images, for messages."""
     sizes: dict[str, int] = {}
     modes: dict[str, int] = {}
-    words = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}
     for array, layout in arrays:
         height, width, channels = layout.image
-        size, mode = (
-            f"{width} x {height}",
-            f"{'text' if array.text else array.dtype} {words[channels]}",
-        )
+        size, mode = f"{width} x {height}", mode_of("text" if array.text else array.dtype, channels)
         sizes[size] = sizes.get(size, 0) + layout.number
         modes[mode] = modes.get(mode, 0) + layout.number
     return Found(sizes, modes)
+
+
+def mode_of(kind: object, channels: int) -> str:
+    """The kind of pixels in an array, such as float32 RGB."""
+    return f"{kind} {('grey', 'grey with alpha', 'RGB', 'RGB with alpha')[channels - 1]}"

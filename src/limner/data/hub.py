@@ -39,10 +39,10 @@ def load_hub(name: str, root: Path | None, config: DataConfig) -> Source:
         raise InputError(f"{where} has no file names; leave out --data.group-by.")
     tables = _tables(name, root)
     some = next(iter(tables.values()))
-    image = _column(some.features, "Image")
+    image = column_of(some.features, "Image")
     if image is None:
         raise InputError(f"{where} has no column of images; choose another dataset.")
-    label = _column(some.features, "ClassLabel")
+    label = column_of(some.features, "ClassLabel")
     prints = [getattr(table, "_fingerprint", None) for table in tables.values()]
     alias = cache.key_of("hub", name, list(tables), prints, image, label, settings(config))
     key = cache.known(alias) if all(prints) else None
@@ -109,12 +109,12 @@ def _tables(name: str, root: Path | None) -> dict[Split, Any]:
     named = named_splits(found, f"hub:{name}")
     if not named:
         raise InputError(f"hub:{name} has no split train; it has {', '.join(found)}.")
-    return {split: _undecoded(found[named[split]]) for split in SPLITS if split in named}
+    return {split: undecoded(found[named[split]]) for split in SPLITS if split in named}
 
 
-def _undecoded(table: Any) -> Any:
+def undecoded(table: Any) -> Any:
     """The table with files in place of images that Pillow has decoded."""
-    image = _column(table.features, "Image")
+    image = column_of(table.features, "Image")
     if image is None or not hasattr(table, "cast_column"):
         return table
     from datasets import Image  # pyright: ignore[reportMissingImports]
@@ -122,7 +122,8 @@ def _undecoded(table: Any) -> Any:
     return table.cast_column(image, Image(decode=False))
 
 
-def _column(features: Any, kind: str) -> str | None:
+def column_of(features: Any, kind: str) -> str | None:
+    """The first column of a kind of feature, such as Image or ClassLabel."""
     return next((key for key, value in features.items() if type(value).__name__ == kind), None)
 
 
@@ -131,7 +132,7 @@ def _answer(
 ) -> list:
     """What a `Decoder` answers, for one row of a table."""
     try:
-        picture = _picture(table[place][image], config)
+        picture = picture_in(table[place][image], config)
     except Unreadable as error:
         return ["", error.kind, str(error), error.format]
     except Exception as error:  # the library and Pillow raise many kinds
@@ -140,7 +141,8 @@ def _answer(
         return decoder.place(row, picture)
 
 
-def _picture(found: Any, config: DataConfig) -> Picture:
+def picture_in(found: Any, config: DataConfig) -> Picture:
+    """The picture in a cell: of Pillow, or a file as {"bytes", "path"}. Raises `Unreadable`."""
     if found is None:
         raise Unreadable("empty", "there is no image")
     if not isinstance(found, dict):
@@ -155,7 +157,7 @@ def _first_size(tables: Mapping[Split, Any], image: str, config: DataConfig) -> 
     for table in tables.values():
         for place in range(len(table)):
             try:
-                height, width = _picture(table[place][image], config).levels.shape[:2]
+                height, width = picture_in(table[place][image], config).levels.shape[:2]
             except Exception:
                 continue
             return height, width

@@ -28,7 +28,7 @@ def label_key(keys: Iterable[str], split: Split) -> str | None:
     return _of_split(keys, split, _SPLIT_LABELS)
 
 
-def name_key(split: Split) -> str:
+def name_key(split: str) -> str:
     """The key of the names of a split's images."""
     return f"{split}_names"
 

@@ -41,7 +41,10 @@ def layout_of(shape: tuple[int, ...], wanted: tuple[int, ...] | None, where: str
     implausible, as for one colour image.
     """
     if 0 in shape or len(shape) < 2:
-        raise InputError(f"{where} has shape {shape}, which is no set of images.")
+        raise InputError(
+            f"{where} has shape {shape}, which is no set of images; give them as [N, H, W], "
+            "[N, H, W, C] or [N, C, H, W]."
+        )
     if wanted is not None:
         return _requested(shape, wanted, where)
     if len(shape) == 2:
@@ -81,7 +84,7 @@ def _four_axes(shape: tuple[int, ...], where: str) -> Layout:
         one, other = (_spaced(layout.image) for layout in choices)
         raise InputError(
             f"{where} has shape {shape}, whose channels may be first or last; pass "
-            f"--data.shape {one}, or {other}."
+            f"--data.shape {one}, or --data.shape {other}."
         )
     return choices[slim.index(min(slim))]
 

@@ -103,7 +103,7 @@ def _parts(
     `counts`: how many images have each value.
     """
     tests, border = 0, 0
-    if "test" in missing or isinstance(held_out.validation, float):
+    if "test" in missing or all(isinstance(amount, float) for amount in held_out):
         tests, border = _end(known, counts, 0, 0, held_out.test)
     held, _ = _end(known, counts, tests, border, held_out.validation)
     if len(missing) == 2:
