@@ -11,6 +11,7 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 RANKS = [  # each may import what stands above it, and itself
+    {"keywords"},
     {"errors", "transforms"},
     {"cpu"},
     {"device", "progress"},
@@ -18,6 +19,7 @@ RANKS = [  # each may import what stands above it, and itself
     {"layers", "data"},
     {"models"},
     {"objectives", "config"},
+    {"recipes"},
     {"training", "evaluation"},
     {"figures"},
     {"report"},

@@ -1,10 +1,11 @@
 """Errors that end a command with one sentence instead of a traceback."""
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
+
+from limner.keywords import in_keywords
 
 LONGEST = 1200
 """Characters in a message, which may quote text of any length from a file."""
@@ -47,9 +48,7 @@ def in_python() -> Iterator[None]:
 
 def worded(sentence: str) -> str:
     """A sentence as it is shown: printable, and inside `in_python` without flags."""
-    if _in_python.get():
-        sentence = re.sub(r"--([a-z][\w.-]*\w)", lambda flag: flag[1].replace("-", "_"), sentence)
-    return printable(sentence)
+    return printable(in_keywords(sentence) if _in_python.get() else sentence)
 
 
 def printable(text: str) -> str:

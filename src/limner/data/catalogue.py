@@ -206,7 +206,9 @@ def _path(config: DataConfig) -> Path:
     path = Path(config.name)
     with suppress(RuntimeError):  # an unknown user
         path = path.expanduser()
-    return config.root / path if config.root is not None and not path.exists() else path
+    if config.root is not None and (config.root / path).exists():
+        return config.root / path
+    return path
 
 
 def _own(config: DataConfig) -> Source:

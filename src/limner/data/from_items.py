@@ -26,11 +26,10 @@ from limner.data.items import (
     table_of,
     values_of,
 )
-from limner.data.keywords import in_keywords, naming_keywords
 from limner.data.pictures import Unreadable
 from limner.data.splits import HeldOut
 from limner.data.values import misfit
-from limner.errors import InputError, enough_memory
+from limner.errors import InputError, enough_memory, in_python, worded
 from limner.progress import progress_bar, warn
 
 Items = Indexed[object] | torch.utils.data.Dataset[object]
@@ -71,7 +70,7 @@ def from_dataset(
     Raises:
         InputError: images or labels that have no clear meaning, or are too few or too many.
     """
-    with naming_keywords(), enough_memory(SAVINGS):
+    with in_python(), enough_memory(SAVINGS):
         config = DataConfig(
             name=name,
             size=size,
@@ -210,7 +209,7 @@ def _check(census: Census, size: tuple[int, int], config: DataConfig) -> None:
         census.check_peaks()
     _, why = census.colours(config.colour)
     if why:
-        warn(in_keywords(f"{census.where}: {why}"))
+        warn(worded(f"{census.where}: {why}"))
 
 
 def _found(read: Sequence[Census]) -> Found:

@@ -16,13 +16,12 @@ from limner.data.catalogue import dataset_of
 from limner.data.config import Augmentation, Binarization, Colour, DataConfig, Fit
 from limner.data.dataset import SPLITS, Dataset, Found, Images, check_size
 from limner.data.given_values import as_array, as_labels
-from limner.data.keywords import naming_keywords
 from limner.data.labels import class_names_of, classes_of
 from limner.data.layouts import layout_of
 from limner.data.numpy_files import FileArray, in_memory
 from limner.data.splits import HeldOut, complete, keys_of
 from limner.data.stored import Rows
-from limner.errors import InputError, enough_memory
+from limner.errors import InputError, enough_memory, in_python
 from limner.progress import Report, progress_bar, warn
 
 Arrays = npt.ArrayLike | Tensor | Sequence[Tensor]
@@ -66,7 +65,7 @@ def from_arrays(
     Raises:
         InputError: images or labels that have no clear meaning, or are too few or too many.
     """
-    with naming_keywords(), enough_memory(SAVINGS):
+    with in_python(), enough_memory(SAVINGS):
         config = DataConfig(
             name=name,
             size=size,

@@ -11,8 +11,8 @@ from limner.data.keys import CLASS_NAMES, name_key
 from limner.errors import InputError
 
 
-def keep(dataset: Dataset, path: Path) -> DataConfig:
-    """Write a dataset to an uncompressed .npz file; gives the config that loads an equal one.
+def keep(dataset: Dataset, path: Path) -> None:
+    """Write a dataset to an uncompressed .npz file, which `kept_as` loads again.
 
     The file is replaced as a whole. Its arrays are train_images, uint8 [N, H, W, C], train_labels,
     train_names and so on, and class_names. Labels are kept if every split has them.
@@ -35,9 +35,14 @@ def keep(dataset: Dataset, path: Path) -> DataConfig:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def kept_as(dataset: Dataset, path: Path) -> DataConfig:
+    """The config that loads an equal dataset from the file that `keep` writes."""
     channels, height, width = dataset.image_shape
     return DataConfig(
-        name=str(path),
+        name=path.name,
+        root=path.resolve().parent,
         binarization=dataset.binarization,
         draw_seed=dataset.draw_seed,
         range=(0, 255),

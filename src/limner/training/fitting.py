@@ -17,6 +17,7 @@ import torch
 from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
 from limner.data import DataConfig, Dataset
 from limner.data import load as load_dataset
+from limner.data.kept import keep, kept_as
 from limner.device import Device
 from limner.errors import InputError, Stopped, enough_memory, in_python
 from limner.models import LatentVariableModel, ModelConfig, class_of
@@ -194,7 +195,7 @@ def _trainer(
         if model is not None:
             _check_shape(model, dataset)
         if out is not None:
-            kept = dataset.source or DataConfig(name=IMAGES, root=out.resolve())
+            kept = dataset.source or kept_as(dataset, out / IMAGES)
             config = config.with_(data=kept)
             run, model = launch.opened(config, out, dataset, group, resume, model)
         model = model or initial_model(config, dataset, config.start_from).float()

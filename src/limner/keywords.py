@@ -1,33 +1,21 @@
-"""Messages about images that are given in Python: they name keywords in place of flags."""
+"""Messages in Python name keywords in place of flags."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from limner.errors import InputError
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+_WORDS = "grey|rgb|dynamic|static|threshold|none|cpu|auto|recompute"
 _FLAG = re.compile(
-    rf"--data\.([a-z]+(?:[.-][a-z]+)*)"
-    rf"((?: (?:{_NUMBER}|HEIGHT|WIDTH|CHANNELS|grey|rgb|dynamic|static|threshold|none)\b)*)"
+    rf"--(?:data\.)?([a-z]+(?:[.-][a-z]+)*)"
+    rf"((?: (?:{_NUMBER}|HEIGHT|WIDTH|CHANNELS|{_WORDS})\b)*)"
 )
-_FIELD = re.compile(r"^DataConfig\.(\w+)[\w.-]*:")
+_FIELD = re.compile(r"^(?:Data|Run)Config\.(\w+)[\w.-]*:")
 _SIDES = re.compile(r"\bHEIGHT WIDTH( CHANNELS)?\b")
 _NAMES = {"draw_seed": "seed"}
-_SWITCHES = {"skip_damaged"}
-
-
-@contextmanager
-def naming_keywords() -> Iterator[None]:
-    """A context whose `InputError`s name keywords of Python, such as size=64."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(in_keywords(str(error))) from None
+_SWITCHES = {"skip_damaged", "resume", "overwrite"}
 
 
 def in_keywords(sentence: str) -> str:
-    """A sentence with flags of `DataConfig`, such as --data.range 0 255, as range=(0, 255)."""
+    """A sentence with flags, such as --data.range 0 255, as keywords, range=(0, 255)."""
     sentence = _FLAG.sub(_keyword, sentence).replace('"grey" or rgb', '"grey" or "rgb"')
     sentence = _SIDES.sub(lambda found: _tuple(found[0].split()), sentence)
     return _FIELD.sub(lambda found: f"{_NAMES.get(found[1], found[1])}:", sentence)
