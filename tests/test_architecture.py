@@ -11,7 +11,7 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 RANKS = [  # each may import what stands above it, and itself
-    {"errors", "transforms"},
+    {"errors", "extras", "transforms"},
     {"cpu"},
     {"device", "progress"},
     {"settings"},
