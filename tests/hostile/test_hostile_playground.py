@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import http.cookiejar
-import importlib.util
 import json
 import re
 import socket
@@ -28,10 +27,6 @@ from limner.config import RunConfig
 from limner.models import DRAWConfig, build
 from limner.training.runs import Run
 from test_figures import StandIn
-
-gradio = pytest.mark.skipif(
-    not importlib.util.find_spec("gradio"), reason="needs pip install 'limner[app]'"
-)
 
 
 def answered(headers, kind="http", path="/", query="", access=None):
@@ -251,7 +246,6 @@ def page(tmp_path_factory):
         yield port, folder, pid
 
 
-@gradio
 @pytest.mark.slow
 def test_a_page_for_other_machines_opens_with_the_printed_address_alone(tmp_path):
     with playing(tmp_path, "--host", "0.0.0.0") as (port, line, _):
@@ -277,7 +271,6 @@ def test_a_page_for_other_machines_opens_with_the_printed_address_alone(tmp_path
         assert request(port, "/config", Cookie=f"{kept['Cookie']}x")[0] == 401
 
 
-@gradio
 @pytest.mark.slow
 def test_the_page_listens_on_loopback_alone(page):
     port, _, pid = page
@@ -292,7 +285,6 @@ def test_the_page_listens_on_loopback_alone(page):
     assert listening == [f"0100007F{hexadecimal}"]
 
 
-@gradio
 @pytest.mark.slow
 def test_foreign_names_uploads_and_large_requests_are_refused(page):
     port, *_ = page
@@ -345,7 +337,6 @@ ASKED = [
 ]
 
 
-@gradio
 @pytest.mark.slow
 def test_no_answer_shows_a_path_of_the_machine(page):
     """Pages, descriptions, errors: none holds the run's folder, the home, Python's place."""

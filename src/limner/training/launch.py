@@ -20,6 +20,7 @@ from limner.training.graphs import own_stream
 from limner.training.interrupts import StopSignals
 from limner.training.needs import check_memory, check_weights, needs, time_needed
 from limner.training.processes import Processes, processes
+from limner.training.resuming import adopt, resumed
 from limner.training.runs import Run
 from limner.training.seen import check_same, remember
 from limner.training.start import initial_model
@@ -44,7 +45,8 @@ def train(
     Leaves torch's random state, signal handlers and an existing process group as they were.
 
     Args:
-        resume: continue the run in `out`, whose config must be `config`.
+        resume: continue the run in `out`. `config` may differ from its own in the settings of
+            `resuming.MAY_CHANGE`.
         overwrite: replace the run in `out`.
         title: the name of the training on its progress bar.
         dataset: the images, if they are loaded already.
@@ -81,8 +83,8 @@ def train(
         held = run.lock() if resume else run.claim(overwrite)
         with held if group.is_first else nullcontext():
             group.wait()
-            if group.is_first and not resume:
-                remember(run, dataset.train)
+            if group.is_first:
+                adopt(run) if resume else remember(run, dataset.train)
             signum = _fit(run, dataset, group, model, resume, title or config.model.kind)
             if group.is_first:
                 run.export()
@@ -128,10 +130,7 @@ def _fit(
 
 def _opened(out: Path, config: RunConfig) -> Run:
     """The run in `out`, to be continued with `config`."""
-    run = Run.at(out)
-    if run.config != config:
-        raise InputError(f"{out} was started with another config; resume it with its own.")
-    return run
+    return Run(out, resumed(Run.at(out).config, config, out))
 
 
 def _savings(config: RunConfig) -> str:
