@@ -53,8 +53,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
+# Tests in a browser need Chromium and its driver; a user who may not install them skips these tests.
+$(VENV)/installed-dev: $(VENV)/installed tests/environments/browser.sh
 	$(INSTALL) --editable ".[dev]"
+	@sh tests/environments/browser.sh
 	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed

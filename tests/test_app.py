@@ -5,12 +5,15 @@ import base64
 import io
 import socket
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
+import limner
+from limner import extras
 from limner.app import drawings, page, server
 from limner.app.answers import Answers
 from limner.app.drawings import Drawing, as_mnist, as_seen, encoded, levels_of, read_drawing
@@ -297,8 +300,12 @@ def run(tmp_path):
     return str(StandIn("attention").written(tmp_path / "run").path)
 
 
-def test_a_missing_extra_is_named(run, monkeypatch, capsys):
+def test_a_missing_extra_is_named(run, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["play", run]) == 2
+    checkout = Path(limner.__file__).parents[2]
+    assert f"pip install -e '{checkout}[app]'" in capsys.readouterr().err.replace("\n", " ")
+    monkeypatch.setattr(extras, "SOURCE", tmp_path)
     assert main(["play", run]) == 2
     assert "pip install 'limner[app]'" in capsys.readouterr().err
 
@@ -307,8 +314,12 @@ def test_the_command_serves_the_run_on_the_loopback_address(run, monkeypatch, ca
     served = []
     monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
     assert main(["play", run]) == 0
-    assert main(["play", run, "--host", "0.0.0.0", "--port", "8000"]) == 0
-    assert [arguments[1:] for arguments in served] == [("127.0.0.1", None), ("0.0.0.0", 8000)]
+    flags = ["--host", "0.0.0.0", "--port", "8000", "--allow-host", "studio.example"]
+    assert main(["play", run, *flags]) == 0
+    assert [arguments[1:] for arguments in served] == [
+        ("127.0.0.1", None, ()),
+        ("0.0.0.0", 8000, ("studio.example",)),
+    ]
     assert main(["play", run, "--port", "0"]) == 2
     assert "--port must be from 1 to 65535" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import limner
 SOURCE = Path(limner.__file__).parent
 RANKS = [  # each may import what stands above it, and itself
     {"keywords"},
-    {"errors", "transforms"},
+    {"errors", "extras", "transforms"},
     {"cpu"},
     {"device", "progress"},
     {"settings"},

@@ -105,7 +105,7 @@ def test_hub_names_and_the_missing_extra(monkeypatch):
         with pytest.raises(InputError, match="not the name of a Hub dataset"):
             load(name)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match=r"pip install 'limner\[hub\]'"):
+    with pytest.raises(InputError, match=r"pip install .*\[hub\]'"):
         hub.load_hub("owner/name", None, data.DataConfig())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hatchling.builders.wheel import WheelBuilder
 
 import limner
 from limner import InputError, VAEConfig
@@ -332,7 +333,6 @@ def test_numbers_on_digits_that_were_trained_on_say_so(on, seen, tmp_path, capsy
 
 def test_the_wheel_carries_the_weights(published, tmp_path):
     """By the project's own rules, on a tree of its kind that holds some."""
-    builders = pytest.importorskip("hatchling.builders.wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, tmp_path)
     home = tmp_path / "src" / "limner"
@@ -340,8 +340,7 @@ def test_the_wheel_carries_the_weights(published, tmp_path):
     (home / "__init__.py").touch()
     assert named.FOLDER.parent == ROOT / "src" / "limner"
     files = {
-        file.distribution_path
-        for file in builders.WheelBuilder(str(tmp_path)).recurse_included_files()
+        file.distribution_path for file in WheelBuilder(str(tmp_path)).recurse_included_files()
     }
     names = (
         "model.safetensors",

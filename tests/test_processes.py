@@ -158,7 +158,6 @@ def test_the_threads_of_the_group_end_with_the_training(whole):
 
 
 def test_accelerate_launch_gives_the_bits_of_torchrun(whole, tmp_path):
-    pytest.importorskip("accelerate")
     launcher = [*ACCELERATE, "--num_processes", "2", "--main_process_port", "0"]
     status, errors = launch(launcher, "limner", tmp_path / "run", *TRAIN)
     assert status == 0, errors

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -70,6 +71,24 @@ MISSING = {
     f"{TRAIN} --out wandb --trackers wandb": "trackers",
 }
 """What needs an extra."""
+with (ROOT / "pyproject.toml").open("rb") as file:
+    EXTRAS = sorted(tomllib.load(file)["project"]["optional-dependencies"].keys() - {"dev"})
+IMPORTS = """
+import importlib, importlib.metadata as metadata, re, sys
+names = {}
+for name, found in metadata.packages_distributions().items():
+    for one in found:
+        names.setdefault(re.sub("[-_.]+", "-", one).lower(), []).append(name)
+for requirement in metadata.requires("limner"):
+    wanted, _, extra = requirement.partition("; extra == ")
+    if extra.strip()[1:-1] in sys.argv[1:]:
+        package = re.match("[A-Za-z0-9._-]+", wanted)[0]
+        modules = [name for name in names[re.sub("[-_.]+", "-", package).lower()] if name[0] != "_"]
+        assert modules, package
+        for module in modules:
+            importlib.import_module(module)
+"""
+"""Imports each package of the extras that are given as arguments."""
 
 
 class Environment:
@@ -143,7 +162,8 @@ def check_plugin(here: Environment) -> None:
 
 
 def check_extras(here: Environment) -> None:
-    """The extras, installed."""
+    """The extras, installed: the packages that they name are imported, then commands use them."""
+    here.run("python", "-c", IMPORTS, *EXTRAS)
     here.run("limner", *TRAIN.split(), "--out", "board", "--trackers", "tensorboard")
     assert list((here.place / "board").rglob("events.out.tfevents*"))
     offline = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
@@ -156,7 +176,7 @@ def check_extras(here: Environment) -> None:
     assert urllib.request.urlopen(address[0]).status == 200
     page.terminate()
     page.communicate()
-    print("  extras app, hub and trackers used")
+    print(f"  extras {', '.join(EXTRAS)} imported; app, hub and trackers used")
 
 
 def main() -> None:
@@ -174,7 +194,7 @@ def main() -> None:
             check(here)
             check_plugin(here)
             if options.extras:
-                here.install(f"{wheel}[app,hub,trackers]")
+                here.install(f"{wheel}[{','.join(EXTRAS)}]")
                 check_extras(here)
             print(f"  {time.monotonic() - start:.0f} s in all", flush=True)
 

@@ -28,6 +28,7 @@ from limner.training.runs import Run
 PATIENCE = 60
 GIB = 2**30
 BIG = 2**29
+MAT = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
 
 
 def zeros(count):
@@ -52,27 +53,52 @@ def npy(shape, descr="|u1", version=1, length=None):
     return b"\x93NUMPY" + bytes([version, 0]) + size + text
 
 
-def npz(path, start, size=BIG):
+def npz(path, start):
     """An archive of one array that begins with `start` and goes on with zeros."""
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        archive.open("images.npy", "w", force_zip64=True) as file,
-    ):
-        file.write(start)
-        for _ in range(size // 2**24):
-            file.write(bytes(2**24))
+    archive(path, "images.npy", start)
 
 
-def mat(path, shape, size):
-    """A compressed MATLAB matrix whose values are said to be `size` bytes of zeros."""
+def mat(path, shape, size, name=b"data", said=None, held=None):
+    """A compressed MATLAB matrix of this name: `size` bytes of zeros, `held` of them there.
+
+    Its inner length is right if `said` is not given.
+    """
+    array = struct.pack("<IIII", 6, 8, 6, 0) + struct.pack("<II2i", 5, 8, *shape)
+    array += struct.pack("<II", 1, len(name)) + name + bytes(-len(name) % 8)
+    array += struct.pack("<II", 9, size)
+    inside = min(len(array) + size, 2**32 - 1) if said is None else said
+    packer = zlib.compressobj(1)
+    body = packer.compress(struct.pack("<II", 14, inside) + array)
+    blocks = (size if held is None else held) // 2**24
+    body += b"".join(packer.compress(bytes(2**24)) for _ in range(blocks)) + packer.flush()
+    path.write_bytes(MAT + struct.pack("<II", 15, len(body)) + body)
+
+
+def plain_mat(path, shape, size):
+    """The same, not compressed: a sparse file."""
     array = struct.pack("<IIII", 6, 8, 6, 0) + struct.pack("<II2i", 5, 8, *shape)
     array += struct.pack("<II", 1, 4) + b"data" + bytes(4) + struct.pack("<II", 9, size)
-    head = struct.pack("<II", 14, min(len(array) + size, 2**32 - 1)) + array
-    packer = zlib.compressobj(1)
-    body = packer.compress(head)
-    body += b"".join(packer.compress(bytes(2**24)) for _ in range(size // 2**24)) + packer.flush()
-    start = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
-    path.write_bytes(start + struct.pack("<II", 15, len(body)) + body)
+    path.write_bytes(MAT + struct.pack("<II", 14, len(array) + size) + array)
+    os.truncate(path, path.stat().st_size + size)
+
+
+def omniglot(make, *arguments, **more):
+    """A file of OMNIGLOT that `make` writes, and how it is read."""
+    return (
+        lambda path: (path.mkdir(), make(path / "chardata.mat", *arguments, **more)),
+        lambda path: load_data(DataConfig(name="omniglot", root=path)),
+    )
+
+
+def archive(path, name, start, size=BIG, **beside):
+    """A zip of a member that begins with `start` and goes on with zeros, and of small ones."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        with packed.open(name, "w", force_zip64=True) as file:
+            file.write(start)
+            for _ in range(size // 2**24):
+                file.write(bytes(2**24))
+        for other, content in beside.items():
+            packed.writestr(f"archive/{other}", content)
 
 
 def sparse(path, start=b""):
@@ -151,9 +177,18 @@ BOMBS = {
         lambda path: sparse(path, struct.pack("<4sIHHHII", b"II*\0", 8, 1, 700, 7, 2**32 - 1, 64)),
         picture,
     ),
-    "omniglot": (
-        lambda path: (path.mkdir(), mat(path / "chardata.mat", (784, 2**31 - 1), 2**24)),
-        lambda path: load_data(DataConfig(name="omniglot", root=path)),
+    "mat of a large matrix": omniglot(mat, (784, 2**31 - 1), 2**24),
+    "mat of more than its matrix": omniglot(mat, (784, 1), BIG + 2**26),
+    "mat of more than it says": omniglot(mat, (784, 1), 784 * 8, said=6400, held=BIG + 2**26),
+    "mat of less than it says": omniglot(mat, (784, 1), 2**31, held=0),
+    "mat of large zeros": omniglot(mat, (784, 2**17), 784 * 8 * 2**17),
+    "mat with a long name": omniglot(mat, (784, 1), 784 * 8, name=bytes(BIG)),
+    "sparse mat": omniglot(plain_mat, (784, 1), 2**31),
+    "tensors.pt": (lambda path: archive(path, "archive/data.pkl", b"\x80\2", version="3\n"), own),
+    "one picture.zip": (lambda path: archive(path, "a.png", png(9, 9)), own),
+    "many pictures.zip": (
+        lambda path: archive(path, "a.png", png(60_000, 60_000, chunk(b"IDAT", zeros(2**26)))),
+        own,
     ),
     "run of wide layers": (lambda path: run_of(path, WIDE), Run.open),
     "run of many layers": (lambda path: run_of(path, LONG), Run.open),

@@ -1,7 +1,8 @@
 """The playground: local connections only, bounded requests, and no paths in answers."""
 
 import asyncio
-import importlib.util
+import contextlib
+import http.cookiejar
 import json
 import re
 import socket
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 import limner
 from limner.app import server
+from limner.app.access import Access
 from limner.app.answers import Answers
 from limner.app.player import Player
 from limner.config import RunConfig
@@ -26,27 +28,23 @@ from limner.models import DRAWConfig, build
 from limner.training.runs import Run
 from test_figures import StandIn
 
-gradio = pytest.mark.skipif(
-    not importlib.util.find_spec("gradio"), reason="needs pip install 'limner[app]'"
-)
 
-
-def answered(headers, kind="http", local=True, path="/"):
-    """What `Limits` lets through to the page, and what it sends itself."""
+def answered(headers, kind="http", path="/", query="", access=None):
+    """Whether `access` lets a request through to the page, and what it sends itself."""
     reached, sent = [], []
 
     async def app(scope, receive, send):
         reached.append(scope["path"])
 
-    async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
-
     async def send(message):
-        sent.append(message.get("status") or message.get("code"))
+        sent.append(message)
 
-    scope = {"type": kind, "path": path, "headers": [(k, v.encode()) for k, v in headers]}
-    asyncio.run(server.Limits(app, local=local)(scope, receive, send))
-    return bool(reached), [status for status in sent if status]
+    headers = [(name, value.encode()) for name, value in headers]
+    scope = {"type": kind, "path": path, "headers": headers, "query_string": query.encode()}
+    asyncio.run((access or Access("127.0.0.1")).guard(app)(scope, None, send))
+    return bool(reached), [
+        found for each in sent if (found := each.get("status", each.get("code")))
+    ]
 
 
 OWN = [
@@ -78,7 +76,6 @@ def test_only_requests_to_this_machine_by_its_own_name_are_answered(kind):
         assert answered([own, (b"host", host)], kind) == (False, refusals), host
     assert answered([], kind) == (False, refusals)
     assert answered([(b"host", "localhost"), (b"origin", "null")], kind) == (False, refusals)
-    assert answered([(b"host", "evil.example")], kind, local=False) == (True, [])
 
 
 @cases(200)
@@ -90,9 +87,86 @@ def test_any_other_host_is_refused(host):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_what_listens_on_loopback_checks_hosts(host):
-    assert server.is_loopback(host)
-    assert not any(map(server.is_loopback, ["0.0.0.0", "::", "192.168.1.2", "example.org", ""]))
+def test_what_listens_on_loopback_needs_no_token(host):
+    assert Access(host).token is None
+    others = ["0.0.0.0", "::", "192.168.1.2", "example.org", ""]
+    assert len({Access(host).token for host in others} - {None}) == len(others)
+    assert Access(host, ["studio.example"]).token, "others reach it through a proxy"
+
+
+HOST = (b"host", "192.168.1.2:7860")
+
+
+def cookie(access, value=None):
+    return (b"cookie", f"other=1; {access.cookie}={access.token if value is None else value}; b=c")
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_other_machines_need_the_token(kind):
+    access = Access("0.0.0.0")
+    refusals = {"http": [401], "websocket": [1008]}[kind]
+    assert answered([HOST, cookie(access)], kind, "/config", access=access) == (True, [])
+    wrong = ["", "x", f"{access.token}x", access.token[:-1], "é", "\xff", Access("0.0.0.0").token]
+    for value in wrong:
+        given = [HOST, cookie(access, value)]
+        assert answered(given, kind, "/config", access=access) == (False, refusals), value
+    assert answered([HOST], kind, "/config", f"token={access.token}", access) == (False, refusals)
+    assert answered([HOST], kind, access=access) == (False, refusals)
+    own = Access("0.0.0.0")  # another server's cookie
+    assert answered([HOST, cookie(own)], kind, access=access) == (False, refusals)
+
+
+def test_the_token_in_the_address_becomes_a_cookie():
+    access = Access("0.0.0.0")
+    assert answered([HOST], query=f"token={access.token}", access=access) == (False, [303])
+    assert answered([HOST], query=f"token={access.token}x", access=access) == (False, [401])
+    assert answered([HOST], "websocket", query=f"token={access.token}", access=access)[1] == [1008]
+    foreign = [HOST, (b"origin", "http://evil.example")]
+    assert answered(foreign, query=f"token={access.token}", access=access) == (False, [403])
+
+
+def test_names_of_other_sites_are_refused_with_the_token_too():
+    access = Access("0.0.0.0", ["studio.example"])
+    admitted = cookie(access)
+
+    def asked(host, *origins):
+        sent = [(b"host", host), admitted, *((b"origin", origin) for origin in origins)]
+        return answered(sent, path="/config", access=access)
+
+    own = socket.gethostname()
+    for host in (
+        "192.168.1.2:7860",
+        "[fe80::1]:7860",
+        "localhost",
+        own,
+        "STUDIO.example",
+        "10.0.0.1",
+    ):
+        assert asked(host, f"http://{host}") == (True, []), host
+        assert asked(host) == (True, []), host
+    assert asked("10.0.0.1:7860", "https://studio.example") == (True, [])
+    for host in (
+        "evil.example",
+        "studio.example.evil.example",
+        "2130706433",
+        "",
+        "http://10.0.0.1",
+    ):
+        assert asked(host) == (False, [403]), host
+    for origin in ("http://10.0.0.1:8000", "http://10.0.0.2:7860", "null", "http://evil.example"):
+        assert asked("10.0.0.1:7860", origin) == (False, [403]), origin
+    assert asked("10.0.0.1:7860", "http://10.0.0.1:7860", "http://evil.example")[1] == [403]
+
+
+def test_the_printed_address_is_one_that_can_be_opened():
+    assert Access("127.0.0.1").address("127.0.0.1", 7) == "http://127.0.0.1:7/"
+    assert Access("::1").address("::1", 7) == "http://[::1]:7/"
+    access = Access("0.0.0.0")
+    address = access.address("0.0.0.0", 7)
+    assert address.endswith(f":7/?token={access.token}")
+    assert not address.startswith("http://0.0.0.0")
+    host = address.removeprefix("http://").partition("/")[0]
+    assert answered([(b"host", host), cookie(access)], access=access) == (True, [])
 
 
 PLAYER = Player(StandIn("attention"), StandIn("attention").model())
@@ -140,10 +214,9 @@ def request(port, path, content=None, **headers):
             return error.code, f"{error.headers}{error.read().decode('utf-8', 'replace')}"
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The port of a playground that `limner play` serves, and the folder of its run."""
-    folder = tmp_path_factory.mktemp("secret-place")
+@contextlib.contextmanager
+def playing(folder, *flags):
+    """The port of a playground that `limner play` serves, what it prints, and its process id."""
     config = RunConfig(model=DRAWConfig(num_steps=2, hidden_dim=4, latent_dim=2), epochs=1)
     run = Run.create(folder / "shown", config)
     torch.manual_seed(0)
@@ -153,16 +226,51 @@ def page(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "limner.cli", "play", str(run.path), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+    with subprocess.Popen(
+        [*command, *flags], stdout=subprocess.PIPE, text=True, cwd=folder
+    ) as process:
         try:
             assert process.stdout is not None
-            assert str(port) in process.stdout.readline()
-            yield port, folder, process.pid
+            line = process.stdout.readline()
+            assert str(port) in line
+            yield port, line, process.pid
         finally:
             process.terminate()
 
 
-@gradio
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The port of a playground, the folder of its run, and its process id."""
+    folder = tmp_path_factory.mktemp("secret-place")
+    with playing(folder) as (port, _, pid):
+        yield port, folder, pid
+
+
+@pytest.mark.slow
+def test_a_page_for_other_machines_opens_with_the_printed_address_alone(tmp_path):
+    with playing(tmp_path, "--host", "0.0.0.0") as (port, line, _):
+        token = re.search(rf":{port}/\?token=([\w-]{{32}}) ", line)[1]
+        for path in ("/", "/config", "/gradio_api/info", "/theme.css", "/?token=x", "/nothing"):
+            status, said = request(port, path)
+            assert status == 401, path
+            assert said.endswith("limner play has printed.")
+        assert request(port, "/gradio_api/queue/join", {"data": []})[0] == 401
+        jar = http.cookiejar.CookieJar()
+        browser = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar)
+        )
+        with browser.open(f"http://127.0.0.1:{port}/?token={token}", timeout=60) as answer:
+            assert answer.url == f"http://127.0.0.1:{port}/"
+            assert b"gradio" in answer.read()
+        with browser.open(f"http://127.0.0.1:{port}/config", timeout=60) as answer:
+            assert json.load(answer)["dependencies"]
+        kept = {"Cookie": "; ".join(f"{each.name}={each.value}" for each in jar)}
+        assert request(port, "/config", **kept)[0] == 200
+        assert request(port, "/config", **kept, Host="evil.example")[0] == 403
+        assert request(port, "/config", **kept, Origin="http://evil.example")[0] == 403
+        assert request(port, "/config", Cookie=f"{kept['Cookie']}x")[0] == 401
+
+
 @pytest.mark.slow
 def test_the_page_listens_on_loopback_alone(page):
     port, _, pid = page
@@ -177,7 +285,6 @@ def test_the_page_listens_on_loopback_alone(page):
     assert listening == [f"0100007F{hexadecimal}"]
 
 
-@gradio
 @pytest.mark.slow
 def test_foreign_names_uploads_and_large_requests_are_refused(page):
     port, *_ = page
@@ -230,7 +337,6 @@ ASKED = [
 ]
 
 
-@gradio
 @pytest.mark.slow
 def test_no_answer_shows_a_path_of_the_machine(page):
     """Pages, descriptions, errors: none holds the run's folder, the home, Python's place."""

@@ -25,7 +25,7 @@ class Page:
     """Gradio's Blocks, section by section."""
 
     def __init__(self, player: Player) -> None:
-        import gradio  # pyright: ignore[reportMissingImports]
+        import gradio
 
         self.gr: Any = gradio
         self.player, self.answers = player, Answers(player)
@@ -178,10 +178,10 @@ def text(name: str) -> str:
 
 def theme() -> Any:
     """A plain theme with fonts of the reader's machine and readable secondary text."""
-    import gradio as gr  # pyright: ignore[reportMissingImports]
+    from gradio.themes import Base
 
     light, dark = "*neutral_600", "*neutral_300"
-    return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]).set(
+    return Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]).set(
         body_text_color_subdued=light,
         body_text_color_subdued_dark=dark,
         block_info_text_color=light,

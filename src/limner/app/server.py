@@ -1,16 +1,16 @@
 """The server: on the loopback address by default; nothing is sent to other servers."""
 
 import importlib.util
-import ipaddress
 import os
-import re
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
+from limner.app.access import Access, Message, refuse
 from limner.app.player import Player
 from limner.errors import InputError
+from limner.extras import install
 
 MAX_BODY = 4 * 2**20
 """Limit for the bytes of a request; drawings have some thousands."""
@@ -21,51 +21,25 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
 }
 
-Message = dict[str, Any]
-_ADDRESS = re.compile(r"(https?://)?((?P<name>[\w.-]+)|\[(?P<six>[\da-fA-F:]+)\])(:\d+)?", re.ASCII)
-
 
 def require_gradio() -> None:
     """Raise `InputError` if gradio is not installed."""
     if importlib.util.find_spec("gradio") is None:
-        raise InputError("The playground needs gradio; install it with pip install 'limner[app]'.")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`, a name or an address without brackets."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        raise InputError(f"The playground needs gradio; install it with {install('app')}.")
 
 
 class Limits:
-    """ASGI middleware that refuses uploads and large requests; drawings are part of a request.
+    """ASGI middleware that refuses uploads and large requests; drawings are part of a request."""
 
-    With `local`, the Host of a request must be this machine, and pages of other sites are refused:
-    those that resolve their own name to 127.0.0.1 (DNS rebinding) or post across origins.
-    """
-
-    def __init__(
-        self,
-        app: Callable[..., Awaitable[None]],
-        max_body: int = MAX_BODY,
-        local: bool = False,
-    ) -> None:
-        self.app, self.max_body, self.local = app, max_body, local
+    def __init__(self, app: Callable[..., Awaitable[None]], max_body: int = MAX_BODY) -> None:
+        self.app, self.max_body = app, max_body
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
-        if self.local and scope["type"] in ("http", "websocket") and not _from_here(scope):
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
-            else:
-                await refuse(send, 403, b"This page can be opened only on this machine.")
-            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         if scope["path"].rstrip("/").endswith("/upload"):
-            await refuse(send, 403, b"This page accepts no files.")
+            await refuse(scope, send, 403, b"This page accepts no files.")
             return
         body, more = bytearray(), True
         while more:
@@ -75,7 +49,7 @@ class Limits:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self.max_body:
-                await refuse(send, 413, b"The request is too large.")
+                await refuse(scope, send, 413, b"The request is too large.")
                 return
         messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -83,22 +57,6 @@ class Limits:
             return messages.pop() if messages else await receive()
 
         await self.app(scope, read, send)
-
-
-def _from_here(scope: Message) -> bool:
-    """Whether there is one Host, which is loopback, and any Origin is loopback too."""
-    sent = [(name.lower(), value.decode("latin-1")) for name, value in scope.get("headers", ())]
-    hosts = [value for name, value in sent if name == b"host"]
-    origins = [value for name, value in sent if name == b"origin"]
-    found = [_ADDRESS.fullmatch(address) for address in hosts + origins]
-    return len(hosts) == 1 and all(at and is_loopback(at["name"] or at["six"]) for at in found)
-
-
-async def refuse(send: Any, status: int, sentence: bytes) -> None:
-    """Answer with one sentence."""
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": sentence})
 
 
 def free_port(host: str, port: int | None) -> int:
@@ -131,8 +89,8 @@ def _ask_no_proxy(host: str) -> None:
         os.environ[name] = ",".join(filter(None, [known, host, "localhost", "127.0.0.1"]))
 
 
-def serve(player: Player, host: str, port: int | None) -> None:
-    """Serve the page until interrupted.
+def serve(player: Player, host: str, port: int | None, names: Collection[str] = ()) -> None:
+    """Serve the page until interrupted. `names` are further names that browsers may use for it.
 
     Raises:
         InputError: gradio is missing, or the address cannot be used.
@@ -141,11 +99,11 @@ def serve(player: Player, host: str, port: int | None) -> None:
     port = free_port(host, port)
     os.environ.update(QUIET)
     _ask_no_proxy(host)
-    from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
+    from starlette.middleware import Middleware
 
     from limner.app.page import Page, text, theme
 
-    page = Page(player).blocks
+    page, access = Page(player).blocks, Access(host, names)
     page.launch(
         server_name=host,
         server_port=port,
@@ -161,13 +119,13 @@ def serve(player: Player, host: str, port: int | None) -> None:
         mcp_server=False,
         pwa=False,
         max_file_size=1,
-        app_kwargs={"middleware": [Middleware(Limits, local=is_loopback(host))]},
+        app_kwargs={"middleware": [Middleware(access.guard), Middleware(Limits)]},
         theme=theme(),
         css=text("page.css"),
     )
     try:
-        shown = f"[{host}]" if ":" in host else host
-        print(f"{player.run.name} is at http://{shown}:{port}/ (stop with Ctrl-C)", flush=True)
+        address = access.address(host, port)
+        print(f"{player.run.name} is at {address} (stop with Ctrl-C)", flush=True)
         threading.Event().wait()
     finally:
         page.close(verbose=False)

@@ -58,6 +58,8 @@ class Options(Subject):
     """seed of the noise"""
     device: Device = "auto"
     """where to compute"""
+    out: Path | None = None
+    """folder for the results; the run folder if not given"""
 
 
 DEFAULTS = Options()
@@ -75,7 +77,8 @@ def evaluate(
     Writes RUN/evaluation/NAME.json, whose name says what was evaluated, and the values of each
     image beside it. The evaluation of all test images with the best averaged weights and the
     trained number of steps is the result of the run, and is also written to RUN/results.json and
-    RUN/per_image.safetensors. To continue an interrupted evaluation, repeat the command.
+    RUN/per_image.safetensors. With --out, files go to that folder in place of RUN. To continue an
+    interrupted evaluation, repeat the command.
     """
     opened = options.data.open(run)
     results, path = evaluate_run(opened, options, pictures)
@@ -87,6 +90,7 @@ def evaluate_run(
 ) -> tuple[dict[str, Any], Path]:
     """Evaluate a run on its `data`, or on `pictures`; returns the results and their file."""
     check_split(pictures, options.split)
+    run = run.to(options.out)
     model, dataset = options.load(run), shown_images(run, pictures, note=False)
     trained_steps = model.num_groups
     if options.num_steps is not None:

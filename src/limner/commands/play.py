@@ -13,15 +13,18 @@ def play(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    allow_host: tuple[str, ...] = (),
 ) -> None:
     """Draw with a trained model in the browser: redraw, sample, interpolate, complete.
 
-    Needs gradio: pip install 'limner[app]'. Only this machine can open the page, unless --host
-    is given. Nothing is sent to other servers.
+    Needs the extra [app]. Only this machine can open the page, unless --host is given. Nothing is
+    sent to other servers.
 
     Args:
-        host: address to listen on; with 0.0.0.0 every machine in the network can open the page
+        host: address to listen on; with 0.0.0.0 any machine in the network can open the page if it
+            has the token in the printed address
         port: port to listen on; the first free one from 7860 if not given
+        allow_host: names under which a browser reaches the page, as through a proxy
     """
     from limner.app.player import Player
     from limner.app.server import serve
@@ -29,4 +32,4 @@ def play(
     if port is not None and not 1 <= port <= 65535:
         raise InputError(f"--port must be from 1 to 65535; got {port}.")
     opened = subject.data.open(run)
-    serve(Player(opened, subject.load(opened)), host, port)
+    serve(Player(opened, subject.load(opened)), host, port, allow_host)

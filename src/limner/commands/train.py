@@ -30,7 +30,7 @@ class TrainOptions:
     out: Path = Path("runs/latest")
     """the run folder"""
     resume: bool = False
-    """continue the run in the folder, with its own config"""
+    """continue the run in the folder; flags may change its budget and where it is computed"""
     overwrite: bool = False
     """replace the run in the folder"""
 
@@ -100,15 +100,24 @@ def _choose(arguments: list[str]) -> Chosen:
         config = RunConfig.read(named.config)
         own = frozenset(dotted(read_json(named.config))) | {"config"}
         return Chosen(config, flags, f"--config {named.config}", "Repeat a run.", own)
+    if "--resume" in flags and not {"-h", "--help"} & set(flags):
+        return _continued(kind, flags)
     if kind is not None:
         about = (model_class(kind).__doc__ or "").strip().partition("\n")[0]
         config = RunConfig.parse({"model": {"kind": kind}, **_budget(flags)})
         return Chosen(config, flags, kind, about)
     if {"-h", "--help"} & set(flags):
         return Chosen(_AnyModel(epochs=EPOCHS), flags, "", _overview())
-    if "--resume" in flags:
-        return Chosen(Run.at(_out(flags)).config, flags, "", "Continue a run.")
     raise InputError(f"Say what to train: {', '.join(kinds())}, --recipe NAME or --config FILE.")
+
+
+def _continued(kind: str | None, flags: list[str]) -> Chosen:
+    """The config of the run in --out."""
+    out = _out(flags)
+    config = Run.at(out).config
+    if kind not in (None, config.model.kind):
+        raise InputError(f"The run in {out} is a {config.model.kind}; leave out {kind}.")
+    return Chosen(config, flags, "", "Continue a run.")
 
 
 def _budget(flags: list[str]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import sys
 import zipfile
 from contextlib import ExitStack
 from functools import cached_property
+from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Doing = Literal["decode", "measure", "digest"]
 _IN_MEMORY = 2**26
 _LARGEST_MEMBER = 2**29
+"""Bytes of the largest file in a zip, whatever the zip says."""
 
 
 class Decoder:
@@ -112,10 +114,7 @@ class Decoder:
         """A file of the folder, or a member of the zip, at its start."""
         if self._is_zip:
             with self._member(name) as member:
-                data = member.read(_LARGEST_MEMBER + 1)
-            if len(data) > _LARGEST_MEMBER:
-                raise Unreadable("too large", "the file is too large")
-            return io.BytesIO(data)
+                return _copied(member)
         file = open(self._path(name), "rb")  # noqa: SIM115
         size = os.fstat(file.fileno()).st_size
         if size > _IN_MEMORY:
@@ -163,6 +162,22 @@ def serve() -> None:
         except OSError as error:  # the draft cannot be written
             answer = {"errno": error.errno, "text": error.strerror}
         print(json.dumps(answer), flush=True)
+
+
+def _copied(member: IO[bytes]) -> IO[bytes]:
+    """The content of a member of a zip: in memory, or if it is long in a temporary file."""
+    copy, left = SpooledTemporaryFile(_IN_MEMORY), _LARGEST_MEMBER  # noqa: SIM115
+    try:
+        while data := member.read(2**20):
+            left -= len(data)
+            if left < 0:
+                raise Unreadable("too large", "the file is too large")
+            copy.write(data)
+    except BaseException:
+        copy.close()
+        raise
+    copy.seek(0)
+    return copy
 
 
 def _digest(file: IO[bytes]) -> str:

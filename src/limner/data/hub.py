@@ -18,6 +18,7 @@ from limner.data.gathered import Gathered, place_of, report, settings, slots
 from limner.data.pictures import Picture, Unreadable, picture_of, read_picture
 from limner.data.stored import drafted, open_source
 from limner.errors import InputError
+from limner.extras import install
 from limner.progress import progress_bar
 
 # No leading dot or slash: the library would read such a name as a path on this machine.
@@ -94,13 +95,13 @@ def _stored(
 
 def _tables(name: str, root: Path | None) -> dict[Split, Any]:
     try:
-        from datasets import load_dataset  # pyright: ignore[reportMissingImports]
+        from datasets import load_dataset
     except ImportError:
         raise InputError(
-            f"hub:{name} needs the datasets library; install it with pip install 'limner[hub]'."
+            f"hub:{name} needs the datasets library; install it with {install('hub')}."
         ) from None
     try:
-        found = load_dataset(name, cache_dir=None if root is None else str(root))
+        found: Any = load_dataset(name, cache_dir=None if root is None else str(root))
     except Exception as error:  # the library, its network stack and its builders raise many kinds
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -117,7 +118,7 @@ def undecoded(table: Any) -> Any:
     image = column_of(table.features, "Image")
     if image is None or not hasattr(table, "cast_column"):
         return table
-    from datasets import Image  # pyright: ignore[reportMissingImports]
+    from datasets import Image
 
     return table.cast_column(image, Image(decode=False))
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from limner.data.array_images import levels_of
-from limner.data.dataset import Images, Source, check_size
+from limner.data.dataset import Images, Source
 from limner.data.download import cache_folder, download
+from limner.data.matlab import check_matrices
 from limner.errors import InputError
 
 FILE = "chardata.mat"
@@ -69,11 +70,10 @@ class Omniglot:
 
 
 def _read(path: Path) -> tuple[Images, Images]:
-    from scipy.io import loadmat, whosmat
+    from scipy.io import loadmat
 
+    check_matrices(path, _KEYS)
     try:
-        for _, shape, _ in whosmat(path):
-            check_size(int(np.prod(shape, dtype=object)), 8, str(path))
         found = loadmat(path, variable_names=_KEYS)
         return (
             _images(found.get("data"), found.get("target"), f"{path} [data]"),

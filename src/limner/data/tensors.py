@@ -2,6 +2,7 @@
 
 import math
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,23 @@ def _load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             mapped = file.read(4) == b"PK\3\4"
+        if mapped:
+            _check_stored(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except OSError:
+    except (OSError, InputError):
         raise
     except Exception as error:  # a dozen kinds on damaged input
         raise InputError(
             f"{path} cannot be read as tensors ({_why(error)}); save a tensor, or a dict or tuple "
             "of tensors, with torch.save."
         ) from None
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse members that are compressed: torch would unpack them whole, of any size."""
+    with zipfile.ZipFile(path) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise InputError(f"{path} is compressed, which torch.save never does; save it again.")
 
 
 def _why(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The config of a training from what a Python caller gives: a model, config, recipe or kind."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset
@@ -15,16 +15,24 @@ USUAL = {"device": "auto", "seed": 0}
 """Defaults of `fit`, which do not change a run config or a recipe."""
 
 
+class Asked(NamedTuple):
+    """A config, and the dotted names of its settings that were chosen on purpose."""
+
+    config: RunConfig
+    given: frozenset[str]
+
+
 def asked(
     model: LatentVariableModel | ModelConfig | RunConfig | str,
     dataset: Dataset,
     changes: Mapping[str, Any],
-) -> RunConfig:
-    """The config with `changes`; settings that nobody chose are chosen for `dataset`.
+) -> Asked:
+    """The config of `model` with `changes`; settings that nobody chose are chosen for `dataset`.
 
     A change of None leaves a setting as it is; a mapping changes settings inside one.
     """
     config, given = _base(model)
+    own = {f"model.{name}" for name in dotted(config.model.model_dump())}
     changes = {
         key: value
         for key, value in changes.items()
@@ -38,7 +46,8 @@ def asked(
             given |= {f"{key}.{name}" for name in value}
             changes[key] = getattr(config, key).with_(**value)
     config = config.with_(data=dataset.source or _named(dataset), **changes)
-    return adapted(config, dataset, given)
+    unchosen = {"model.observation"} - given
+    return Asked(adapted(config, dataset, given), frozenset(given | own - unchosen))
 
 
 def _base(

@@ -6,7 +6,7 @@ The settings, their names and their limits are those of `limner.RunConfig`.
 """
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +130,7 @@ def fit(
             own, optimizer = optimizer, None
         budget = {"epochs": epochs, "minutes": minutes}
         changes = budget | {"optimizer": optimizer, "device": device, "seed": seed} | settings
-        config = asked(model, dataset, changes)
+        config, given = asked(model, dataset, changes)
         instance = model if isinstance(model, LatentVariableModel) else None
         _check(config, instance, own, out, resume or overwrite, every)
 
@@ -138,7 +138,8 @@ def fit(
             return Extras(None, callback, every, own and own_optimizer(own, trained))
 
         folder = None if out is None else Path(out)
-        with _trainer(config, dataset, instance, folder, resume, overwrite, extras) as trainer:
+        resumes = given if resume else None
+        with _trainer(config, dataset, instance, folder, resumes, overwrite, extras) as trainer:
             stopped = _fitted(trainer)
     return Fit(trainer.model, trainer.history, trainer.run, trainer.dataset, stopped)
 
@@ -183,12 +184,15 @@ def _trainer(
     dataset: Dataset,
     model: LatentVariableModel | None,
     out: Path | None,
-    resume: bool,
+    resumes: Collection[str] | None,
     overwrite: bool,
     extras: Callable[[LatentVariableModel], Extras],
 ) -> Iterator[Trainer]:
-    """The trainer of `model`, or of a new one, in memory or in the run folder `out`."""
-    run, own_weights = None, model is not None
+    """The trainer of `model`, or of a new one, in memory or in the run folder `out`.
+
+    With `resumes`, which names the settings to take from `config`, the run there is continued.
+    """
+    run, own_weights, resume = None, model is not None, resumes is not None
     with processes(config.device, out or Path()) as group, ExitStack() as stack:
         stack.enter_context(enough_memory(launch.savings(config)))
         dataset = launch.checked_images(config, dataset, group.device)
@@ -197,7 +201,7 @@ def _trainer(
         if out is not None:
             kept = dataset.source or kept_as(dataset, out / IMAGES)
             config = config.with_(data=kept)
-            run, model = launch.opened(config, out, dataset, group, resume, model)
+            run, model = launch.opened(config, out, dataset, group, resume, model, resumes)
         model = model or initial_model(config, dataset, config.start_from).float()
         stack.enter_context(_lent(model, group.device))
         more = extras(model)

@@ -1,6 +1,6 @@
 """Train one run from its config, from the start or from where it stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from limner.training.graphs import own_stream
 from limner.training.interrupts import StopSignals
 from limner.training.needs import check_memory, check_weights, needs, time_needed
 from limner.training.processes import Processes, processes
+from limner.training.resuming import adopt, resumed
 from limner.training.runs import Run
 from limner.training.seen import check_same, remember
 from limner.training.start import initial_model
@@ -45,7 +46,8 @@ def train(
     Leaves torch's random state, signal handlers and an existing process group as they were.
 
     Args:
-        resume: continue the run in `out`, whose config must be `config`.
+        resume: continue the run in `out`. `config` may differ from its own in the settings of
+            `resuming.MAY_CHANGE`.
         overwrite: replace the run in `out`.
         title: the name of the training on its progress bar.
         dataset: the images, if they are loaded already.
@@ -104,12 +106,17 @@ def opened(
     group: Processes,
     resume: bool,
     model: LatentVariableModel | None = None,
+    given: Collection[str] | None = None,
 ) -> tuple[Run, LatentVariableModel]:
     """The run to train in `out`, new or to resume, and its model; nothing is written yet.
 
-    A `model` that is given starts from its own weights.
+    Args:
+        model: starts from its own weights.
+        given: the settings that a resumed run takes from `config`; None: all.
     """
-    run = _opened(out, config) if resume else Run(out, config)
+    if resume:
+        config = resumed(Run.at(out).config, config, out, given)
+    run = Run(out, config)
     if resume:
         check_same(run, dataset.train)
     start = config.start_from
@@ -138,8 +145,8 @@ def in_folder(
     held = run.lock() if resume else run.claim(overwrite)
     with held if group.is_first else nullcontext():
         group.wait()
-        if group.is_first and not resume:
-            remember(run, dataset.train)
+        if group.is_first:
+            adopt(run) if resume else remember(run, dataset.train)
         names = config.trackers if group.is_first else ()
         with trackers(names, run.path) as log, torch.cuda.stream(own_stream(group.device)):
             extras = replace(extras, log=log)
@@ -191,14 +198,6 @@ def _check_model(
     batch = min(config.batch_size, len(dataset.train))
     _check_batch(batch, group.count, model)
     check_memory(config, model, dataset, group.device, batch // group.count)
-
-
-def _opened(out: Path, config: RunConfig) -> Run:
-    """The run in `out`, to be continued with `config`."""
-    run = Run.at(out)
-    if run.config != config:
-        raise InputError(f"{out} was started with another config; resume it with its own.")
-    return run
 
 
 def savings(config: RunConfig) -> str:

@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -125,6 +126,10 @@ class Run:
     def on(self, data: DataConfig) -> "Run":
         """The same run with its images elsewhere, or with other ones for its model."""
         return Run(self.path, self.config, self.out, data)
+
+    def to(self, out: Path | None) -> "Run":
+        """The same run, with `out` as the folder that commands write to, if it is given."""
+        return self if out is None else Run(self.path, self.config, out, self.data)
 
     @classmethod
     def _in(cls, path: Path) -> "Run":
@@ -237,6 +242,11 @@ class Run:
         sound = first_sound(self.weights(checkpoint), read, warn)
         if sound is None and self.exported.is_file():
             raise InputError(f"{self.name} holds its best weights only; ask for those.")
+        if sound is None and any(path.is_file() for path in self.training_states):
+            raise InputError(
+                f"{self.path} was stopped before its first validation, so it has no weights to use "
+                f"yet; continue it with limner train --resume --out {self.path}."
+            )
         if sound is None:
             raise InputError(f"There are no weights in {self.path}; train the run first.")
         return sound
@@ -305,10 +315,15 @@ class Run:
         return made if made.is_file() else self.path / name
 
     def place(self, name: str) -> Path:
-        """The path to write the file `name` of the run to; its folder is made."""
+        """The path to write the file `name` of the run to; its folder is made.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
         path = self.out / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()  # before anything is computed
         except OSError as error:
             raise unwritable(path.parent, error) from None
         return path
@@ -380,7 +395,10 @@ def _config_of(path: Path) -> RunConfig:
         found = RunConfig.read(file)
         if found == known.with_(data=known.data.with_(root=found.data.root)):
             return found
-    warn(f"{file} is damaged or was changed; the config in the checkpoints is used.")
+    warn(
+        f"{file} is damaged or was changed; the config in the checkpoints is used (limner train "
+        "--resume changes it by flags)."
+    )
     return known
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.errors import InputError
+from limner.extras import install
 
 Log = Callable[[Mapping[str, float], int], object]
 """Takes figures by name, and the step."""
@@ -17,7 +18,7 @@ def require(names: Sequence[str]) -> None:
     """Raise InputError if a tracker is not installed."""
     for name in names:
         if find_spec(name) is None:
-            raise InputError(f"There is no {name} here; pip install 'limner[trackers]'.")
+            raise InputError(f"{name} is not installed; install it with {install('trackers')}.")
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def trackers(names: Sequence[str], folder: Path) -> Iterator[Log]:
             writer = stack.enter_context(SummaryWriter(str(folder / name)))
             logs.append(partial(_add, writer))
         if "wandb" in names:
-            import wandb  # type: ignore[import-not-found]
+            import wandb
 
             run = stack.enter_context(wandb.init(project=name))
             logs.append(lambda figures, step: run.log(dict(figures), step=step))
