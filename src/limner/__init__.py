@@ -13,7 +13,9 @@ _HOMES = {
     "DRAW": "models",
     "VAE": "models",
     "DRAWConfig": "models",
+    "Evaluation": "evaluation",
     "Generation": "models",
+    "History": "training.history",
     "Inference": "models",
     "LadderVAE": "models",
     "LadderVAEConfig": "models",
@@ -22,13 +24,18 @@ _HOMES = {
     "VAEConfig": "models",
     "InputError": "errors",
     "elbo": "objectives",
+    "evaluate": "evaluation",
     "importance_weighted_bound": "objectives",
     "load": "training.runs",
     "register": "models",
+    "show": "figures.showing",
 }
 
 if TYPE_CHECKING:
     from limner.errors import InputError as InputError
+    from limner.evaluation import Evaluation as Evaluation
+    from limner.evaluation import evaluate as evaluate
+    from limner.figures.showing import show as show
     from limner.models import DRAW as DRAW
     from limner.models import VAE as VAE
     from limner.models import DRAWConfig as DRAWConfig
@@ -42,13 +49,16 @@ if TYPE_CHECKING:
     from limner.models import register as register
     from limner.objectives import elbo as elbo
     from limner.objectives import importance_weighted_bound as importance_weighted_bound
+    from limner.training.history import History as History
     from limner.training.runs import load as load
 
 __all__ = [
     "DRAW",
     "VAE",
     "DRAWConfig",
+    "Evaluation",
     "Generation",
+    "History",
     "Inference",
     "InputError",
     "LadderVAE",
@@ -58,9 +68,11 @@ __all__ = [
     "VAEConfig",
     "__version__",
     "elbo",
+    "evaluate",
     "importance_weighted_bound",
     "load",
     "register",
+    "show",
 ]
 
 

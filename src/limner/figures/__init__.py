@@ -1,7 +1,6 @@
 """Matplotlib figures and animations from arrays. Only this package imports matplotlib.
 
 style        colours, type, and how figures are saved
-tiles        images side by side, as arrays
 windows      DRAW's windows drawn on magnified images
 grids        labelled rows and grids of images
 curves       training curves, KL of each group
