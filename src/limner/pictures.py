@@ -110,7 +110,7 @@ def grid(images: Tensor, columns: int | None = None) -> Grid:
     if side > LARGEST:
         images = F.avg_pool2d(images, min(-(-side // LARGEST), *images.shape[-2:]))
         side = max(images.shape[-2:])
-    columns = columns or max(1, min(COLUMNS, WIDTH // (side + 1)))
+    columns = columns or max(1, min(COLUMNS, len(images), WIDTH // (side + 1)))
     factor = max(1, min(SIDE // side, WIDTH // (columns * (side + 1))))
     return Grid(tile(to_rgb(images), columns), factor, len(images))
 
