@@ -102,9 +102,9 @@ def test_many_groups_are_summed_up():
     model = model_of("draw")
     model.num_steps = 40
     html = model.infer(torch.zeros(2, 1, 8, 6))._repr_html_()
-    assert "KL of group 16" in html
-    assert "KL of group 17" not in html
-    assert "KL of 24 more groups" in html
+    assert "KL of group 8" in html
+    assert "KL of group 9" not in html
+    assert "KL of 32 more groups" in html
 
 
 def test_large_batches_and_large_images_are_cut_down():

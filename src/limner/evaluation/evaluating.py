@@ -23,7 +23,7 @@ from limner.training.runs import Checkpoint, Run, WeightKind
 from limner.training.seen import remembered
 from limner.training.start import seen_before
 
-Data = Dataset | DataConfig | str | Path | Tensor | np.ndarray | None
+Data = Dataset | DataConfig | str | Path | Tensor | np.ndarray[Any, Any] | None
 
 
 def evaluate(
@@ -136,7 +136,7 @@ def _dataset(
     return dataset, config
 
 
-def _as_given(model: LatentVariableModel, images: Tensor | np.ndarray) -> Tensor:
+def _as_given(model: LatentVariableModel, images: Tensor | np.ndarray[Any, Any]) -> Tensor:
     """Images given as an array, checked, in the type of the model's weights."""
     if isinstance(images, np.ndarray):
         try:

@@ -16,7 +16,7 @@ from limner.layers.observation import ObservationName, bits_per_dim
 from limner.models import LatentVariableModel
 from limner.models.base import ImageShape
 
-GROUPS = 16
+GROUPS = 8
 """Latent groups that a notebook shows."""
 
 

@@ -11,4 +11,6 @@ groups       generation with some latent groups fixed and the others from their 
 films        images step by step: GIF, strip, sprite sheet
 scenes       films of a model that generates or reconstructs images
 gallery      all figures of a model, in order
+exhibits     the forms in which each kind of object is shown: HTML, text, picture files
+showing      limner.show: in a notebook, a window or a file
 """

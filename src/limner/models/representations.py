@@ -21,7 +21,7 @@ STEPS = 8
 """Canvases in the strip of the first image."""
 IMAGES = 16
 """Reconstructions, whose means have to be computed."""
-GROUPS = 16
+GROUPS = 8
 """Latent groups in the table."""
 
 
