@@ -15,7 +15,7 @@ RANKS = [  # each may import what stands above it, and itself
     {"errors", "extras", "transforms"},
     {"cpu"},
     {"device", "progress"},
-    {"settings"},
+    {"settings", "pictures", "notebook"},
     {"layers", "data"},
     {"models"},
     {"objectives", "config"},
@@ -82,7 +82,7 @@ def test_only_the_command_line_changes_the_allocator():
     assert wrong == {"cli.py"}
 
 
-MACHINERY = {"base", "draws", "recurrent", "checks", "memory"}
+MACHINERY = {"base", "draws", "recurrent", "checks", "memory", "representations"}
 """Modules of `models` that every model may use."""
 
 

@@ -8,7 +8,14 @@ import torch
 from torch.testing import assert_close
 
 from limner import DRAWConfig, InputError, VAEConfig, elbo
-from limner.evaluation import evaluate_model, likelihood, results_of, set_num_steps, summary, units
+from limner.evaluation import (
+    Estimate,
+    evaluate_model,
+    likelihood,
+    results_of,
+    set_num_steps,
+    units,
+)
 from limner.models import build
 from limner.objectives import importance_weighted_bound
 from linear_gaussian import LinearGaussian, TwoGroups
@@ -159,7 +166,7 @@ def test_num_steps_is_a_dial():
     [
         (lambda model: evaluate_model(model, images(2)[:0]), "at least one image"),
         (lambda model: evaluate_model(model, images(), 0), "at least one sample"),
-        (lambda model: evaluate_model(model, images(), per_step=True), "leave out --per-step"),
+        (lambda model: evaluate_model(model, images(), per_step=True), "leave out per_step"),
         (lambda model: set_num_steps(model, 3), "leave out --num-steps"),
         (lambda model: set_num_steps(draw(), 0), "at least one step"),
         (lambda model: evaluate_model(model, images() * math.nan), "image 0 is not finite"),
@@ -176,7 +183,7 @@ def test_training_mode_is_refused(model):
 
 
 def test_summary_is_the_mean_and_its_standard_error():
-    found = summary(torch.tensor([1.0, 2.0, 6.0]))
+    found = Estimate(torch.tensor([1.0, 2.0, 6.0])).summary()
     assert found == {"mean": 3.0, "stderr": pytest.approx(math.sqrt(7 / 3))}
 
 
@@ -189,8 +196,9 @@ def test_results_say_what_was_measured_and_on_what(observation, bits_gained):
     x = torch.rand(7, 3, 2, 2, generator=torch.Generator().manual_seed(0)).round()
     found = evaluate_model(model, x, num_samples=4, seed=2)
     results = json.loads(json.dumps(results_of(found, {"split": "test"}), allow_nan=False))
-    assert results["elbo"] == summary(found.per_image["elbo"])
-    assert results["iw_bound"] == summary(found.per_image["iw_bound"]) | {"num_samples": 4}
+    assert results["elbo"] == Estimate(found.per_image["elbo"]).summary()
+    iw_bound = Estimate(found.per_image["iw_bound"]).summary()
+    assert results["iw_bound"] == iw_bound | {"num_samples": 4}
     nats = results["reconstruction"]["mean"] - results["kl"]["mean"]
     assert results["elbo"]["mean"] == pytest.approx(nats)
     assert sum(results["kl_per_group"]) == pytest.approx(results["kl"]["mean"])

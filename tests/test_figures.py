@@ -17,9 +17,9 @@ from limner.figures import attention, curves, gallery, grids, maps, style
 from limner.figures.groups import carried_means, completed_by_means, from_the_top
 from limner.figures.neighbours import nearest
 from limner.figures.subject import Subject
-from limner.figures.tiles import beside, magnify, tile, to_rgb
 from limner.layers.attention import Window, Windows
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
+from limner.pictures import beside, magnify, tile, to_rgb
 from limner.training.runs import Run
 from limner.training.storage import save_tensors
 

@@ -11,7 +11,7 @@ from limner.errors import InputError
 from limner.evaluation.interpolation import spherical
 from limner.figures import films, scenes
 from limner.figures.groups import carried_means
-from limner.figures.tiles import to_rgb
+from limner.pictures import to_rgb
 from test_figures import CONFIGS, StandIn, dataset
 
 FRAMES = {"vae": 24, "ladder": 3, "draw": 3, "attention": 4}

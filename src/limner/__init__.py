@@ -11,33 +11,39 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DRAW": "models",
-    "VAE": "models",
     "DRAWConfig": "models",
+    "Evaluation": "evaluation",
+    "Fit": "training.fitting",
     "Generation": "models",
+    "History": "training.history",
     "Inference": "models",
+    "InputError": "errors",
     "LadderVAE": "models",
     "LadderVAEConfig": "models",
     "LatentVariableModel": "models",
     "ModelConfig": "models",
-    "VAEConfig": "models",
-    "InputError": "errors",
-    "elbo": "objectives",
-    "importance_weighted_bound": "objectives",
-    "load": "training.runs",
-    "register": "models",
-    "Fit": "training.fitting",
-    "History": "training.history",
     "Run": "training.runs",
     "RunConfig": "config",
     "TrainingState": "training.callback",
+    "VAE": "models",
+    "VAEConfig": "models",
+    "elbo": "objectives",
+    "evaluate": "evaluation",
     "fit": "training.fitting",
+    "importance_weighted_bound": "objectives",
+    "load": "training.runs",
     "recipe": "recipes",
+    "register": "models",
+    "show": "figures.showing",
     "train": "training.launch",
 }
 
 if TYPE_CHECKING:
     from limner.config import RunConfig as RunConfig
     from limner.errors import InputError as InputError
+    from limner.evaluation import Evaluation as Evaluation
+    from limner.evaluation import evaluate as evaluate
+    from limner.figures.showing import show as show
     from limner.models import DRAW as DRAW
     from limner.models import VAE as VAE
     from limner.models import DRAWConfig as DRAWConfig
@@ -64,6 +70,7 @@ __all__ = [
     "DRAW",
     "VAE",
     "DRAWConfig",
+    "Evaluation",
     "Fit",
     "Generation",
     "History",
@@ -79,11 +86,13 @@ __all__ = [
     "VAEConfig",
     "__version__",
     "elbo",
+    "evaluate",
     "fit",
     "importance_weighted_bound",
     "load",
     "recipe",
     "register",
+    "show",
     "train",
 ]
 

@@ -15,9 +15,9 @@ from limner.evaluation.completion import complete
 from limner.evaluation.interpolation import decode_noise, noise_of_images, walk
 from limner.figures.films import Film
 from limner.figures.scenes import STEPS_BETWEEN, STOPS, explanation_film, generation_film
-from limner.figures.tiles import RGB, columns_for, magnify, to_rgb
 from limner.models import LatentVariableModel, RecurrentModel
 from limner.objectives import elbo
+from limner.pictures import RGB, columns_for, magnify, to_rgb
 from limner.training.runs import Run
 
 SIDE, EASEL_SIDE = 224, 280

@@ -26,7 +26,7 @@ from limner.data.config import in_words
 from limner.device import Device, pick_device
 from limner.errors import InputError, printable
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
-from limner.evaluation.results import groups_table, results_table
+from limner.evaluation.tables import groups_table, results_table
 from limner.progress import progress_bar, warn
 from limner.training.made import maker
 from limner.training.runs import Run

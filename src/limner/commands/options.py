@@ -12,9 +12,9 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from limner.data import DataConfig, Dataset, names
+from limner.data import Dataset, names
 from limner.data import Images as Pixels
-from limner.data.catalogue import unused
+from limner.data.catalogue import other_images
 from limner.data.given import given
 from limner.errors import InputError
 from limner.models import LatentVariableModel
@@ -62,12 +62,9 @@ class Images:
         """
         found = Run.open(run)
         given = {key: value for key, value in vars(self).items() if value not in (None, False)}
-        if self.name not in (None, found.config.data.name, *names()):
-            channels, *size = found.image_shape
-            given |= {"size": tuple(size), "colour": "grey" if channels == 1 else "rgb"}
-        data: DataConfig = found.config.data.with_(**given)
-        data = data.with_(**dict.fromkeys(unused(data)))
-        return found.on(data) if given else found
+        if not given:
+            return found
+        return found.on(other_images(found.config.data, found.image_shape, **given))
 
 
 @dataclass(frozen=True)

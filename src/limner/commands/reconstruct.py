@@ -11,7 +11,7 @@ from limner.data import Frozen, Split
 from limner.errors import printable
 from limner.figures import grids, style
 from limner.figures.contact import drawable
-from limner.figures.tiles import to_rgb
+from limner.pictures import to_rgb
 
 
 def reconstruct(

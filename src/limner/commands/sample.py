@@ -10,7 +10,7 @@ from PIL import Image
 from limner.commands.options import FLAT, WEIGHTS, RunName, Weights
 from limner.commands.pictures import place, require_positive, require_seed, tell
 from limner.errors import InputError
-from limner.figures.tiles import columns_for, magnify, tile, to_rgb
+from limner.pictures import columns_for, magnify, tile, to_rgb
 from limner.training.runs import Run
 
 BATCH = 500

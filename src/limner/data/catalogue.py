@@ -180,6 +180,21 @@ def _readable(name: str) -> Iterator[None]:
         raise InputError(f"{name} does not fit in memory; use fewer images.") from None
 
 
+def other_images(
+    data: DataConfig, image_shape: tuple[int, int, int], **given: object
+) -> DataConfig:
+    """`data` with the settings that are `given`, for a model of images of `image_shape`.
+
+    Your own images are brought to the model's size and colours. Settings of `data` that have no
+    meaning for the new images are left out.
+    """
+    if given.get("name", data.name) not in (data.name, *names()):
+        channels, *size = image_shape
+        given |= {"size": tuple(size), "colour": "grey" if channels == 1 else "rgb"}
+    changed = data.with_(**given)
+    return changed.with_(**dict.fromkeys(unused(changed)))
+
+
 def unused(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> list[str]:
     """The settings of `config` that are given, and that have no meaning for its images."""
     path = _path(config)

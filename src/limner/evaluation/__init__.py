@@ -1,6 +1,9 @@
 """Measuring trained models: bounds on log p(x), latent units, probes, interpolation."""
 
-from limner.evaluation.likelihood import Evaluation, evaluate_model, set_num_steps
-from limner.evaluation.results import results_of, summary
+from limner.evaluation.estimate import Estimate
+from limner.evaluation.evaluating import evaluate
+from limner.evaluation.evaluation import Evaluation
+from limner.evaluation.likelihood import evaluate_model, set_num_steps
+from limner.evaluation.results import results_of
 
-__all__ = ["Evaluation", "evaluate_model", "results_of", "set_num_steps", "summary"]
+__all__ = ["Estimate", "Evaluation", "evaluate", "evaluate_model", "results_of", "set_num_steps"]

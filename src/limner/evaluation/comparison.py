@@ -8,7 +8,7 @@ from rich.table import Table
 from torch import Tensor
 
 from limner.errors import InputError
-from limner.evaluation.results import summary, with_error
+from limner.evaluation.estimate import Estimate, with_error
 from limner.training.runs import Run
 
 SAME = ("dataset", "split", "binarization", "draw_seed", "observation", "num_images")
@@ -29,12 +29,12 @@ def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     """
     results = {name: [_results(run) for run in runs] for name, runs in groups.items()}
     _refuse_unlike([result for group in results.values() for result in group])
-    elbos = {name: _over_seeds(runs, "elbo") for name, runs in groups.items()}
-    best = max(elbos, key=lambda name: elbos[name].mean().item())
+    elbos = {name: Estimate(_over_seeds(runs, "elbo")) for name, runs in groups.items()}
+    best = max(elbos, key=lambda name: elbos[name].mean)
     rows = []
     for name, runs in groups.items():
         row = _row(name, runs, results[name])
-        row["difference_to_best"] = None if name == best else summary(elbos[name] - elbos[best])
+        row["difference_to_best"] = None if name == best else (elbos[name] - elbos[best]).summary()
         rows.append(row)
     return rows
 
@@ -120,10 +120,9 @@ def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -
         "reconstruction": "log_likelihood",
         "iw_bound": "iw_bound",
     }.items():
-        row[key] = summary(_over_seeds(runs, figure))
-    row["kl"] = summary(
-        torch.stack([run.per_image()["kl"].double() for run in runs]).mean(0).sum(1)
-    )
+        row[key] = Estimate(_over_seeds(runs, figure)).summary()
+    kl = torch.stack([run.per_image()["kl"].double() for run in runs]).mean(0).sum(1)
+    row["kl"] = Estimate(kl).summary()
     row["iw_bound"]["num_samples"] = first["iw_bound"]["num_samples"]
     row["bits_per_dim"] = {
         bound: {

@@ -6,8 +6,6 @@ samples fit into memory nor on whether the evaluation was interrupted.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 from limner.data.mapped import forget
 from limner.data.pixels import Frozen, mixed_seed
 from limner.errors import InputError
+from limner.evaluation.evaluation import Evaluation, Measured
 from limner.evaluation.partial import Partial, fingerprint
 from limner.evaluation.units import count_active, unit_sums
 from limner.models import Inference, LatentVariableModel, RecurrentModel
@@ -25,23 +24,6 @@ from limner.progress import Report
 
 BLOCK = 50
 """Images that are evaluated together; another number gives other noise."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Values per image, in nats; `limner.evaluation.results_of` summarizes them."""
-
-    model: LatentVariableModel
-    per_image: dict[str, Tensor]
-    """`elbo`, `log_likelihood`, `iw_bound` [images], `kl` [images, groups]; with `per_step`,
-    `elbo_per_step` [images, steps]. On the CPU, in the order of the images."""
-    active_units: Sequence[int | None]
-    """Per group, the number of units with Var_x(E_q[u]) > 0.01; None for one image."""
-    latent_units: list[int]
-    """Per group, the number of all units."""
-    num_samples: int
-    seed: int
-    seconds: float
 
 
 @torch.no_grad()
@@ -81,7 +63,7 @@ def evaluate_model(
     if num_samples < 1:
         raise InputError(f"The bound needs at least one sample; got num_samples={num_samples}.")
     if per_step and not isinstance(model, RecurrentModel):
-        raise InputError("This model has no steps; leave out --per-step.")
+        raise InputError("This model has no steps; leave out per_step (--per-step).")
     settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": block_size}
     partial = Partial(partial_folder, fingerprint(model, x, settings))
     values, seconds = partial.load()
@@ -102,7 +84,15 @@ def evaluate_model(
     partial.remove()
     sums = values.pop("unit_sums")
     active, units = count_active(sums, len(x), model)
-    return Evaluation(model, values, active, units, num_samples, seed, time.monotonic() - started)
+    return Evaluation(
+        values,
+        active,
+        units,
+        num_samples,
+        seed,
+        time.monotonic() - started,
+        Measured.of(model),
+    )
 
 
 def set_num_steps(model: LatentVariableModel, num_steps: int) -> LatentVariableModel:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from limner.figures import style
 from limner.layers.attention import Windows
+from limner.pictures import evenly
 
 MAX_STEPS = 10
 """Panels in a row. Longer sequences show evenly spread steps."""
@@ -35,7 +36,7 @@ def where_it_looks(windows: Windows, average: np.ndarray) -> Figure:
     shape = average.shape
     rows = [("reading", windows.read), ("writing", windows.write)]
     rows = [(name, window) for name, window in rows if window is not None]
-    steps = style.evenly(len(windows.write.sigma), MAX_STEPS)
+    steps = evenly(len(windows.write.sigma), MAX_STEPS)
     inch = min(0.72, 6.4 / len(steps))
     made = style.figure(
         len(steps) * inch + 0.7, len(rows) * (inch * shape[0] / shape[1] + 0.05) + 0.3

@@ -7,7 +7,7 @@ from matplotlib.font_manager import findfont, get_font
 from limner.data import SPLITS, Dataset, Images
 from limner.data.sizing import fitted
 from limner.figures.grids import labelled_rows
-from limner.figures.tiles import RGB, to_rgb
+from limner.pictures import RGB, to_rgb
 
 COLUMNS, ROWS = 10, 10
 _LARGEST = 160

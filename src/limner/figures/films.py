@@ -1,6 +1,7 @@
 """Images step by step: as a GIF, a strip, or a sprite sheet for a web page."""
 
 import io
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,15 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from limner import notebook
 from limner.errors import InputError
-from limner.figures import style
 from limner.figures.grids import labelled_rows
-from limner.figures.tiles import RGB, beside, columns_for, tile
+from limner.pictures import COLOURS, RGB, beside, columns_for, evenly, gif, tile
 
 GROUND = (128, 128, 128)
 """The gap between images: differs from black and from white."""
-COLOURS = 128
 STRIP_STEPS = 12
+NOTEBOOK_PIXELS = 2**23
+"""Limit on the pixels of all frames in a notebook; a larger film shows fewer images."""
 
 
 class Film(NamedTuple):
@@ -44,13 +46,17 @@ class Film(NamedTuple):
         return np.stack([np.pad(grid, ((gap, gap), (gap, gap), (0, 0)), mode="constant",
                                 constant_values=GROUND[0]) for grid in grids])  # fmt: skip
 
-
-def indexed(frames: RGB) -> list[Image.Image]:
-    """Frames that share one palette of at most 128 colours."""
-    count, height, width, _ = frames.shape
-    stack = Image.fromarray(frames.reshape(count * height, width, 3))
-    stack = stack.quantize(COLOURS, dither=Image.Dither.NONE)
-    return [stack.crop((0, k * height, width, (k + 1) * height)) for k in range(count)]
+    def _repr_html_(self) -> str:
+        if not self.size:
+            return notebook.page(notebook.title(self.title), notebook.note("no images"))
+        pixels = sum(panel[:, 0, ..., 0].size for panel in self.panels)  # of one image
+        count = min(self.size, max(1, NOTEBOOK_PIXELS // pixels))
+        step = math.ceil(math.sqrt(max(1, pixels / NOTEBOOK_PIXELS)))
+        panels = tuple(panel[:, :count, ::step, ::step] for panel in self.panels)
+        frames = self._replace(panels=panels).frames()
+        shown = notebook.image(gif(frames, every=3), "gif", step * frames.shape[2], self.alt)
+        more = f" The first {count} of {self.size} are shown." if count < self.size else ""
+        return notebook.page(notebook.title(self.title), shown, notebook.note(self.caption + more))
 
 
 def save_gif(frames: RGB, path: Path, seconds: float = 3.0, hold: float = 1.5) -> Path:
@@ -60,12 +66,9 @@ def save_gif(frames: RGB, path: Path, seconds: float = 3.0, hold: float = 1.5) -
         seconds: duration of all steps together.
         hold: extra seconds for the last frame.
     """
-    # GIF stores hundredths of a second, and browsers slow down frames shorter than two.
-    each = max(20, round(1000 * seconds / len(frames) / 10) * 10)
-    first, *rest = indexed(frames)
-    durations = [each] * len(rest) + [each + round(1000 * hold)]
+    content = gif(frames, seconds, hold)
     try:
-        first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
+        path.write_bytes(content)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from None
     return path
@@ -82,7 +85,7 @@ def sprite(frames: RGB) -> bytes:
 
 def strip(film: Film, images: int = 5, steps: int = STRIP_STEPS) -> Figure:
     """The film as a still figure: one row per image and panel, one column per step."""
-    chosen = list(style.evenly(len(film.captions), steps))
+    chosen = list(evenly(len(film.captions), steps))
     rows = []
     for k in range(min(images, film.size)):
         for name, panel in zip(film.panel_names, film.panels, strict=True):

@@ -10,8 +10,8 @@ from limner.figures import attention, curves, films, grids, maps, scenes
 from limner.figures.groups import carried_means, from_the_top
 from limner.figures.neighbours import nearest
 from limner.figures.subject import Subject
-from limner.figures.tiles import to_rgb
 from limner.models import RecurrentModel
+from limner.pictures import to_rgb
 
 MAX_MAPPED = 1000
 """Points in a map; more would overlap."""

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limner.figures import style
-from limner.figures.tiles import RGB, columns_for, tile
+from limner.pictures import RGB, columns_for, tile
 
 WIDTH = 7.2
 LETTER = 0.075

@@ -15,10 +15,10 @@ from limner.evaluation.interpolation import spherical
 from limner.figures.films import Film
 from limner.figures.groups import completed_by_means
 from limner.figures.style import READ_RGB, WRITE_RGB
-from limner.figures.tiles import RGB, magnify, to_rgb
 from limner.figures.windows import draw_windows
 from limner.layers.attention import Windows
 from limner.models import LatentVariableModel
+from limner.pictures import RGB, magnify, to_rgb
 
 STOPS, STEPS_BETWEEN = 4, 6
 """A walk: the points it passes, and the frames from one to the next."""

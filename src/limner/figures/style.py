@@ -7,7 +7,7 @@ decorated with `styled`. Hues are from Okabe and Ito, safe for colour-blind read
 import functools
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -161,10 +161,3 @@ _THEMES = (
 def series(index: int) -> dict[str, Any]:
     """Colour and line style of line number `index`."""
     return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index % len(DASHES)]}
-
-
-def evenly(count: int, at_most: int) -> Sequence[int]:
-    """At most `at_most` indices of range(count), evenly spread, with the first and the last."""
-    if count <= at_most:
-        return range(count)
-    return [round(i * (count - 1) / (at_most - 1)) for i in range(at_most)]

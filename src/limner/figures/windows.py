@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from limner.figures.tiles import RGB, magnify
 from limner.layers.attention import Window
+from limner.pictures import RGB, magnify
 
 
 class Rectangle(NamedTuple):

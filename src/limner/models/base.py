@@ -23,6 +23,7 @@ from limner.layers.attention import Windows
 from limner.layers.compiling import compiled, differentiable_once
 from limner.layers.gaussian import kl_divergence, log_ratio
 from limner.layers.observation import OBSERVATIONS, Observation, ObservationName
+from limner.models import representations
 from limner.models.checks import (
     check_form,
     check_image_shape,
@@ -69,6 +70,9 @@ class Inference(NamedTuple):
     features: Float[Tensor, "batch features"] | None = None
     """The decoder's final state: the last deterministic features before the image."""
 
+    def _repr_html_(self) -> str:
+        return representations.inference_html(self)
+
 
 class Generation(NamedTuple):
     """Images from the prior or from given latents."""
@@ -81,6 +85,12 @@ class Generation(NamedTuple):
     windows: Windows | None = None
     latents: list[Tensor] | None = None
     """z of each group [batch, *shape], with `trace`."""
+
+    def _repr_html_(self) -> str:
+        return representations.generation_html(self)
+
+    def _repr_png_(self) -> bytes | None:
+        return representations.generation_png(self)
 
 
 def divergence_of(q: Normal, p: Normal, z: Tensor, divergence: Divergence) -> Tensor:

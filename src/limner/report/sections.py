@@ -15,8 +15,8 @@ from limner.evaluation.comparison import compare_runs
 from limner.figures import curves, gallery, grids, scenes
 from limner.figures.gallery import Picture
 from limner.figures.subject import Subject
-from limner.figures.tiles import to_rgb
 from limner.models import LatentVariableModel
+from limner.pictures import to_rgb
 from limner.report.published import Published, published_for
 from limner.report.shown import ShownFilm, ShownPicture, shown, shown_film
 from limner.report.wording import Stat, duration, mean_of, millions, number, plain, with_error
