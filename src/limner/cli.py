@@ -1,5 +1,6 @@
 """The command line: finds a command by name and imports only the modules it needs."""
 
+import _thread
 import importlib
 import os
 import signal
@@ -55,8 +56,8 @@ COMMANDS = {
 }
 
 
-CLOSED_PIPE = 128 + signal.SIGPIPE
-"""Exit status, as in a shell, if the reader of the output closed the pipe."""
+CLOSED_PIPE = 128 + 13
+"""Exit status, as in a shell, if the reader of the output closed the pipe (SIGPIPE is 13)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,7 +102,10 @@ def _interrupt_after(hook: CodeType) -> None:
     assert main is not None
     while any(frame.f_code is hook for frame, _ in walk_stack(sys._current_frames()[main])):
         time.sleep(0.01)
-    signal.pthread_kill(main, signal.SIGINT)
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)  # also ends a wait in the system
+    else:
+        _thread.interrupt_main()
 
 
 def _main(arguments: list[str] | None) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from limner.data.mapped import forget
 from limner.data.pixels import Frozen, mixed_seed
+from limner.device import noise_source
 from limner.errors import InputError
 from limner.evaluation.partial import Partial, fingerprint
 from limner.evaluation.units import count_active, unit_sums
@@ -140,7 +141,7 @@ def _block_values(
     x = x.to(device)
 
     def noise(purpose: str) -> torch.Generator:
-        return torch.Generator(device).manual_seed(mixed_seed(purpose, seed, first))
+        return noise_source(device).manual_seed(mixed_seed(purpose, seed, first))
 
     inference = model.infer(x, noise("elbo"), trace=per_step)
     values = {

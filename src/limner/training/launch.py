@@ -16,7 +16,7 @@ from limner.progress import say, training_display, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
-from limner.training.graphs import own_stream
+from limner.training.graphs import on_own_stream
 from limner.training.interrupts import StopSignals
 from limner.training.needs import check_memory, check_weights, needs, time_needed
 from limner.training.processes import Processes, processes
@@ -105,7 +105,7 @@ def _fit(
 ) -> int:
     """Train to the end of the budget; returns the signal that came during the last steps, or 0."""
     names = run.config.trackers if group.is_first else ()
-    with trackers(names, run.path) as log, torch.cuda.stream(own_stream(group.device)):
+    with trackers(names, run.path) as log, on_own_stream(group.device):
         trainer = Trainer(run, dataset, group, model, log)
         if resume:
             trainer.restore()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.config import OptimizerConfig, RunConfig
+from limner.device import is_tried
 
 MAX_STREAK = 50
 """Steps in a row without a finite gradient that stop the run."""
@@ -19,7 +20,7 @@ CLEAR_EVERY = 128
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
-    """Adam or AdamW in its fused form; on a GPU with its rate there, for a CUDA graph."""
+    """Adam or AdamW, fused on a CPU and on CUDA; on CUDA with its rate there, for a CUDA graph."""
     device = next(model.parameters()).device
     cuda, rate = device.type == "cuda", config.learning_rate
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
@@ -29,7 +30,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         betas=config.betas,
         eps=config.epsilon,
         weight_decay=config.weight_decay,
-        fused=True,
+        fused=is_tried(device),
         capturable=cuda,
     )
 
@@ -37,9 +38,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 class GuardedStep:
     """Clip the gradient, then step, unless the gradient is not finite.
 
-    The decision is made on the device, by the optimizer's own `found_inf`: a skipped step does not
-    change the moments or their step count either. `skipped` counts such steps and `streak` those in
-    a row, both as tensors on the device.
+    The decision is made on the device, by the fused optimizer's own `found_inf`: a skipped step
+    does not change the moments or their step count either. Without fusion (fused Adam on mps
+    ignores `found_inf` and `grad_scale`) it is made on the host. `skipped` counts such steps and
+    `streak` those in a row, both as tensors on the device.
     """
 
     def __init__(self, optimizer: torch.optim.Adam, clip_norm: float, device: torch.device):
@@ -60,11 +62,18 @@ class GuardedStep:
                 group["lr"].fill_(learning_rate)
             else:
                 group["lr"] = learning_rate
-        self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
-        scale = (norm / self.clip_norm).clamp(min=1.0).float()
-        self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
-        self.optimizer.step()
+        self._take(gradients, (norm / self.clip_norm).clamp(min=1.0).float(), unusable)
         return norm
+
+    def _take(self, gradients: list[Tensor], scale: Tensor, unusable: Tensor) -> None:
+        if self.optimizer.defaults["fused"]:
+            self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
+            self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif not unusable:
+            for gradient in gradients:
+                gradient.div_(scale)
+            self.optimizer.step()
 
     def _norm(self, gradients: list[Tensor]) -> Tensor:
         """The norm; on a CPU, where reading it is free, also if its square overflows."""

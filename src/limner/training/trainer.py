@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from limner.data import Dataset, TrainingBatches
 from limner.data.pixels import mixed_seed
+from limner.device import noise_source, summing_device
 from limner.errors import InputError, Stopped
 from limner.layers.batch import shared_batch
 from limner.models import LatentVariableModel
@@ -77,7 +78,7 @@ class Trainer:
         self.step = GuardedStep(
             build_optimizer(self.model, config.optimizer), config.optimizer.clip_norm, self.device
         )
-        self.noise = torch.Generator(self.device)
+        self.noise = noise_source(self.device)
         self.drops_out = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.validator = Validator(config, dataset, self.batches, self.device)
         about = {"image_shape": dataset.image_shape, "config": config.model_dump(mode="json")}
@@ -381,7 +382,7 @@ class Trainer:
         self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
-        totals = tensors.pop("totals").to(self.device)
+        totals = tensors.pop("totals").to(summing_device(self.device))
         if self.processes.is_first:
             self.totals = Totals(totals)
         self.step.skipped = tensors.pop("skipped").to(self.device)
