@@ -150,7 +150,7 @@ def pretended_mps():
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         with (
-            mock.patch("torch.backends.mps.is_available", lambda: True),
+            mock.patch("torch.backends.mps.is_available", return_value=True),
             mock.patch("torch.mps.synchronize"),
             Pretending(),
         ):

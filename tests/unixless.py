@@ -1,15 +1,15 @@
-"""A plugin of pytest (`-p tests.unixless`): Limner's own modules see a Windows-like Python.
+"""A plugin of pytest (`-p unixless`): Limner's own modules see a Python like that of Windows.
 
-Modules and attributes that exist on Unix only are missing for them, `os.name` is `nt`, `sys.platform`
-is `win32`, and there are no files in /proc and /sys. The libraries that Limner uses have their own
-branches for each system, and keep the real modules. This hides what is not on Windows; it cannot
-show what Windows does otherwise, such as refusing to replace a file that is open.
+Modules and attributes that exist on Unix only are missing for them, `os.name` is `nt`,
+`sys.platform` is `win32`, and there are no files in /proc and /sys. The libraries that Limner uses
+have their own branches for each system, and keep the real modules. This hides what is not on
+Windows; it cannot show what Windows does otherwise, such as refusing to replace an open file.
 """
 
 import builtins
+import ctypes
 import sys
 import types
-from pathlib import Path
 
 MODULES = {
     "crypt", "fcntl", "grp", "nis", "ossaudiodev", "posix", "pty", "pwd", "readline", "resource",
@@ -17,8 +17,8 @@ MODULES = {
 }  # fmt: skip
 ATTRIBUTES = {
     "os": {
-        "O_CLOEXEC", "O_DIRECTORY", "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "chown", "chroot",
-        "confstr", "fchmod", "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid",
+        "O_CLOEXEC", "O_DIRECTORY", "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "chown",
+        "chroot", "confstr", "fchmod", "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid",
         "getgroups", "getloadavg", "getpgid", "getpriority", "getsid", "getuid", "getxattr",
         "killpg", "lchown", "mkfifo", "mknod", "nice", "openpty", "pathconf", "pipe2",
         "posix_fadvise", "posix_fallocate", "posix_spawn", "pread", "pwrite", "register_at_fork",
@@ -62,7 +62,7 @@ class WindowsLike(types.ModuleType):
         if name in ATTRIBUTES[here]:
             raise AttributeError(f"module {here!r} has no attribute {name!r} on Windows")
         if here == "ctypes" and name == "CDLL":
-            return _library
+            return _Library
         if here == "multiprocessing" and name == "get_context":
             return _context
         return getattr(module, name)
@@ -74,10 +74,11 @@ class WindowsLike(types.ModuleType):
         delattr(object.__getattribute__(self, "_module"), name)
 
 
-def _library(name, *arguments, **settings):
-    if name is None:
-        raise TypeError("bad argument type for built-in operation")  # as on Windows
-    return _real_modules["ctypes"].CDLL(name, *arguments, **settings)
+class _Library(ctypes.CDLL):
+    def __init__(self, name, *arguments, **settings):
+        if name is None:  # the libraries of the process itself
+            raise TypeError("CDLL takes a name on Windows")
+        super().__init__(name, *arguments, **settings)
 
 
 def _context(method=None):
@@ -113,4 +114,3 @@ _real_modules = {name: _import(name) for name in ATTRIBUTES}
 _likes = {name: WindowsLike(module) for name, module in _real_modules.items()}
 builtins.__import__ = _importing
 sys.addaudithook(_opening)
-HERE = Path(__file__)

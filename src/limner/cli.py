@@ -2,6 +2,7 @@
 
 import _thread
 import importlib
+import io
 import os
 import signal
 import sys
@@ -62,6 +63,9 @@ CLOSED_PIPE = 128 + 13
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `limner ARGUMENTS` and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows has few letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             with _interruptible():

@@ -4,6 +4,8 @@ CPUs and CUDA GPUs are computed on in full. Others, such as Apple's `mps`, get t
 CPU, so that it is the CPU's own, and sums in float64 are made on the CPU, since `mps` has none.
 """
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -49,15 +51,17 @@ def _best() -> str:
 
 
 def _present(name: str) -> torch.device:
-    if torch.device(name).type == "cpu":
+    device, count = torch.device(name), torch.cuda.device_count()
+    if device.type == "cpu":
         return torch.device("cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, ImportError, NotImplementedError):
-        count = torch.cuda.device_count()
-        others = ["auto", "cpu", *(f"cuda:{index}" for index in range(count))]
-        choice = f"{', '.join(others[:-1])} or {others[-1]}"
-        raise InputError(f"There is no device {name} here; use {choice}.") from None
+    if device.type == "cuda" and (device.index or 0) < count:  # without memory on the GPU
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.device("cuda", index)
+    if device.type != "cuda":
+        with contextlib.suppress(RuntimeError, AssertionError, ImportError):
+            return torch.empty(0, device=device).device
+    *others, last = ["auto", "cpu", *(f"cuda:{index}" for index in range(count))]
+    raise InputError(f"There is no device {name} here; use {', '.join(others)} or {last}.")
 
 
 def is_tried(device: torch.device) -> bool:

@@ -4,7 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from limner.device import pick_device
+from limner.device import is_tried, pick_device
 from limner.errors import InputError
 
 
@@ -35,7 +35,11 @@ def benchmark(
         raise InputError(
             "The benchmarks are only in the source tree; run this command from a clone of it."
         )
+    chosen = pick_device(device)
+    if not is_tried(chosen):
+        raise InputError(f"The benchmarks measure a CPU or CUDA, not {chosen}; pass --device cpu.")
+    if depth and sys.platform != "linux":
+        raise InputError("--depth reads peak memory as Linux reports it; leave it out here.")
     sys.path.insert(0, str(root))
     run = importlib.import_module("benchmarks.report").run
-    chosen = pick_device(device)
     run(out, batch=batch, rounds=rounds, depth=depth, compile=compile, device=chosen)

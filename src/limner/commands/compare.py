@@ -17,6 +17,7 @@ from limner.config import RunConfig
 from limner.data import DataConfig, natural_observation
 from limner.data import load as load_dataset
 from limner.data.config import in_words
+from limner.device import pick_device
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs, comparison_table
 from limner.progress import warn
@@ -63,6 +64,7 @@ def compare(
         overwrite: replace an earlier comparison in the folder
         resume: continue an earlier comparison in the folder
     """
+    pick_device(device)  # refused before any work
     if runs:
         given = {
             "--epochs": epochs is not None,
