@@ -1,7 +1,7 @@
 """A pretended `mps` device: computed on the CPU, and refusing what Apple's refuses.
 
 Tensors there cannot be float64, cannot become NumPy arrays, do not mix with tensors of the CPU, and
-have no random numbers but float32 ones. It has neither Apple's kernels nor its rounding.
+have no random numbers but float ones; fused Adam ignores `grad_scale` and `found_inf`. It has neither Apple's kernels nor its rounding.
 """
 
 from contextlib import contextmanager
@@ -128,6 +128,8 @@ def dispatched(func, args, kwargs):
         check_random(func, flat, there)
     onto_cpu = tree_map_only(torch.device, lambda _: torch.device("cpu"), (args, kwargs))
     plain_args, plain = tree_map(lambda x: x.value if isinstance(x, OnMps) else x, onto_cpu)
+    if "_fused_adam" in func.name():
+        plain |= {"grad_scale": None, "found_inf": None}  # the kernel ignores them
     with _disable_current_modes():
         out = func(*plain_args, **plain)
     if target.type == "mps":

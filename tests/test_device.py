@@ -160,6 +160,8 @@ def test_a_step_without_a_finite_gradient_is_skipped_there_too(tmp_path):
         with pretended_mps():
             run = train(wild.with_(device=device), tmp_path / device)
         skipped.append(run.metrics()[-1]["skipped_steps"])
+        weights = run.model("last", "raw").state_dict().values()
+        assert all(weight.isfinite().all() for weight in weights)
     assert skipped[0] == skipped[1] > 0
 
 
