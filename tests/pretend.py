@@ -1,7 +1,8 @@
 """A pretended `mps` device: computed on the CPU, and refusing what Apple's refuses.
 
 Tensors there cannot be float64, cannot become NumPy arrays, do not mix with tensors of the CPU, and
-have no random numbers but float ones; fused Adam ignores `grad_scale` and `found_inf`. It has neither Apple's kernels nor its rounding.
+have no random numbers but float ones; fused Adam ignores `grad_scale` and `found_inf`. It has
+neither Apple's kernels nor its rounding.
 """
 
 from contextlib import contextmanager
