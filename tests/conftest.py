@@ -1,5 +1,6 @@
 """Every test checks the shapes in signatures of layers, models and bounds."""
 
+import sys
 from typing import Self
 
 import jaxtyping
@@ -19,6 +20,8 @@ def checked(function):
 jaxtyping.install_import_hook(
     ["limner.layers", "limner.models", "limner.objectives"], "conftest.checked"
 )
+collect_ignore = ["faults", "hostile"] if sys.platform == "win32" else []
+"""They kill, limit and signal processes in the ways of Unix."""
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 

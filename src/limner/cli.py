@@ -1,6 +1,8 @@
 """The command line: finds a command by name and imports only the modules it needs."""
 
+import _thread
 import importlib
+import io
 import os
 import signal
 import sys
@@ -55,12 +57,15 @@ COMMANDS = {
 }
 
 
-CLOSED_PIPE = 128 + signal.SIGPIPE
-"""Exit status, as in a shell, if the reader of the output closed the pipe."""
+CLOSED_PIPE = 128 + 13
+"""Exit status, as in a shell, if the reader of the output closed the pipe (SIGPIPE is 13)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `limner ARGUMENTS` and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows has few letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             with _interruptible():
@@ -101,7 +106,10 @@ def _interrupt_after(hook: CodeType) -> None:
     assert main is not None
     while any(frame.f_code is hook for frame, _ in walk_stack(sys._current_frames()[main])):
         time.sleep(0.01)
-    signal.pthread_kill(main, signal.SIGINT)
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)  # also ends a wait in the system
+    else:
+        _thread.interrupt_main()
 
 
 def _main(arguments: list[str] | None) -> int:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from limner.data import DataConfig
+from limner.device import named_device
 from limner.errors import InputError
 from limner.models import ModelConfig, RecurrentConfig, config_from
 from limner.objectives import check_objective
@@ -25,8 +26,7 @@ SCHEMA_VERSION = 1
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=2**20)]
-
-
+DeviceName = Annotated[str, BeforeValidator(named_device)]
 AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_from)]
 """The config of a registered model, or plain data with its `kind`."""
 
@@ -118,7 +118,10 @@ class RunConfig(Settings):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16 autocasts; canvas, KL and likelihood stay float32"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="device to train on")
+    device: DeviceName = Field(
+        default="auto",
+        description="where to train: auto, cpu, cuda, mps or another name of torch, such as cuda:1",
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         default=(), max_length=2, description="loggers to use (extra [trackers])"
     )

@@ -26,6 +26,7 @@ from torch.distributions import Normal
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
+from limner.device import noise_source
 from limner.errors import InputError
 from limner.layers.batch import batch_mean
 from limner.layers.gaussian import log_ratio
@@ -258,7 +259,7 @@ def sample_sources(
         2**32, (count,), generator=generator, device=generator.device if generator else "cpu"
     )
     for chunk in seeds.split(chunk_size):
-        yield [torch.Generator(device).manual_seed(seed) for seed in chunk.tolist()]
+        yield [noise_source(device).manual_seed(seed) for seed in chunk.tolist()]
 
 
 def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**28, trace: bool = False) -> int:

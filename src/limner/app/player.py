@@ -36,6 +36,10 @@ class Player:
     model: LatentVariableModel
 
     @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
     def steps(self) -> int | None:
         """Steps of a recurrent model; None for a model without steps."""
         return self.model.num_steps if isinstance(self.model, RecurrentModel) else None
@@ -60,7 +64,7 @@ class Player:
             return self.run.dataset().test.levels
         except InputError:
             images = self.model.sample(64, torch.Generator().manual_seed(0))
-            return (images * 255).round().to(torch.uint8)
+            return (images * 255).round().to(torch.uint8).cpu()
 
     def example(self, number: int) -> Levels:
         """One of the examples as a picture for an easel."""
@@ -73,10 +77,11 @@ class Player:
         return magnify(to_rgb(levels / 255), magnification(self.model, EASEL_SIDE))
 
     def seen(self, drawing: Drawing) -> Tensor:
-        """A drawing as the model sees it, [1, C, H, W]."""
+        """A drawing as the model sees it, [1, C, H, W] on its device."""
         levels = levels_of(drawing, self.model.image_shape)
         config = self.run.config
-        return as_seen(levels, config.model.observation, config.data.binarization)
+        seen = as_seen(levels, config.model.observation, config.data.binarization)
+        return seen.to(self.device)
 
     @torch.no_grad()
     def redrawn(self, x: Tensor) -> tuple[Film, str]:
@@ -125,7 +130,8 @@ class Player:
         factor = magnification(self.model)
         self._check(CHAINS + 1, factor, count)
         x = self.seen(drawing)
-        chain = complete(self.model, x.expand(CHAINS, -1, -1, -1), known, count, source)
+        repeated = x.expand(CHAINS, -1, -1, -1)
+        chain = complete(self.model, repeated, known.to(self.device), count, source)
         shown = np.where(known[0, 0, ..., None].numpy(), to_rgb(x), MISSING_RGB).astype(np.uint8)
         erased = np.repeat(magnify(shown, factor)[None], count, axis=0)
         panels = [magnify(to_rgb(chain.means[:, [k]]), factor) for k in range(CHAINS)]

@@ -17,6 +17,7 @@ from limner.config import RunConfig
 from limner.data import DataConfig, natural_observation
 from limner.data import load as load_dataset
 from limner.data.config import in_words
+from limner.device import pick_device
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs, comparison_table
 from limner.progress import warn
@@ -40,6 +41,7 @@ def compare(
     seeds: tuple[int, ...] = (0,),
     evaluate_samples: int = 100,
     compile: Literal["auto", "always", "never"] = "auto",
+    device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
 ) -> None:
@@ -58,9 +60,11 @@ def compare(
         seeds: every model is trained once for each seed
         evaluate_samples: number K of samples of the importance-weighted bound
         compile: use torch.compile; auto compiles if the training is long enough to gain from it
+        device: where to compute: auto, cpu, cuda, mps or another name of torch, such as cuda:1
         overwrite: replace an earlier comparison in the folder
         resume: continue an earlier comparison in the folder
     """
+    pick_device(device)  # refused before any work
     if runs:
         given = {
             "--epochs": epochs is not None,
@@ -84,7 +88,12 @@ def compare(
         if evaluate_samples < 1:
             raise InputError(f"--evaluate-samples must be above zero; got {evaluate_samples}.")
         observation = natural_observation(load_dataset(data))
-        configs = _configs(data, epochs, minutes, batch_size, compile, observation)
+        configs = {
+            name: config.with_(device=device)
+            for name, config in _configs(
+                data, epochs, minutes, batch_size, compile, observation
+            ).items()
+        }
         plan = _plan(configs, seeds, out)
         _claim(out, overwrite, resume)
         _check_begun(plan)
@@ -93,11 +102,12 @@ def compare(
             name: [_trained(run, name, resume) for run in group] for name, group in plan.items()
         }
         for run in (run for group in groups.values() for run in group):
-            evaluate_run(run, Options(num_samples=evaluate_samples))
+            evaluate_run(run, Options(num_samples=evaluate_samples, device=device))
     rows = compare_runs(groups)
     command = shlex.join(["limner", *sys.argv[1:]])
     comparison = {"description": _description(groups), "command": command, "rows": rows}
-    page = write([group[0] for group in groups.values()], out / "report.html", comparison)
+    first = [group[0] for group in groups.values()]
+    page = write(first, out / "report.html", comparison, device)
     write_atomically(out / "results.json", json.dumps(comparison, indent=2) + "\n")
     _warn_of_notes(groups)
     console = Console()

@@ -19,7 +19,6 @@ from limner.commands.options import (
     shown_name,
 )
 from limner.data import Frozen, Split
-from limner.device import Device, pick_device
 from limner.errors import InputError
 from limner.evaluation.representations import check_groups, encode_images
 from limner.progress import progress_bar
@@ -37,7 +36,6 @@ def encode(
     groups: tuple[int, ...] = (),
     features: bool = False,
     num_images: int | None = None,
-    device: Device = "auto",
 ) -> None:
     """Write posterior means of images, with their labels, to a NumPy .npz file.
 
@@ -52,7 +50,6 @@ def encode(
         groups: numbers of the latent groups to keep, from 1; all if not given
         features: write the decoder's final state instead of latent groups
         num_images: encode only this many images, the first of the split; all if not given
-        device: where to compute
     """
     opened = subject.data.open(run)
     check_split(pictures, split)
@@ -60,7 +57,7 @@ def encode(
         raise InputError(f"--out must be an .npz file; got {out}.")
     if num_images is not None and num_images < 1:
         raise InputError(f"Encode at least one image; got --num-images {num_images}.")
-    model = subject.load(opened).to(pick_device(device))
+    model = subject.load(opened)
     check_groups(model, groups, features)
     dataset = shown_images(opened, pictures)
     path = out or opened.place(f"{shown_name(opened, dataset, pictures, split)}.npz")

@@ -23,7 +23,6 @@ from limner.commands.options import (
 )
 from limner.data import Dataset, Frozen, Split
 from limner.data.config import in_words
-from limner.device import Device, pick_device
 from limner.errors import InputError, printable
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
 from limner.evaluation.tables import groups_table, results_table
@@ -56,8 +55,6 @@ class Options(Subject):
     """also evaluate the ELBO of a DRAW after each step"""
     seed: int = 0
     """seed of the noise"""
-    device: Device = "auto"
-    """where to compute"""
     out: Path | None = None
     """folder for the results; the run folder if not given"""
 
@@ -105,10 +102,10 @@ def evaluate_run(
     changes = _changes(run, dataset, options, trained_steps, bool(pictures))
     name = "-".join([*changes, f"K{options.num_samples}", f"seed{options.seed}"])
     path = run.place(f"evaluation/{name}.json")
-    device = pick_device(options.device)
+    device = next(model.parameters()).device
     with progress_bar(f"evaluating {run.name}", len(x)) as report:
         evaluation = evaluate_model(
-            model.to(device),
+            model,
             x,
             options.num_samples,
             options.seed,

@@ -69,7 +69,7 @@ def interpolate(
         if not all(0 <= index < len(x) for index in images):
             raise InputError(f"The {split} split has images 0 to {len(x) - 1}; got {images}.")
         shown = x.take(images)
-        noise = noise_of_images(model, shown)
+        noise = noise_of_images(model, shown.to(next(model.parameters()).device))
     rows = [
         _row(model, noise, shown, frames, chosen) for chosen in WALKS if walks in (chosen, "both")
     ]
@@ -82,7 +82,7 @@ def _row(
     model: LatentVariableModel, noise: Tensor, shown: Tensor | None, frames: int, chosen: Walk
 ) -> Tensor:
     """Mean images of one walk [frames, C, H, W], with the images in `shown` at both ends."""
-    drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen))
+    drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen)).cpu()
     return drawn if shown is None else torch.cat([shown[:1], drawn, shown[1:]])
 
 

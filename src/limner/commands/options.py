@@ -16,6 +16,7 @@ from limner.data import Dataset, names
 from limner.data import Images as Pixels
 from limner.data.catalogue import other_images
 from limner.data.given import given
+from limner.device import pick_device
 from limner.errors import InputError
 from limner.models import LatentVariableModel
 from limner.progress import warn
@@ -69,15 +70,19 @@ class Images:
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights of a run to load."""
+    """Which weights of a run to load, and where to compute with them."""
 
     checkpoint: Checkpoint = "best"
     """best by the validation bound, or last"""
     weights: WeightKind = "ema"
     """averaged over training steps (ema), or raw"""
+    device: str = "auto"
+    """where to compute: auto, cpu, cuda, mps or another name of torch, such as cuda:1"""
 
     def load(self, run: Run) -> LatentVariableModel:
-        return run.model(self.checkpoint, self.weights)
+        """The model, on the device."""
+        device = pick_device(self.device)
+        return run.model(self.checkpoint, self.weights).to(device)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.data import Dataset, Split, frozen
-from limner.device import Device, pick_device
 from limner.errors import InputError
 from limner.evaluation.probes import (
     Accuracy,
@@ -35,7 +34,6 @@ def probe(
     features: bool = False,
     num_train: int = 10_000,
     num_test: int | None = None,
-    device: Device = "auto",
 ) -> None:
     """Predict labels from posterior means, with a linear classifier and nearest neighbours.
 
@@ -47,10 +45,9 @@ def probe(
         features: use the decoder's final state instead of latent groups
         num_train: number of training images, chosen at random
         num_test: number of test images, chosen at random; all if not given
-        device: where to compute
     """
     opened = subject.data.open(run)
-    model = subject.load(opened).to(pick_device(device))
+    model = subject.load(opened)
     check_groups(model, groups, features)
     dataset = shown_images(opened)
     train = _pixels(dataset, "train", num_train, opened.config.model.observation)

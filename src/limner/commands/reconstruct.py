@@ -36,9 +36,9 @@ def reconstruct(
     found, subject = opened(run, options, pictures=pictures)
     x = Frozen(subject.dataset, split, subject.model.config.observation)[:n]
     with torch.no_grad():
-        observation = subject.model.infer(x, subject.generator(), trace=True).observation
-    assert observation is not None
-    shown, redrawn = to_rgb(x), to_rgb(observation.mean)
+        traced = subject.model.infer(x.to(subject.device), subject.generator(), trace=True)
+    assert traced.observation is not None
+    shown, redrawn = to_rgb(x), to_rgb(traced.observation.mean)
     if pictures:
         names = subject.dataset.test.names or ()
         rows = [

@@ -16,15 +16,17 @@ def report(
     *,
     out: Path | None = None,
     data: Images = IMAGES,
+    device: str = "auto",
 ) -> None:
     """Write one self-contained HTML page: comparison, figures, animations, configs.
 
     Args:
         runs: run folders, or names of trained models
         out: the file; report.html in the run's folder, or next to the first run, if not given
+        device: where to compute: auto, cpu, cuda, mps or another name of torch, such as cuda:1
     """
     found = [data.open(run) for run in runs]
     if out is None and found:
         first = found[0].out
         out = (first if len(found) == 1 else first.parent) / "report.html"
-    tell([write(found, out or Path("report.html"))])
+    tell([write(found, out or Path("report.html"), device=device)])

@@ -46,7 +46,7 @@ def sample(
     model, generator = weights.load(found), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
-        images = torch.cat([model.sample(k, generator, draw) for k in batches])
+        images = torch.cat([model.sample(k, generator, draw).cpu() for k in batches])
     stem = place(found, out) / f"{'drawn-' if draw else ''}samples-seed-{seed}"
     grid = tile(magnify(to_rgb(images), magnification), columns or columns_for(n), magnification)
     paths = [stem.with_suffix(".png")]

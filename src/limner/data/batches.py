@@ -114,7 +114,7 @@ class TrainingBatches:
         if self._mapped and self._gathered > _RESIDENT:
             forget(self._pixels)
             self._gathered = 0
-        if pixels.device != self.device:
+        if pixels.device.type != self.device.type:
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         if self._prepared:
             return pixels

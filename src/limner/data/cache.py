@@ -61,7 +61,7 @@ def remember(alias: str, key: str) -> None:
     with storing():
         partial = folder() / "known" / f".{uuid.uuid4().hex}"
         partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(key)
+        partial.write_text(key, encoding="ascii")
         partial.replace(partial.with_name(alias))
 
 

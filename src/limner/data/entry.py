@@ -77,7 +77,6 @@ def read(path: Path) -> tuple[Stored, mmap.mmap]:
     with path.open("rb") as file:
         file.seek(len(header) + size)
         rest = file.read(ends - size)
-        mapping = _mapped(file.fileno(), len(header) + size)
     arrays = {}
     for name, entry in table.items():
         begin, end = (place - size for place in entry["data_offsets"])
@@ -88,6 +87,8 @@ def read(path: Path) -> tuple[Stored, mmap.mmap]:
     if sums[0] != zlib.crc32(header) or sums[1] != zlib.crc32(rest[: -sums.nbytes]):
         raise ValueError("its checksum is wrong")
     _verify(path, len(header), size, sums[2:])
+    with path.open("rb") as file:  # last, since Windows removes no mapped file
+        mapping = _mapped(file.fileno(), len(header) + size)
     pixels = torch.frombuffer(mapping, dtype=torch.uint8, offset=len(header), count=size)
     return Stored(pixels.view(levels["shape"]), arrays, about), mapping
 

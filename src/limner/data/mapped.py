@@ -67,7 +67,7 @@ def _libc() -> ctypes.CDLL:
 
 def _is_file(start: int, end: int) -> bool:
     """Whether all addresses are in one mapping of a file, by the list that the system keeps."""
-    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+    for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
         addresses, _, _, _, inode, *_ = line.split(maxsplit=5)
         first, last = (int(address, 16) for address in addresses.split("-"))
         if first <= start and end <= last:

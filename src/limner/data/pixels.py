@@ -206,18 +206,19 @@ def scaled(levels: Tensor) -> Tensor:
 def noise_words(shape: torch.Size, seed: int, device: torch.device) -> Tensor:
     """Uniform int16 noise on a device, cut from full-range 64-bit words.
 
-    On the CPU they come from numpy's SFC64, whose stream never changes and which costs half of
-    torch's. It is seeded as by its author: a = b = c = seed, counter 1, first 12 words dropped.
+    On CUDA they come from torch's generator there. Elsewhere they come from numpy's SFC64, whose
+    stream never changes and which costs half of torch's. It is seeded as by its author:
+    a = b = c = seed, counter 1, first 12 words dropped.
     """
     count, wide = shape.numel(), -(-shape.numel() // 4)
-    if device.type == "cpu":
+    if device.type != "cuda":
         _stream.sfc64.state = {
             "bit_generator": "SFC64",
             "state": {"state": np.array([seed, seed, seed, 1], np.uint64)},
             "has_uint32": 0,
             "uinteger": 0,
         }
-        raw = torch.from_numpy(_stream.sfc64.random_raw(12 + wide)[12:].view(np.int16))
+        raw = torch.from_numpy(_stream.sfc64.random_raw(12 + wide)[12:].view(np.int16)).to(device)
     else:
         generator = torch.Generator(device).manual_seed(seed)
         raw = torch.empty(wide, dtype=torch.int64, device=device)

@@ -124,7 +124,8 @@ class _Pool:
             text=True,
             encoding="ascii",
             env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C reaches only the caller, which ends the workers
+            start_new_session=True,  # Ctrl-C reaches only the caller, which ends the workers;
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # so on Windows
         )
         self._all.append(worker)
         _tell(worker, self._plan)

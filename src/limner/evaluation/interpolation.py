@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.device import fill_normal
 from limner.evaluation.units import group_sizes
 from limner.models import LatentVariableModel
 
@@ -56,7 +57,7 @@ def noise_of_images(
 def noise_of_prior(model: LatentVariableModel, n: int, generator: torch.Generator) -> Noise:
     """The noise of `n` draws from the prior."""
     like = next(model.parameters())
-    return like.new_empty(n, sum(group_sizes(model))).normal_(generator=generator)
+    return fill_normal(like.new_empty(n, sum(group_sizes(model))), generator)
 
 
 @torch.no_grad()

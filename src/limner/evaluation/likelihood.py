@@ -14,6 +14,7 @@ from torch import Tensor
 
 from limner.data.mapped import forget
 from limner.data.pixels import Frozen, mixed_seed
+from limner.device import noise_source
 from limner.errors import InputError
 from limner.evaluation.evaluation import Evaluation, Measured
 from limner.evaluation.partial import Partial, fingerprint
@@ -130,7 +131,7 @@ def _block_values(
     x = x.to(device)
 
     def noise(purpose: str) -> torch.Generator:
-        return torch.Generator(device).manual_seed(mixed_seed(purpose, seed, first))
+        return noise_source(device).manual_seed(mixed_seed(purpose, seed, first))
 
     inference = model.infer(x, noise("elbo"), trace=per_step)
     values = {

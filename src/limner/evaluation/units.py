@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.device import summing_device
 from limner.models import LatentVariableModel
 from limner.objectives import rows_that_fit, sample_sources
 
@@ -50,7 +51,8 @@ def unit_sums(
     The sums of several batches can be added.
     """
     groups = posterior_means(model, x, generator)
-    means = torch.cat([group.flatten(1) for group in groups], dim=1).double()
+    means = torch.cat([group.flatten(1) for group in groups], dim=1)
+    means = means.to(summing_device(means.device)).double()
     return torch.stack([means.sum(0), means.square().sum(0)])
 
 

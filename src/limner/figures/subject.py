@@ -29,14 +29,21 @@ class Subject:
     projection: Projection = "pca"
 
     def generator(self) -> torch.Generator:
-        """A new generator seeded with `seed`, so that figures do not depend on each other."""
-        return torch.Generator(next(self.model.parameters()).device).manual_seed(self.seed)
+        """A new generator seeded with `seed`, so that figures do not depend on each other.
+
+        It is one of the CPU, so that they do not depend on the device either.
+        """
+        return torch.Generator().manual_seed(self.seed)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     @cached_property
     def x(self) -> Tensor:
         """Test images as the model sees them, [n, C, H, W]."""
         x = Frozen(self.dataset, "test", self.model.config.observation)
-        return x[: self.max_images].to(next(self.model.parameters()).device)
+        return x[: self.max_images].to(self.device)
 
     @cached_property
     @torch.no_grad()

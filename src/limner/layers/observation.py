@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from limner.device import fill_normal, fill_uniform
 from limner.layers.precision import full
 
 ObservationName = Literal["bernoulli", "gaussian", "discretized_logistic"]
@@ -94,7 +95,7 @@ class Gaussian(_LocationScale):
 
     def sample(self, generator: torch.Generator | None = None) -> Images:
         """A draw, clipped to [0, 1]."""
-        noise = torch.empty_like(self.location).normal_(generator=generator)
+        noise = fill_normal(torch.empty_like(self.location), generator)
         return (self.location + self.log_scale.exp() * noise).clamp(0, 1)
 
 
@@ -136,7 +137,7 @@ class DiscretizedLogistic(_LocationScale):
 
 
 def _uniform_like(values: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.empty_like(values).uniform_(generator=generator)
+    return fill_uniform(torch.empty_like(values), generator)
 
 
 Observation = Bernoulli | Gaussian | DiscretizedLogistic

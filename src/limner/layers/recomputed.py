@@ -116,7 +116,7 @@ class _RandomState(NamedTuple):
 
     @classmethod
     def now(cls, tensors: Sequence[Tensor]) -> "_RandomState":
-        devices, states = ([], []) if _capturing(tensors) else get_device_states(*tensors)
+        devices, states = get_device_states(*tensors) if _has_state(tensors) else ([], [])
         return cls(_bytes(torch.get_rng_state()), tuple(devices), tuple(map(_bytes, states)))
 
     @contextmanager
@@ -128,9 +128,9 @@ class _RandomState(NamedTuple):
             yield
 
 
-def _capturing(tensors: Sequence[Tensor]) -> bool:
-    """Whether a CUDA graph is being captured, whose random states cannot be read."""
-    return tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()
+def _has_state(tensors: Sequence[Tensor]) -> bool:
+    """Whether noise comes from the device, and no CUDA graph is captured, which hides its state."""
+    return tensors[0].is_cuda and not torch.cuda.is_current_stream_capturing()
 
 
 def _bytes(state: Tensor) -> bytes:

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
+from limner.device import fill_normal
+
 Generator = torch.Generator | Sequence[torch.Generator] | None
 """Source of noise. None is the global random state; several draw once each per image."""
 Latents = Sequence[Tensor | Literal["mean"] | None] | Literal["mean"] | None
@@ -56,11 +58,11 @@ class Draws:
             return given
         noise = torch.empty_like(like)
         if self.generators is None:
-            return noise.normal_()
+            return fill_normal(noise, None)
         for generator, share in zip(
             self.generators, noise.chunk(len(self.generators)), strict=True
         ):
-            share.normal_(generator=generator)
+            fill_normal(share, generator)
         return noise
 
     def ahead(self, shapes: Sequence[Sequence[int]], like: Tensor) -> "Draws":
@@ -89,7 +91,7 @@ class Draws:
         for generator, share in zip(
             self.generators or [None], noise.chunk(self.copies, dim=1), strict=True
         ):
-            share.normal_(generator=generator)
+            fill_normal(share, generator)
         return noise.unbind()
 
     def replayable(self) -> Callable[[], "Draws"]:

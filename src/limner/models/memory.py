@@ -2,12 +2,13 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 import torch
 from torch import Tensor
 
+from limner.device import noise_source
 from limner.layers.copies import with_tensors
 
 if TYPE_CHECKING:
@@ -27,15 +28,14 @@ CGROUP_USES = (
 
 def device_memory(device: torch.device) -> int:
     """Total memory of `device` in bytes; for a CPU, at most the limit of the container."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return host_memory()
+    backend = _backend(device)
+    return backend.get_device_properties(device).total_memory if backend else host_memory()
 
 
 def free_memory(device: torch.device) -> int:
     """Memory of `device` in bytes that is free; for a CPU, at most what the container has left."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    if backend := _backend(device):
+        return backend.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
     for limit, used in zip(CGROUP_LIMITS, CGROUP_USES, strict=True):
         try:
@@ -44,6 +44,12 @@ def free_memory(device: torch.device) -> int:
         except (OSError, ValueError):
             continue
     return max(0, free)
+
+
+def _backend(device: torch.device) -> Any:
+    """torch's module of a device with memory of its own; None for a CPU and for mps."""
+    backend = getattr(torch, device.type, None)
+    return backend if hasattr(backend, "mem_get_info") else None
 
 
 def _reclaimable(group: Path) -> int:
@@ -88,7 +94,7 @@ def _saved(model: "LatentVariableModel", images: int) -> int:
         return tensor
 
     like = next(model.parameters())
-    noise = torch.Generator(like.device).manual_seed(0)
+    noise = noise_source(like.device).manual_seed(0)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),

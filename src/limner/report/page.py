@@ -5,11 +5,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import limner
 from limner.data import Dataset
+from limner.device import Device, pick_device
 from limner.errors import InputError
 from limner.figures.style import output_folder
 from limner.figures.subject import Subject
@@ -20,20 +22,26 @@ from limner.training.seen import remembered
 from limner.training.storage import write_atomically
 
 
-def write(runs: Sequence[Run], out: Path, comparison: Mapping[str, Any] | None = None) -> Path:
+def write(
+    runs: Sequence[Run],
+    out: Path,
+    comparison: Mapping[str, Any] | None = None,
+    device: Device = "auto",
+) -> Path:
     """Write a report about `runs` to the file `out`.
 
     Args:
         runs: trained runs; those that were evaluated have a row in the table.
         comparison: `{"rows", "description", "command"}` from `limner compare`, with paired
             differences to the best; without it, rows come from each run's results.
+        device: where to compute.
 
     Raises:
         InputError: no run is given, one is not trained, or `out` cannot be written.
     """
     if not runs:
         raise InputError("A report needs at least one run; give the folder of one.")
-    subjects = _subjects(runs)
+    subjects = _subjects(runs, pick_device(device))
     output_folder(out.parent)
     write_atomically(out, render(runs, subjects, comparison or {}))
     return out
@@ -68,7 +76,7 @@ def render(runs: Sequence[Run], subjects: Sequence[Subject], comparison: Mapping
     )
 
 
-def _subjects(runs: Sequence[Run]) -> list[Subject]:
+def _subjects(runs: Sequence[Run], device: torch.device) -> list[Subject]:
     """Model, images and metrics of each run; shared images are loaded once."""
     loaded: dict[str, Dataset] = {}
     subjects = []
@@ -79,9 +87,8 @@ def _subjects(runs: Sequence[Run]) -> list[Subject]:
         if sentence := remembered(run, loaded[key].test):
             warn(sentence)
         images, shown = loaded[key], sections.MAX_IMAGES
-        subjects.append(
-            Subject(run.model(), images, run.metrics(), max_images=shown, projection="tsne")
-        )
+        model = run.model().to(device)
+        subjects.append(Subject(model, images, run.metrics(), max_images=shown, projection="tsne"))
     return subjects
 
 

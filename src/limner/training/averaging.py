@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+from limner.device import noise_source
+
 EVERY = 32
 """Steps between two updates of the average; each applies the decay of that many steps."""
 
@@ -53,7 +55,7 @@ class _WithNoise(nn.Module):
         self.model = model
         self.train(model.training)
         device = next(model.parameters()).device
-        self.noise = torch.Generator(device).manual_seed(seed)
+        self.noise = noise_source(device).manual_seed(seed)
 
     def forward(self, x: Tensor) -> object:
         return self.model(x, self.noise)

@@ -9,6 +9,7 @@ from subprocess import SubprocessError
 import torch
 
 from limner.config import RunConfig
+from limner.device import is_tried
 from limner.models import LatentVariableModel
 from limner.progress import warn
 
@@ -19,10 +20,13 @@ COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 def wants_compiling(
     config: RunConfig, model: LatentVariableModel, steps_per_epoch: int, device: torch.device
 ) -> bool:
-    """Whether to compile: the config asks for it or it pays, and there is a compiler."""
+    """Whether to compile: the config asks for it or it pays, and device and compiler can."""
     steps = (config.epochs or math.inf) * steps_per_epoch
     pays = config.compile == "auto" and steps > model.compiling_pays_after
     if config.objective.traced or not (pays or config.compile in ("always", "cuda-graph")):
+        return False
+    if not is_tried(device):
+        warn(f"torch.compile is used on a CPU and on CUDA: training on {device} runs eagerly.")
         return False
     if device.type == "cpu" and not has_compiler():
         warn("There is no C++ compiler for torch.compile: training runs eagerly, slower.")

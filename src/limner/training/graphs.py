@@ -6,6 +6,7 @@ replay decides its noise. On a CPU the same functions run without a graph.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -25,6 +26,13 @@ def own_stream(device: torch.device) -> torch.cuda.Stream | None:
         return None
     present = torch.cuda.current_stream(device)
     return torch.cuda.Stream(device) if present == torch.cuda.default_stream(device) else present
+
+
+def on_own_stream(device: torch.device) -> AbstractContextManager[object]:
+    """A context on `own_stream`; without a GPU an empty one, since torch.cuda.stream(None) fails
+    on a machine with mps."""
+    stream = own_stream(device)
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 class Replayed:

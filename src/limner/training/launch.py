@@ -17,7 +17,7 @@ from limner.progress import say, training_display, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
-from limner.training.graphs import own_stream
+from limner.training.graphs import on_own_stream
 from limner.training.interrupts import StopSignals
 from limner.training.needs import check_memory, check_weights, needs, time_needed
 from limner.training.processes import Processes, processes
@@ -148,7 +148,7 @@ def in_folder(
         if group.is_first:
             adopt(run) if resume else remember(run, dataset.train)
         names = config.trackers if group.is_first else ()
-        with trackers(names, run.path) as log, torch.cuda.stream(own_stream(group.device)):
+        with trackers(names, run.path) as log, on_own_stream(group.device):
             extras = replace(extras, log=log)
             trainer = Trainer(config, dataset, group, model.to(group.device), run, extras)
             if resume:
@@ -167,7 +167,7 @@ def in_memory(
 ) -> Iterator[Trainer]:
     """The trainer of a model without a run folder."""
     _check_model(config, dataset, group, model)
-    with torch.cuda.stream(own_stream(group.device)):
+    with on_own_stream(group.device):
         yield Trainer(config, dataset, group, model.to(group.device), None, extras)
 
 

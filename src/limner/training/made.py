@@ -53,9 +53,9 @@ def _git(*arguments: str) -> str | None:
     command = ["git", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(
-            command, cwd=SOURCE, capture_output=True, text=True, timeout=10, check=True
+            command, cwd=SOURCE, capture_output=True, encoding="utf-8", timeout=10, check=True
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, UnicodeError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
 

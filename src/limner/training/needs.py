@@ -8,6 +8,7 @@ import torch
 
 from limner.config import RunConfig
 from limner.data import Dataset
+from limner.device import noise_source
 from limner.errors import InputError
 from limner.layers.copies import with_tensors
 from limner.models import LatentVariableModel, RecurrentConfig, outline
@@ -125,7 +126,7 @@ def seconds_of_step(config: RunConfig, model: LatentVariableModel, batch: int) -
     x = parameters[0].new_zeros(batch, *model.image_shape)
     aim, best = config.objective, math.inf
     for _ in range(2):
-        noise = torch.Generator(x.device).manual_seed(0)
+        noise = noise_source(x.device).manual_seed(0)
         started = time.perf_counter()
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
             terms = objective(
@@ -137,8 +138,8 @@ def seconds_of_step(config: RunConfig, model: LatentVariableModel, batch: int) -
                 gradient=aim.gradient,
             )
             torch.autograd.grad(terms.value.sum(), parameters, allow_unused=True)
-        if x.is_cuda:
-            torch.cuda.synchronize(x.device)
+        if x.device.type != "cpu":
+            torch.get_device_module(x.device).synchronize()
         best = min(best, time.perf_counter() - started)
         if best > 1:  # long enough to be exact
             break

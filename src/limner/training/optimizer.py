@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.config import OptimizerConfig, RunConfig
+from limner.device import is_tried
 from limner.errors import InputError
 
 MAX_STREAK = 50
@@ -51,7 +52,7 @@ def own_optimizer(given: OwnOptimizer, model: nn.Module) -> torch.optim.Optimize
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW in its fused form; on a GPU with its rate there, for a CUDA graph."""
+    """Adam or AdamW, fused on a CPU and on CUDA; on CUDA with its rate there, for a CUDA graph."""
     device = next(model.parameters()).device
     cuda, rate = device.type == "cuda", config.learning_rate
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
@@ -61,7 +62,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         betas=config.betas,
         eps=config.epsilon,
         weight_decay=config.weight_decay,
-        fused=True,
+        fused=is_tried(device),
         capturable=cuda,
     )
 
@@ -69,15 +70,17 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 class GuardedStep:
     """Clip the gradient, then step, unless the gradient is not finite.
 
-    A fused optimizer decides on the device, by its own `found_inf`; for another one the norm is
-    read from the device. A skipped step does not change the optimizer's state. `skipped` counts
-    such steps and `streak` those in a row, both as tensors on the device.
+    A fused optimizer decides on the device, by its own `found_inf`; for another one (fused Adam
+    ignores `found_inf` on mps) the norm is read from the device. A skipped step does not change the
+    optimizer's state. `skipped` counts such steps and `streak` those in a row, both as tensors on
+    the device.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float, device: torch.device):
         self.optimizer, self.clip_norm = optimizer, clip_norm
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.fused = getattr(optimizer, "_step_supports_amp_scaling", False)
+        supported = getattr(optimizer, "_step_supports_amp_scaling", False)
+        self.fused = supported and is_tried(device)
         self.skipped = torch.zeros((), device=device)
         self.streak = torch.zeros((), device=device)
 

@@ -56,9 +56,10 @@ class Processes:
 
     def largest(self, *values: float) -> list[float]:
         """The largest of each value over all processes."""
+        if self.count == 1:
+            return [float(value) for value in values]
         tensor = torch.tensor(values, device=self.device, dtype=torch.float64)
-        if self.count > 1:
-            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.tolist()
 
     def wait(self) -> None:
@@ -124,6 +125,17 @@ def _own_device(name: Device) -> torch.device:
     """The device of this process: of several GPUs each process of a host has its own."""
     device, rank = pick_device(name), _local_rank()
     if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise InputError(
+            f"Several processes train on CPUs or CUDA, not on {device}; pass --device cpu."
+        )
+    if torch.device(str(name).replace("auto", "cuda")).index is not None:
+        if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+            raise InputError(
+                f"The processes of a host train on one GPU each and --device is {name}; pass "
+                "--device cuda."
+            )
         return device
     if rank >= torch.cuda.device_count():
         raise InputError(

@@ -12,15 +12,14 @@ figures/
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -360,15 +359,12 @@ class Run:
 def _locked(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # Opening a pipe for reading and writing does not block; a link is never followed.
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        held = FileLock(path / ".lock", thread_local=False).acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"Another training holds {path}; wait for it or stop it.") from None
     except OSError as error:
         raise unwritable(path, error) from None
-    with open(lock, "rb+", buffering=0):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"Another training holds {path}; wait for it or stop it.") from None
+    with held:
         yield
 
 

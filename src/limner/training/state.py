@@ -8,6 +8,8 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
+from limner.device import summing_device
+
 MOST_WAITING = 20
 """Batches whose figures are added at once, to make fewer calls."""
 
@@ -40,7 +42,8 @@ class Totals:
     @classmethod
     def of(cls, num_groups: int, device: torch.device) -> "Totals":
         """Sums of no batches."""
-        return cls(torch.zeros(2 + num_groups, dtype=torch.float64, device=device))
+        where = summing_device(device)
+        return cls(torch.zeros(2 + num_groups, dtype=torch.float64, device=where))
 
     def add(
         self, log_likelihood: Float[Tensor, " batch"], kl: Float[Tensor, "batch groups"]
@@ -58,7 +61,8 @@ class Totals:
             counts = torch.stack([each.new_full((), len(each)) for each in log_likelihoods])
             figures = torch.column_stack([sums, torch.stack(kls), counts])
             finite = figures.isfinite().all(1, keepdim=True)
-            for row in torch.where(finite, figures, 0).to(self._sums):
+            rows = torch.where(finite, figures, 0).to(self._sums.device)
+            for row in rows.to(self._sums.dtype):
                 self._sums += row
         return self._sums
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from limner.config import RunConfig
 from limner.data.pixels import mixed_seed
+from limner.device import noise_source
 from limner.layers.batch import shared_batch
 from limner.models import LatentVariableModel
 from limner.objectives import ObjectiveTerms, objective
@@ -55,7 +56,7 @@ class Stepper:
         self.device = processes.device
         self.update = GuardedStep(optimizer, config.optimizer.clip_norm, self.device)
         self.totals = Totals.of(model.num_groups, self.device)
-        self.noise = torch.Generator(self.device)
+        self.noise = noise_source(self.device)
         self.drops_out = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.graphs: Graphs | None = None
 

@@ -143,7 +143,7 @@ def load_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[
                 tensor = file.get_tensor(name)
                 _add_to(digest, name, tensor)
                 if name.startswith(prefix):
-                    tensors[name] = tensor
+                    tensors[name] = tensor.clone()  # not mapped: Windows replaces no mapped file
         if metadata["sha256"] != digest.hexdigest():
             raise ValueError
         return tensors, _mapping(text)

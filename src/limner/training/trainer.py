@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from limner.config import RunConfig
 from limner.data import Dataset, TrainingBatches
+from limner.device import summing_device
 from limner.errors import InputError
 from limner.models import LatentVariableModel
 from limner.progress import TrainingDisplay, warn
@@ -346,9 +347,9 @@ class Trainer:
         self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
-        totals, update = tensors.pop("totals").to(self.device), self.stepper.update
+        totals, update = tensors.pop("totals"), self.stepper.update
         if self.processes.is_first:
-            self.stepper.totals = Totals(totals)
+            self.stepper.totals = Totals(totals.to(summing_device(self.device)))
         update.skipped = tensors.pop("skipped").to(self.device)
         update.streak = tensors.pop("streak").to(self.device)
         unpack(tensors, self._modules, update.optimizer)

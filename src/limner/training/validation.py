@@ -12,6 +12,7 @@ from torch import Tensor
 from limner.config import RunConfig
 from limner.data import Dataset, Frozen, TrainingBatches, evenly
 from limner.data.pixels import mixed_seed
+from limner.device import noise_source
 from limner.models import LatentVariableModel
 from limner.objectives import importance_weighted_bound
 from limner.training.averaging import recompute_batch_norm
@@ -63,7 +64,7 @@ class Validator:
     @torch.no_grad()
     def _figures(self) -> dict[str, Any]:
         self.model.eval()
-        noise = torch.Generator(self.device).manual_seed(mixed_seed("validation", self.config.seed))
+        noise = noise_source(self.device).manual_seed(mixed_seed("validation", self.config.seed))
         totals = torch.zeros(2 + self.model.num_groups, device=self.device)
         for x in self.images.split(BATCH):
             inference = self.model.infer(x.to(self.device), noise)
