@@ -14,13 +14,14 @@ RANKS = [  # each may import what stands above it, and itself
     {"errors", "transforms"},
     {"cpu"},
     {"device", "progress"},
-    {"settings"},
+    {"settings", "storage"},
     {"layers", "data"},
     {"models"},
-    {"objectives", "config"},
+    {"objectives", "config", "hub"},
     {"training", "evaluation"},
     {"figures"},
     {"report"},
+    {"sharing"},
 ]
 MODULES = {path.relative_to(SOURCE): path for path in sorted(SOURCE.rglob("*.py"))}
 
@@ -80,7 +81,7 @@ def test_only_the_command_line_changes_the_allocator():
     assert wrong == {"cli.py"}
 
 
-MACHINERY = {"base", "draws", "recurrent", "checks", "memory"}
+MACHINERY = {"base", "draws", "recurrent", "checks", "memory", "saved"}
 """Modules of `models` that every model may use."""
 
 

@@ -23,7 +23,8 @@ _HOMES = {
     "InputError": "errors",
     "elbo": "objectives",
     "importance_weighted_bound": "objectives",
-    "load": "training.runs",
+    "load": "training.loading",
+    "push": "sharing",
     "register": "models",
 }
 
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from limner.models import register as register
     from limner.objectives import elbo as elbo
     from limner.objectives import importance_weighted_bound as importance_weighted_bound
-    from limner.training.runs import load as load
+    from limner.sharing import push as push
+    from limner.training.loading import load as load
 
 __all__ = [
     "DRAW",
@@ -60,6 +62,7 @@ __all__ = [
     "elbo",
     "importance_weighted_bound",
     "load",
+    "push",
     "register",
 ]
 

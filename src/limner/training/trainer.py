@@ -24,6 +24,7 @@ from limner.layers.batch import shared_batch
 from limner.models import LatentVariableModel
 from limner.objectives import ObjectiveTerms, objective
 from limner.progress import TrainingDisplay, warn
+from limner.storage import save_tensors
 from limner.training import metrics
 from limner.training.averaging import averaged
 from limner.training.averaging import due as average_due
@@ -43,7 +44,6 @@ from limner.training.optimizer import (
 from limner.training.processes import Processes
 from limner.training.runs import Run, WeightKind
 from limner.training.state import Counters, Totals, figures_of
-from limner.training.storage import save_tensors
 from limner.training.trackers import Log
 from limner.training.validation import Validator
 
