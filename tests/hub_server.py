@@ -48,6 +48,8 @@ class Hub:
         """Method, path and token of each request."""
         self.replies: dict[str, Callable[[Any, bytes], None]] = {}
         self.changed_info: Callable[[dict], dict] = lambda info: info
+        self.info_at = ""
+        """Another server that is redirected to for the information about a repository."""
         self.server = ThreadingHTTPServer(
             ("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self})
         )
@@ -149,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return repository
 
-    def _model(self, name: str, rest: list[str]) -> None:
+    def _model(self, name: str, rest: list[str]) -> None:  # noqa: PLR0911
         repository = self._seen(name)
         if repository is None:
             return None
@@ -189,9 +191,11 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _info(self, name: str, repository: Repository, revision: str) -> None:
+        if self.hub.info_at:
+            return self.reply(b"", 302, Location=self.hub.info_at + self.path)
         commit = self._commit_of(repository, revision)
         if commit is None:
-            return
+            return None
         siblings = []
         for path, content in repository.files[commit].items():
             entry = {"rfilename": path}
@@ -206,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             siblings.append(entry)
         info = {"id": name, "modelId": name, "sha": commit, "private": repository.private}
         info |= {"siblings": siblings, "gated": repository.gated, "tags": [], "downloads": 0}
-        self.json(self.hub.changed_info(info))
+        return self.json(self.hub.changed_info(info))
 
     def _batch(self, wanted: dict[str, Any]) -> None:
         objects = [

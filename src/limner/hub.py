@@ -34,7 +34,7 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _NAME = re.compile(rf"{_WORD}/{_WORD}")
 _REVISION = re.compile(rf"{_WORD}(/{_WORD})*")
 _COMMIT = re.compile("[0-9a-f]{40}")
-_ETAG = re.compile(r"[A-Za-z0-9_=+-]+")
+_ETAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_=+:.-]*")
 
 
 class Address(NamedTuple):
@@ -140,6 +140,8 @@ def _explained(error: Exception, name: str, revision: str | None) -> InputError:
     """The sentence for an error of the library; the first kind that fits."""
     from huggingface_hub import errors
 
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # of one of the uploads
     sentences = {
         errors.GatedRepoError: f"{name} is gated; accept its conditions on its page on the Hub, "
         "and log in with hf auth login.",
@@ -202,11 +204,12 @@ def _download(library: Any, address: Address) -> Path:
         raise InputError(
             f"{address} holds no model of Limner, which is {WEIGHTS} with {' or '.join(CONFIGS)}."
         )
-    if not _COMMIT.fullmatch(info.sha or ""):
+    commit = info.sha or ""
+    if not commit.isalnum():  # it becomes the name of a folder
         raise InputError(f"The Hub does not say which commit {address} is; try again later.")
-    sizes = {file: _size(library, address.name, info.sha, listed[file]) for file in listed}
+    sizes = {file: _size(library, address.name, commit, listed[file]) for file in listed}
     folders = {
-        _file(library, address.name, info.sha, listed[file], sizes[file])
+        _file(library, address.name, commit, listed[file], sizes[file])
         for file in FILES
         if file in listed
     }
