@@ -351,3 +351,13 @@ def test_another_process_finds_the_hub_by_its_environment(trained, hub, tmp_path
         check=False,
     )
     assert done.stdout.split() == [str(trained.model().num_parameters), "False"], done.stderr
+
+
+def test_the_code_of_the_page_runs(trained, hub):
+    page = (Path(__file__).parents[1] / "docs" / "sharing.md").read_text(encoding="utf-8")
+    shutil.copytree(trained.path, "runs/faces")
+    limner.push("runs/faces", "owner/faces", revision="v2", private=True)
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(compile(block.replace('"cuda"', '"cpu"'), "sharing.md", "exec"), names)
+    assert same(names["model"], trained.model())
