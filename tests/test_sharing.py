@@ -120,7 +120,7 @@ def test_the_card_says_what_the_model_is_and_how_good(trained, hub):
         "![64 mean images from the prior, not chosen](samples.png)",
         f'limner.load("hub:{NAME}")',
         "the weights of first, which are not published here",
-        "1 epochs",
+        "- Epochs: 1, in ",
         maker.torch.replace(".", "\\.").replace("+", "\\+"),
         '"hidden_dims": [\n      8\n    ]',
         "cc-by-4\\.0",
@@ -250,6 +250,17 @@ def test_figures_of_other_weights_are_not_published(trained, hub, tmp_path):
     with pytest.raises(InputError, match="was trained further since its evaluation"):
         limner.push(run, NAME)
     assert hub.repositories == {}
+
+
+def test_a_note_on_the_figures_is_published_without_places(trained, hub, tmp_path):
+    run = shutil.copytree(trained.path, tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    note = f"3 images of {results['dataset']} were trained on, see /home/me/a.png or C:\\me\\b.png."
+    (run / "results.json").write_text(json.dumps(results | {"note": note}))
+    limner.push(run, NAME)
+    published = json.loads(hub.latest(NAME)["results.json"])
+    assert published["note"] == "3 images of faces were trained on, see a.png or b.png."
+    assert b"Note: 3 images of faces were trained on" in hub.latest(NAME)["README.md"]
 
 
 def test_texts_of_a_stranger_are_shown_as_text(trained, hub, tmp_path):

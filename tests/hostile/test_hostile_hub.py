@@ -174,6 +174,17 @@ def test_files_that_were_altered_are_refused_and_not_kept(change, stated, hub, f
     assert limner.load(ADDRESS).image_shape == (1, 6, 4)
 
 
+def test_other_weights_than_the_listed_ones_are_refused(hub, files, tmp_path):
+    """They are sound in themselves."""
+    hub.add(NAME, files)
+    other = rewritten(files, tmp_path, limner="0.0.9")
+    hub.replies["model.safetensors"] = lambda handler, _: handler.reply(
+        other["model.safetensors"], **handler.about
+    )
+    with pytest.raises(InputError, match="was altered on its way"):
+        limner.load(ADDRESS)
+
+
 def test_a_connection_that_breaks_is_an_error_not_a_model(hub, files):
     hub.add(NAME, files)
 

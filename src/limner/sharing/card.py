@@ -84,8 +84,8 @@ def _description(contents: Contents) -> str:
     trained = f" trained on {escaped(run.data.name)}" if run else ""
     return (
         f"A {kind}{trained}, for images of {shape} (channels, height, width), with {groups} and "
-        f"{number(model.num_parameters)} parameters. It was written with Limner, which infers the "
-        f"latents of images, generates images and bounds log p(x); the observation p(x given z) is "
+        f"{number(model.num_parameters)} parameters. With Limner it generates images, infers the "
+        f"latents of images and bounds log p(x); the observation p(x given z) is "
         f"{escaped(model.config.observation)}."
     )
 
@@ -119,7 +119,8 @@ def _figures(results: Mapping[str, Any] | None) -> str:
         "samples. Figures are comparable with others only if images, binarization, bound and K "
         "are the same."
     )
-    return "\n".join(lines) + "\n\n" + about
+    note = f"\n\nNote: {escaped(results['note'])}" if "note" in results else ""
+    return "\n".join(lines) + f"\n\n{about}{note}"
 
 
 def _training(contents: Contents) -> str:
@@ -128,8 +129,8 @@ def _training(contents: Contents) -> str:
         return "This model was published without the run that trained it. Its config:"
     lines = [
         f"- Images: {escaped(run.data.name)}",
-        f"- Length: {plain(contents.epochs)} epochs in {duration(contents.seconds)}, batches of "
-        f"{run.batch_size}, seed {run.seed}",
+        f"- Epochs: {plain(contents.epochs)}, in {duration(contents.seconds)}",
+        f"- Batches: {run.batch_size} images; seed {run.seed}",
     ]
     if contents.started is not None:
         lines.append(

@@ -43,7 +43,9 @@ RESULTS = frozenset(
         *("evaluation_seconds", "device", "versions", "evaluated_with"),
     }
 )
-"""What is published of results.json. The rest may name files of this machine."""
+"""What is published of results.json, beside its note. The rest may name files of this machine."""
+_PATH = re.compile(r"(~|\b[A-Za-z]:)?[\\/][^\s,;]*[^\s,;:.]")
+"""A path in a sentence."""
 
 
 class Contents(NamedTuple):
@@ -110,9 +112,7 @@ def write_model(model: LatentVariableModel, folder: Path) -> Contents:
 
 def published(config: RunConfig) -> RunConfig:
     """The config of a run without places on this machine."""
-    name = config.data.name
-    if not name.startswith(PREFIX) and name not in datasets():
-        name = last_part(name)
+    name = _public_name(config.data.name)
     start = config.start_from
     if start is not None and not start.startswith(PREFIX) and start not in named.names():
         start = None
@@ -137,10 +137,16 @@ def _results(run: Run, document: Mapping[str, Any]) -> dict[str, Any] | None:
             "again, or remove its results.json."
         )
     kept = {key: value for key, value in results.items() if key in RESULTS}
-    if kept["dataset"] == run.config.data.name:
-        return kept | {"dataset": published(run.config).data.name}
-    known = kept["dataset"].startswith(PREFIX) or kept["dataset"] in datasets()
-    return kept if known else kept | {"dataset": last_part(kept["dataset"])}
+    kept["dataset"] = _public_name(results["dataset"])
+    if isinstance(note := results.get("note"), str):  # such as: some images were trained on
+        note = note.replace(results["dataset"], kept["dataset"])
+        kept["note"] = _PATH.sub(lambda found: last_part(found.group()), note)
+    return kept
+
+
+def _public_name(dataset: str) -> str:
+    """The name of a dataset, without its place if it is a folder or file."""
+    return dataset if dataset.startswith(PREFIX) or dataset in datasets() else last_part(dataset)
 
 
 @torch.no_grad()
