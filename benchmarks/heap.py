@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import tyro
 
+from limner.storage import write_atomically
 from limner.training.made import maker
-from limner.training.storage import write_atomically
 
 CHILD = """
 import resource, sys

@@ -16,9 +16,9 @@ from rich.table import Table
 from benchmarks import floor, memory, speed
 from limner.cpu.heap import kept_memory
 from limner.models import DRAW, build
+from limner.storage import write_atomically
 from limner.training.compilation import has_compiler
 from limner.training.made import maker
-from limner.training.storage import write_atomically
 
 DEPTHS = {"store": (16, 32, 64, 256, 1024), "recompute": (16, 32, 64, 256, 1024, 4096)}
 """Numbers of steps at batch 128."""

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from limner.storage import write_atomically
 from limner.training.made import maker
-from limner.training.storage import write_atomically
 
 WORKER = """
 import json, sys, time

@@ -1,6 +1,8 @@
 """Every test checks the shapes in signatures of layers, models and bounds."""
 
 import sys
+from time import time
+from types import SimpleNamespace
 from typing import Self
 
 import jaxtyping
@@ -48,3 +50,29 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on this machine, the library's cache in a folder of the test, and its owner's token."""
+    library = pytest.importorskip("huggingface_hub")
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    from hub_server import Hub
+
+    with Hub() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
+            "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_TOKEN_PATH": str(tmp_path / "no-token"),
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        for module in (file_download, _http):  # between its retries
+            monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None, time=time))
+        monkeypatch.setenv("HF_TOKEN", "hf_owner")
+        yield server
+        library.close_session()

@@ -15,14 +15,15 @@ RANKS = [  # each may import what stands above it, and itself
     {"errors", "extras", "transforms"},
     {"cpu"},
     {"device", "progress"},
-    {"settings", "pictures", "notebook"},
+    {"settings", "pictures", "notebook", "storage"},
     {"layers", "data"},
     {"models"},
-    {"objectives", "config"},
+    {"objectives", "config", "hub"},
     {"recipes"},
     {"training", "evaluation"},
     {"figures"},
     {"report"},
+    {"sharing"},
 ]
 MODULES = {path.relative_to(SOURCE): path for path in sorted(SOURCE.rglob("*.py"))}
 
@@ -82,7 +83,7 @@ def test_only_the_command_line_changes_the_allocator():
     assert wrong == {"cli.py"}
 
 
-MACHINERY = {"base", "draws", "recurrent", "checks", "memory", "representations"}
+MACHINERY = {"base", "draws", "recurrent", "checks", "memory", "representations", "saved"}
 """Modules of `models` that every model may use."""
 
 

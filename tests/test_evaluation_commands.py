@@ -18,8 +18,8 @@ from limner.config import RunConfig
 from limner.data import DataConfig, frozen
 from limner.evaluation import comparison, evaluate_model
 from limner.evaluation.comparison import SAME, comparison_table
+from limner.storage import load_tensors, save_tensors
 from limner.training import train
-from limner.training.storage import load_tensors, save_tensors
 
 MODELS = {
     "vae": VAEConfig(hidden_dims=(8,), latent_dim=3),

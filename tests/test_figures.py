@@ -20,8 +20,8 @@ from limner.figures.subject import Subject
 from limner.layers.attention import Window, Windows
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.pictures import beside, magnify, tile, to_rgb
+from limner.storage import save_tensors
 from limner.training.runs import Run
-from limner.training.storage import save_tensors
 
 CONFIGS = {
     "vae": VAEConfig(hidden_dims=(8,), latent_dim=3),

@@ -14,8 +14,8 @@ from limner.data import DataConfig
 from limner.data.given import given
 from limner.evaluation import evaluate_model
 from limner.models import VAEConfig
+from limner.storage import load_tensors
 from limner.training import Run, train
-from limner.training.storage import load_tensors
 
 RANDOM = np.random.default_rng(0)
 MODEL = VAEConfig(hidden_dims=(4,), latent_dim=2, observation="discretized_logistic")

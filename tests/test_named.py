@@ -16,9 +16,9 @@ from limner.cli import main
 from limner.config import RunConfig
 from limner.data import DataConfig, seen_in_training
 from limner.progress import warn
+from limner.storage import load_tensors, save_tensors
 from limner.training import named, train
 from limner.training.runs import Run
-from limner.training.storage import load_tensors, save_tensors
 
 ROOT = Path(__file__).parents[1]
 NAME = "digits-vae"

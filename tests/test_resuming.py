@@ -12,10 +12,10 @@ from limner.cli import main
 from limner.config import OptimizerConfig
 from limner.data import DataConfig
 from limner.models import DRAWConfig
+from limner.storage import read_document
 from limner.training import Run, train
 from limner.training.resuming import MAY_CHANGE, adopt, differing, resumed
 from limner.training.runs import RunConfig
-from limner.training.storage import read_document
 from test_training import config, stopped_after, weights_of
 
 CONSTANT = OptimizerConfig(schedule="constant", warmup_steps=1)

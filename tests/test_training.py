@@ -20,6 +20,7 @@ from limner.data import load as load_data
 from limner.errors import Stopped
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.objectives import elbo
+from limner.storage import load_tensors, save_tensors
 from limner.training import Run, train
 from limner.training.averaging import averaged, due, recompute_batch_norm
 from limner.training.compilation import wants_compiling
@@ -28,7 +29,6 @@ from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer, kl_weight, learning_rate
 from limner.training.start import ancestry, seen_before
 from limner.training.state import Totals
-from limner.training.storage import load_tensors, save_tensors
 
 MODELS = {
     "vae": VAEConfig(hidden_dims=(16,), latent_dim=4),

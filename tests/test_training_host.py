@@ -20,11 +20,11 @@ from limner.data import DataConfig
 from limner.data import load as load_data
 from limner.models import LadderVAEConfig, VAEConfig, build
 from limner.objectives import elbo
+from limner.storage import load_tensors
 from limner.training import train
 from limner.training.noise import seeded
 from limner.training.optimizer import CLEAR_EVERY, GuardedStep, build_optimizer
 from limner.training.start import initial_model
-from limner.training.storage import load_tensors
 
 LADDER = LadderVAEConfig(hidden_dims=(16, 8), latent_dims=(4, 2))
 

@@ -29,9 +29,9 @@ from limner.objectives import importance_weighted_bound
 from limner.recipes import STUDY, recipe
 from limner.report.wording import NOTHING
 from limner.settings import Settings
+from limner.storage import write_atomically
 from limner.training import Run, train
 from limner.training.start import ancestry
-from limner.training.storage import write_atomically
 
 RESULTS = Path(__file__).parents[1] / "results"
 IW_SAMPLES, IW_IMAGES = 10, 1000

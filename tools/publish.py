@@ -28,9 +28,9 @@ from limner.figures.subject import Subject
 from limner.report.published import Published, published_for
 from limner.report.wording import NOTHING, number, plain, with_error
 from limner.settings import read_json
+from limner.storage import load_tensors, save_tensors, write_atomically
 from limner.training import named
 from limner.training.runs import Run
-from limner.training.storage import load_tensors, save_tensors, write_atomically
 
 RESULTS = Path(__file__).parents[1] / "results"
 MAX_RESULTS, MAX_WEIGHTS = 2**20, 40 * 2**20

@@ -31,8 +31,9 @@ _HOMES = {
     "evaluate": "evaluation",
     "fit": "training.fitting",
     "importance_weighted_bound": "objectives",
-    "load": "training.runs",
     "recipe": "recipes",
+    "load": "training.loading",
+    "push": "sharing",
     "register": "models",
     "show": "figures.showing",
     "train": "training.launch",
@@ -58,13 +59,14 @@ if TYPE_CHECKING:
     from limner.objectives import elbo as elbo
     from limner.objectives import importance_weighted_bound as importance_weighted_bound
     from limner.recipes import recipe as recipe
+    from limner.sharing import push as push
     from limner.training.callback import TrainingState as TrainingState
     from limner.training.fitting import Fit as Fit
     from limner.training.fitting import fit as fit
     from limner.training.history import History as History
     from limner.training.launch import train as train
+    from limner.training.loading import load as load
     from limner.training.runs import Run as Run
-    from limner.training.runs import load as load
 
 __all__ = [
     "DRAW",
@@ -90,6 +92,7 @@ __all__ = [
     "fit",
     "importance_weighted_bound",
     "load",
+    "push",
     "recipe",
     "register",
     "show",

@@ -47,6 +47,7 @@ COMMANDS = {
     "animate": Command("animate:animate", "the images step by step, as GIF and strip"),
     "figures": Command("figures:figures", "all figures of a run"),
     "play": Command("play:play", "draw with a model in the browser"),
+    "push": Command("push:push", "publish a run on the Hugging Face Hub"),
     "models": Command("models:models", "list the trained models that come with Limner"),
     "benchmark": Command("benchmark:benchmark", "speed and memory, compared with a textbook DRAW"),
     "data": Command(

@@ -11,8 +11,8 @@ from victim import Limner, Trial, at_event, die, images_in, tiny
 
 from limner import InputError, load
 from limner.progress import warn
+from limner.storage import load_tensors
 from limner.training import Run
-from limner.training.storage import load_tensors
 
 pytestmark = pytest.mark.slow
 STATE, BEFORE, BEST, LAST = (

@@ -22,7 +22,7 @@ from limner.cli import main
 from limner.config import OptimizerConfig, RunConfig
 from limner.data import DataConfig
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig
-from limner.training.storage import load_tensors
+from limner.storage import load_tensors
 
 FORKS = multiprocessing.get_context("forkserver")
 PRELOADED = ["warm", "torch._dynamo"]

@@ -23,9 +23,9 @@ from limner.figures.gallery import _kl
 from limner.figures.subject import Subject
 from limner.models import LadderVAEConfig
 from limner.report import sections
+from limner.storage import load_tensors, read_document, save_tensors
 from limner.training import train
 from limner.training.runs import Run
-from limner.training.storage import load_tensors, read_document, save_tensors
 
 SHAPE = (1, 8, 8)
 DATA = data.DataConfig(name="digits")
@@ -219,7 +219,7 @@ def test_documents_of_weights_that_are_none_are_refused(text, run):
 
 def sealed(tensors, text):
     """The checksum that a forger would write."""
-    from limner.training.storage import _digest
+    from limner.storage import _digest
 
     return _digest(tensors, text)
 

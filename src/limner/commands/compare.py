@@ -23,8 +23,8 @@ from limner.evaluation.comparison import compare_runs, comparison_table
 from limner.progress import warn
 from limner.recipes import STUDY
 from limner.report import write
+from limner.storage import write_atomically
 from limner.training import Run, train
-from limner.training.storage import write_atomically
 
 DEFAULT_DATA = DataConfig()
 

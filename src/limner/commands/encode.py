@@ -22,7 +22,7 @@ from limner.data import Frozen, Split
 from limner.errors import InputError
 from limner.evaluation.representations import check_groups, encode_images
 from limner.progress import progress_bar
-from limner.training.storage import write_atomically
+from limner.storage import write_atomically
 
 
 def encode(

@@ -27,11 +27,11 @@ from limner.errors import InputError, printable
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
 from limner.evaluation.tables import groups_table, results_table
 from limner.progress import progress_bar, warn
+from limner.storage import save_tensors, write_atomically
 from limner.training.made import maker
 from limner.training.runs import Run
 from limner.training.seen import remembered
 from limner.training.start import seen_before
-from limner.training.storage import save_tensors, write_atomically
 
 MANY_PICTURES = 20
 """Of at most as many pictures, the bounds of each are printed."""

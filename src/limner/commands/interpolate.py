@@ -22,7 +22,7 @@ from limner.evaluation.interpolation import (
 )
 from limner.figures.style import output_folder
 from limner.models import LatentVariableModel
-from limner.training.storage import write_atomically
+from limner.storage import write_atomically
 
 WALKS: tuple[Walk, ...] = ("line", "sphere")
 MARGIN = 2

@@ -30,7 +30,7 @@ FLAT = tyro.conf.arg(name="")
 RunName = Annotated[
     str,
     tyro.conf.Positional,
-    tyro.conf.arg(help="a run folder, or the name of a trained model"),
+    tyro.conf.arg(help="a run folder, the name of a trained model, or hub:owner/name"),
 ]
 
 Pictures = Annotated[

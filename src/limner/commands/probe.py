@@ -22,7 +22,7 @@ from limner.evaluation.probes import (
 from limner.evaluation.representations import check_groups, encode_images
 from limner.models import LatentVariableModel
 from limner.progress import Report, progress_bar
-from limner.training.storage import write_atomically
+from limner.storage import write_atomically
 
 
 def probe(

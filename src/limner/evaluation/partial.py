@@ -14,7 +14,7 @@ from torch import Tensor
 from limner.data import Frozen
 from limner.errors import InputError
 from limner.models import LatentVariableModel
-from limner.training.storage import load_tensors, save_tensors
+from limner.storage import load_tensors, save_tensors
 
 SAVE_EVERY = 10.0
 """Seconds between two saves during an evaluation."""

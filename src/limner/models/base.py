@@ -7,9 +7,11 @@ Objectives, training, evaluation and figures use only this interface.
 """
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import torch
@@ -312,6 +314,19 @@ class LatentVariableModel(nn.Module, ABC):
         start = self.observe.initial_canvas(images.to(self._output_bias))
         self._output_bias.copy_(start.reshape(self._output_bias.shape))
         return self
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model to a folder of its own, for `limner.load`; replaces an earlier one there.
+
+        `model.safetensors` holds the weights, `model.json` the config.
+
+        Raises:
+            InputError: the folder holds other files or cannot be written, or weights are NaN or
+                infinite.
+        """
+        from limner.models import saved
+
+        saved.save(self, Path(folder))
 
     @property
     def is_new(self) -> bool:

@@ -17,9 +17,9 @@ from limner.figures.style import output_folder
 from limner.figures.subject import Subject
 from limner.progress import warn
 from limner.report import sections
+from limner.storage import write_atomically
 from limner.training.runs import Run
 from limner.training.seen import remembered
-from limner.training.storage import write_atomically
 
 
 def write(

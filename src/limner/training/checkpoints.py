@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from limner.errors import InputError, Stopped
 from limner.progress import warn
+from limner.storage import first_sound, load_tensors, save_tensors
 from limner.training import metrics
 from limner.training.averaging import has_batch_norm
 from limner.training.runs import Checkpoint, Run, WeightKind
-from limner.training.storage import first_sound, load_tensors, save_tensors
 from limner.training.trackers import Log
 from limner.training.validation import Validator
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from limner.progress import warn
 from limner.settings import read_bytes
+from limner.storage import unwritable, write_atomically
 from limner.training.runs import MAX_METRICS
-from limner.training.storage import unwritable, write_atomically
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> int:

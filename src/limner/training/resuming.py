@@ -11,11 +11,11 @@ from limner.config import RunConfig
 from limner.data import names as datasets
 from limner.errors import InputError
 from limner.progress import warn
+from limner.storage import first_sound, load_tensors, read_document, save_tensors
 from limner.training.optimizer import learning_rate
 from limner.training.runs import Run
 from limner.training.seen import NAME as HASHES
 from limner.training.state import Counters
-from limner.training.storage import first_sound, load_tensors, read_document, save_tensors
 
 BUDGET = ("epochs", "minutes")
 MAY_CHANGE = frozenset(

@@ -13,9 +13,10 @@ figures/
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -23,18 +24,17 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from limner import hub
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, suited
 from limner.data import load as load_dataset
 from limner.errors import InputError
-from limner.models import LatentVariableModel, build, outline
+from limner.models import LatentVariableModel
+from limner.models.saved import is_saved
 from limner.progress import warn
 from limner.settings import MAX_JSON, parse_json, read_bytes, read_json
-from limner.training import named
-from limner.training.made import Maker
-from limner.training.noise import seeded
-from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
-from limner.training.storage import (
+from limner.storage import (
+    WEIGHTS,
     first_sound,
     load_tensors,
     read_document,
@@ -43,6 +43,10 @@ from limner.training.storage import (
     unwritable,
     write_atomically,
 )
+from limner.training import named
+from limner.training.made import Maker
+from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
+from limner.training.weights import filled
 
 Checkpoint = Literal["best", "last"]
 WeightKind = Literal["ema", "raw"]
@@ -67,13 +71,11 @@ class Run:
         config: RunConfig,
         out: Path | None = None,
         data: DataConfig | None = None,
+        name: str | None = None,
     ):
         self.path, self.config = path, config
         self.out, self.data = out or path, data or _own_images(path, config.data)
-
-    @property
-    def name(self) -> str:
-        return self.path.resolve().name
+        self.name = name or path.resolve().name
 
     @property
     def shows_its_own(self) -> bool:
@@ -88,7 +90,7 @@ class Run:
 
     @property
     def exported(self) -> Path:
-        return self.path / "model.safetensors"
+        return self.path / WEIGHTS
 
     def weights(self, checkpoint: Checkpoint) -> list[Path]:
         """The file of a checkpoint, then the files that may replace it."""
@@ -96,8 +98,15 @@ class Run:
         return [own, self.exported] if checkpoint == "best" else [own]
 
     @classmethod
-    def open(cls, path_or_name: str | Path) -> "Run":
+    def open(
+        cls, path_or_name: str | Path, revision: str | None = None, online: bool = True
+    ) -> "Run":
         """The run in a folder, or a trained model by its name; an existing path wins.
+
+        Args:
+            path_or_name: a folder, a name, or `hub:owner/name` for one of the Hugging Face Hub.
+            revision: a branch, tag or commit, for a model of the Hub.
+            online: whether a model of the Hub may be downloaded.
 
         Raises:
             InputError: no such folder or name, not a run, or damaged.
@@ -106,7 +115,24 @@ class Run:
         if name in known and not Path(name).exists():
             folder = named.FOLDER / name
             return cls(folder, _config_of(folder), named.OUTPUTS / name)
+        if name.startswith(hub.PREFIX) and not os.path.exists(name):
+            address = hub.Address.parse(name, revision)
+            return cls.downloaded(hub.fetch(address, online), address)
         return cls.at(Path(path_or_name))
+
+    @classmethod
+    def downloaded(cls, folder: Path, address: hub.Address) -> "Run":
+        """The run of the Hub whose files are in `folder`.
+
+        Raises:
+            InputError: not a run, damaged, or its config is not that of its weights.
+        """
+        run = cls._in(folder)
+        if RunConfig.read(folder / "config.json") != run.config:
+            raise InputError(f"The config.json of {address} was altered; ask its owner.")
+        data = run.config.data.with_(root=None)  # a folder of another machine
+        name = address.name.rpartition("/")[2]
+        return cls(folder, run.config, hub.OUTPUTS / address.name, data, name)
 
     @classmethod
     def at(cls, path: Path) -> "Run":
@@ -124,14 +150,19 @@ class Run:
 
     def on(self, data: DataConfig) -> "Run":
         """The same run with its images elsewhere, or with other ones for its model."""
-        return Run(self.path, self.config, self.out, data)
+        return Run(self.path, self.config, self.out, data, self.name)
 
     def to(self, out: Path | None) -> "Run":
         """The same run, with `out` as the folder that commands write to, if it is given."""
-        return self if out is None else Run(self.path, self.config, out, self.data)
+        return self if out is None else Run(self.path, self.config, out, self.data, self.name)
 
     @classmethod
     def _in(cls, path: Path) -> "Run":
+        if is_saved(path):
+            raise InputError(
+                f"{path} is a saved model, which knows no images; load it with limner.load, or "
+                "name a run."
+            )
         if not (path / "config.json").is_file():
             raise InputError(f"{path} is not a run folder: it holds no config.json.")
         return cls(path, _config_of(path))
@@ -222,15 +253,7 @@ class Run:
             for name, tensor in tensors.items()
             if name.startswith(f"{chosen}.")
         }
-        known = outline(self.config.model, shape)
-        if _form(known.state_dict()) != _form(known.current_names(state)):
-            raise InputError(
-                f"The weights in {self.path} do not fit its config.json; restore the folder."
-            )
-        with seeded(0):  # the caller's random state stays as it is
-            model = build(self.config.model, shape)
-        model.load_state_dict(state)
-        return model.eval()
+        return filled(self.config.model, shape, state, self.path)
 
     def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
         """The validation bound of a checkpoint, with which reports distinguish evaluations."""
@@ -400,30 +423,9 @@ def _config_of(path: Path) -> RunConfig:
 
 def _known_config(path: Path) -> RunConfig | None:
     """The config that is stored with the weights in `path`."""
-    files = [path / "model.safetensors", *sorted(path.glob("checkpoints/*.safetensors"))]
+    files = [path / WEIGHTS, *sorted(path.glob("checkpoints/*.safetensors"))]
     with contextlib.suppress(InputError):
         sound = first_sound(files, load_tensors, lambda _: None)
         if sound is not None and "config" in sound[1][1]:
             return RunConfig.parse(sound[1][1]["config"])
     return None
-
-
-def _form(state: Mapping[str, Tensor]) -> dict[str, tuple]:
-    """Names, shapes and types of tensors."""
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
-
-
-def load(
-    path_or_name: str | Path, checkpoint: Checkpoint = "best", weights: WeightKind = "ema"
-) -> LatentVariableModel:
-    """A trained model in evaluation mode, from a run folder or by name (`limner models`).
-
-    Args:
-        path_or_name: an existing path wins over a name.
-        checkpoint: `best` by the validation bound, or `last`.
-        weights: `ema` averaged over steps, or `raw`.
-
-    Raises:
-        InputError: there is no such run, or it is damaged.
-    """
-    return Run.open(path_or_name).model(checkpoint, weights)

@@ -9,9 +9,9 @@ from limner.data import Images
 from limner.data.mapped import forget
 from limner.data.splits import row_digests
 from limner.errors import InputError
+from limner.storage import load_tensors, save_tensors
 from limner.training.runs import Run
 from limner.training.start import ancestry
-from limner.training.storage import load_tensors, save_tensors
 
 NAME = "training_images.safetensors"
 IMAGES = 4096

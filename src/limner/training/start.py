@@ -71,7 +71,7 @@ def ancestry(run: Run) -> Iterator[Run]:
         if run.config.start_from is None:
             return
         try:
-            run = Run.open(run.config.start_from)
+            run = Run.open(run.config.start_from, online=False)
         except InputError:
             return
 

@@ -19,6 +19,7 @@ from limner.device import summing_device
 from limner.errors import InputError
 from limner.models import LatentVariableModel
 from limner.progress import TrainingDisplay, warn
+from limner.storage import save_tensors
 from limner.training import metrics
 from limner.training.averaging import averaged
 from limner.training.averaging import due as average_due
@@ -33,7 +34,6 @@ from limner.training.processes import Processes
 from limner.training.runs import Run, WeightKind
 from limner.training.state import Counters, Totals, figures_of
 from limner.training.stepper import Stepper
-from limner.training.storage import save_tensors
 from limner.training.trackers import Log
 from limner.training.validation import Validator
 

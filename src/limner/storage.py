@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, checked when read, never unpickled.
+"""Files of runs and models: written whole or not at all, checked when read, never unpickled.
 
 Tensors are safetensors with a JSON document and a SHA-256 of all content in the header.
 """
@@ -34,6 +34,8 @@ TYPES = {
     torch.complex64: "C64",
 }
 """Names of types in safetensors files."""
+WEIGHTS = "model.safetensors"
+"""The file of the weights to use, in a run folder, in a saved model and on the Hub."""
 
 
 def write_atomically(
@@ -66,10 +68,12 @@ def write_atomically(
             temporary.unlink()
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(
+    path: Path, error: OSError, advice: str = "make it writable, or choose another place"
+) -> InputError:
     """The error for a path that cannot be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "free some space" if full else "make it writable, or choose another place with --out"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        advice = "free some space"
     return InputError(f"Cannot write {path}: {error.strerror}; {advice}.")
 
 

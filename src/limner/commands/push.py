@@ -1,0 +1,43 @@
+"""`limner push`: publish a run on the Hugging Face Hub."""
+
+from typing import Annotated
+
+import tyro
+
+from limner.commands.options import RunName
+from limner.sharing import push as publish
+
+
+def push(
+    run: RunName,
+    name: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    license: str | None = None,
+    message: str | None = None,
+) -> None:
+    """Publish a run or a saved model on the Hugging Face Hub, with a model card.
+
+    Uploads weights, config, results, a picture of samples and the card; no images and no folder
+    names of this machine. Log in with hf auth login, or set HF_TOKEN.
+
+    Args:
+        name: owner/name on the Hub; the repository is made if there is none
+        private: make a new repository private
+        revision: branch to write to; the default branch if not given
+        license: license of the weights, as the Hub names it, such as mit; none is stated if not
+            given
+        message: one line about this version
+    """
+    print(
+        publish(
+            run,
+            name,
+            private=private,
+            revision=revision,
+            license=license,
+            commit_message=message,
+        )
+    )
