@@ -30,7 +30,7 @@ from limner.training.averaging import due as average_due
 from limner.training.checkpoints import Checkpoints, pack, unpack
 from limner.training.compilation import is_compile_error, reason
 from limner.training.graphs import Replayed
-from limner.training.interrupts import StopSignals
+from limner.training.interrupts import CompilationStopped, StopSignals
 from limner.training.made import maker
 from limner.training.optimizer import (
     CLEAR_EVERY,
@@ -85,6 +85,7 @@ class Trainer:
         self.totals = Totals.of(self.model.num_groups, self.device)
         self.counters = Counters()
         self.graphs: Graphs | None = None
+        self.signals = StopSignals()
 
     def fit(self, display: TrainingDisplay, signals: StopSignals) -> None:
         """Train until the budget is spent.
@@ -111,7 +112,13 @@ class Trainer:
     def advance(self, display: TrainingDisplay, signals: StopSignals) -> None:
         """One step, and what is due after it: validation, figures, checkpoint, stopping."""
         x = self.batches.batch(self.counters.epoch, self.counters.index)
-        self.take_step(x[self.processes.rank :: self.processes.count])
+        self.signals = signals
+        try:
+            self.take_step(x[self.processes.rank :: self.processes.count])
+        except CompilationStopped:
+            self.step.optimizer.zero_grad()
+            self.save()
+            raise stopped(self.run, signals.received) from None
         if self.counters.index == 0 and self.counters.epoch % self.config.validate_every == 0:
             self.validate()
         if self.processes.count == 1 or self.counters.step % READ_EVERY == 0:
@@ -201,7 +208,8 @@ class Trainer:
         except Exception as error:
             if not (self.model.compiled and is_compile_error(error)):
                 raise
-            warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
+            if not self.signals.received:  # Ctrl-C also ends the compiler's own processes
+                warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
             return None
 
     def _gradient(self, x: Tensor, beta: float | Tensor) -> ObjectiveTerms:
@@ -269,12 +277,14 @@ class Trainer:
 
     def _show(self, display: TrainingDisplay) -> None:
         figures, share, counters = figures_of(self.totals.read()), self._share(), self.counters
-        bound = "" if figures["elbo"] is None else f"bound {figures['elbo']:.2f}"
-        if counters.best_bound is not None:
-            bound += f", best validation {counters.best_bound:.2f}"
         left = counters.seconds / share * max(0.0, 1 - share) if share else None
-        rate = f"{self._images_per_second():,.0f} images/s"
-        display.update(share, f"epoch {self._epochs():.1f}  {bound}  {rate}", left)
+        shown = [f"epoch {self._epochs():.1f}"]
+        if figures["elbo"] is not None:
+            shown.append(f"bound {figures['elbo']:.2f}")
+        if counters.best_bound is not None:
+            shown.append(f"best validation {counters.best_bound:.2f}")
+        shown.append(f"{self._images_per_second():,.0f} images/s")
+        display.update(share, ", ".join(shown), left)
 
     def _epochs(self) -> float:
         return self.counters.epoch + self.counters.index / self.batches.steps_per_epoch
