@@ -103,6 +103,7 @@ class Trainer:
         if self.counters.validated_step != self.counters.step:
             self.validate()
         self.save()
+        self._show(display)
 
     def begin(self) -> None:
         """Start the clock."""
