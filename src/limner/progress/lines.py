@@ -7,24 +7,25 @@ from limner.progress.messages import PROGRESS, duration
 
 FIRST = 10.0
 """Seconds until the first line with figures."""
-INTERVAL = 50.0
+INTERVAL = 45.0
 """Seconds from one line to the next, if there are new figures."""
-LATEST = 60.0
+LATEST = 50.0
 """Seconds after which a line comes without new figures, such as in a slow step or a compilation."""
-TICK = 5.0
+TICK = 2.0
 """Seconds between two looks at whether a line is overdue."""
 SOON = 20.0
 """`LATEST` for the first line."""
 
 
 class Lines:
-    """Logs the progress of one piece of work, with `start` at once if it is given.
+    """Logs the progress of one piece of work.
 
-    A thread of its own logs if the work has reported nothing for a minute.
+    With `start` it logs that at once, and the end if it took long; otherwise the caller does. A
+    thread of its own logs if the work has reported nothing for a minute.
     """
 
     def __init__(self, title: str, figures: str, start: str | None = None):
-        self._title, self._text = title, figures
+        self._title, self._text, self._start = title, figures, start
         self._started = self._logged = time.monotonic()
         self._count = 0
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -53,7 +54,7 @@ class Lines:
     def close(self, finished: bool) -> None:
         self._ended.set()
         self._watch.join()
-        if finished and self._count:
+        if finished and self._count and self._start is not None:
             elapsed = duration(time.monotonic() - self._started)
             self._log(f"done in {elapsed}")
 
