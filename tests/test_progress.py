@@ -304,7 +304,7 @@ def test_bars_of_several_trainings_share_a_terminal(screen):
         terminal._bars._progress.refresh()
     shown = screen.getvalue()
     assert "first [draw]" in shown
-    assert "bound -10 1:30 left" in shown
+    assert "1:30 left bound -10" in shown
     assert "bound -20" in shown
     assert "Stretched." in shown
     assert "Training." in shown

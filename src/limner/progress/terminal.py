@@ -16,6 +16,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from limner.progress.messages import LOGGER, PROGRESS, duration
@@ -98,14 +99,10 @@ class _Bars:
     def add(self, title: str, figures: str) -> tuple[Progress, TaskID]:
         with self._lock:
             if self._progress is None:
-                columns = (SpinnerColumn(), _plain("description", "bold"), BarColumn())
-                self._progress = Progress(
-                    *columns,
-                    _plain("fields[figures]"),
-                    _TimeLeft(),
-                    console=console,
-                    transient=True,
-                )
+                name, bar = _plain("description", style="bold"), BarColumn(bar_width=20)
+                rest = _plain("fields[figures]", Column(ratio=1, no_wrap=True))  # cut off if long
+                columns = (SpinnerColumn(), name, bar, _TimeLeft(), rest)
+                self._progress = Progress(*columns, console=console, transient=True, expand=True)
                 self._progress.start()
             task = self._progress.add_task(title, total=1.0, figures=figures, left=None)
             return self._progress, task
@@ -119,9 +116,9 @@ class _Bars:
                     self._progress = None
 
 
-def _plain(field: str, style: str = "none") -> TextColumn:
+def _plain(field: str, column: Column | None = None, style: str = "none") -> TextColumn:
     """A column of text in which brackets have no meaning."""
-    return TextColumn(f"{{task.{field}}}", style=style, markup=False)
+    return TextColumn(f"{{task.{field}}}", style=style, markup=False, table_column=column)
 
 
 _bars = _Bars()
