@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +17,7 @@ from rich.table import Table
 from benchmarks import floor, memory, speed
 from limner.cpu.heap import kept_memory
 from limner.models import DRAW, build
+from limner.progress import progress_bar
 from limner.storage import write_atomically
 from limner.training.compilation import has_compiler
 from limner.training.made import maker
@@ -51,29 +53,46 @@ def run(
         "batch": batch,
         "rounds": rounds,
     }
-    results["speed"] = {name: {} for name in speed.RECIPES}
-    for name in speed.RECIPES:
-        results["speed"][name] = measured(name, batch, rounds, device, compile)
-        console.print(speed_table(name, results["speed"][name]))
-    if device.type == "cpu":
-        results["loop"] = {
-            kind: speed.loop_against_step(kind, batch) for kind in ("VAE", "Ladder VAE")
-        }
-        for kind, share in results["loop"].items():
-            console.print(f"{kind}: training loop at {share['ratio']:.3f} of the bare step's speed")
-        results["data_path_seconds"] = speed.data_path(batch)
-        step = results["speed"]["VAE"]["eager"]["milliseconds"] / 1e3
-        share = results["data_path_seconds"]["median"] / step
-        console.print(f"data path: {100 * share:.1f} % of a VAE training step")
-        if compile:
-            results["cold_compile_seconds"] = cold_compile()
-            console.print(f"first compiled step, cold: {results['cold_compile_seconds']:.1f} s")
-        if depth:
-            results["memory"] = depths(batch)
-            console.print(memory_table(results["memory"]))
+    count = len(speed.RECIPES) + (1 + compile + depth if device.type == "cpu" else 0)
+    with progress_bar("benchmark", count, "parts", f"on {device} to {out}") as report:
+        for done, part in enumerate(_parts(console, results, rounds, depth, compile, device), 1):
+            report(done, part)
     write_atomically(out, json.dumps(results, indent=2) + "\n")
     console.print(f"written to {out}", highlight=False)
     return results
+
+
+def _parts(
+    console: Console,
+    results: dict[str, Any],
+    rounds: int,
+    depth: bool,
+    compile: bool,
+    device: torch.device,
+) -> Iterator[str]:
+    """Adds one part after the other to `results`, and prints it; yields its name."""
+    batch, results["speed"] = results["batch"], {name: {} for name in speed.RECIPES}
+    for name in speed.RECIPES:
+        results["speed"][name] = measured(name, batch, rounds, device, compile)
+        console.print(speed_table(name, results["speed"][name]))
+        yield name
+    if device.type == "cpu":
+        loop = {kind: speed.loop_against_step(kind, batch) for kind in ("VAE", "Ladder VAE")}
+        results["loop"], results["data_path_seconds"] = loop, speed.data_path(batch)
+        for kind, share in loop.items():
+            console.print(f"{kind}: training loop at {share['ratio']:.3f} of the bare step's speed")
+        step = results["speed"]["VAE"]["eager"]["milliseconds"] / 1e3
+        share = results["data_path_seconds"]["median"] / step
+        console.print(f"data path: {100 * share:.1f} % of a VAE training step")
+        yield "training loop"
+        if compile:
+            results["cold_compile_seconds"] = cold_compile()
+            console.print(f"first compiled step, cold: {results['cold_compile_seconds']:.1f} s")
+            yield "first compiled step"
+        if depth:
+            results["memory"] = depths(batch)
+            console.print(memory_table(results["memory"]))
+            yield "depth"
 
 
 def measured(

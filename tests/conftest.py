@@ -10,8 +10,6 @@ import pytest
 import torch
 from beartype import beartype
 
-from limner.progress import warn
-
 
 def checked(function):
     """`beartype`, except where it cannot know what `Self` is."""
@@ -31,12 +29,6 @@ torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 def own_cache(tmp_path_factory, monkeypatch):
     """Images go to a cache of the tests, which all of one process share."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-@pytest.fixture(autouse=True)
-def unprinted():
-    """No test depends on what an earlier one of its process has printed."""
-    warn.cache_clear()
 
 
 @pytest.fixture

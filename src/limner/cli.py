@@ -126,7 +126,9 @@ def _main(arguments: list[str] | None) -> int:
     try:
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
-        with enough_memory("ask for fewer images or samples"):
+        from limner.progress import once, printed
+
+        with printed(), once(), enough_memory("ask for fewer images or samples"):
             _run(name, COMMANDS[name], rest)
     except InputError as error:
         print(f"limner: {error}", file=sys.stderr)

@@ -48,7 +48,9 @@ def animate(
     found, subject = opened(run, options)
     _check_size(subject, grid, magnification)
     folder, paths = options.place(found), []
-    for name, film in progress(_films(subject, show, grid, magnification), "Animating", len(show)):
+    made = _films(subject, show, grid, magnification)
+    title, count = f"animating {found.name}", len(set(show))
+    for name, film in progress(made, title, count, "films", f"to {folder}"):
         gif = folder / f"animation-{name}.gif"
         paths.append(films.save_gif(film.frames(grid[1]), gif, seconds, hold))
         paths += style.save(films.strip(film, rows), folder, f"animation-{name}-strip")

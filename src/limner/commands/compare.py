@@ -20,7 +20,7 @@ from limner.data.config import in_words
 from limner.device import pick_device
 from limner.errors import InputError
 from limner.evaluation.comparison import compare_runs, comparison_table
-from limner.progress import warn
+from limner.progress import say, warn
 from limner.recipes import STUDY
 from limner.report import write
 from limner.storage import write_atomically
@@ -98,6 +98,7 @@ def compare(
         _claim(out, overwrite, resume)
         _check_begun(plan)
         _mark(out, configs, seeds)
+        say(f"Training {sum(map(len, plan.values()))} models on {data.name}, to {out}.")
         groups = {
             name: [_trained(run, name, resume) for run in group] for name, group in plan.items()
         }

@@ -63,7 +63,8 @@ def encode(
     path = out or opened.place(f"{shown_name(opened, dataset, pictures, split)}.npz")
     x = Frozen(dataset, split, opened.config.model.observation)
     x = x.first(len(x) if num_images is None else num_images)
-    with progress_bar(f"encoding {opened.name}", len(x)) as report:
+    about = f"of {dataset.name} to {path}"
+    with progress_bar(f"encoding {opened.name}", len(x), about=about) as report:
         means = encode_images(model, x, groups, features, report)
     arrays: dict[str, Any] = {
         "means": means.numpy(),

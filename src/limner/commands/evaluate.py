@@ -103,7 +103,8 @@ def evaluate_run(
     name = "-".join([*changes, f"K{options.num_samples}", f"seed{options.seed}"])
     path = run.place(f"evaluation/{name}.json")
     device = next(model.parameters()).device
-    with progress_bar(f"evaluating {run.name}", len(x)) as report:
+    what = f"of {dataset.name}, K = {options.num_samples}, to {path}"
+    with progress_bar(f"evaluating {run.name}", len(x), about=what) as report:
         evaluation = evaluate_model(
             model,
             x,

@@ -27,5 +27,8 @@ def figures(
     require_positive(max_images=max_images)
     found, subject = opened(run, options, max_images, projection)
     folder = options.place(found)
-    for picture in progress(gallery.pictures(subject), "Drawing", gallery.COUNT):
-        tell(style.save(picture.figure, folder, picture.name, formats))
+    drawn = gallery.candidates(subject)
+    title, where = f"drawing {found.name}", f"to {folder}"
+    for picture in progress(drawn, title, gallery.COUNT, "kinds of figures", where):
+        if picture is not None:
+            tell(style.save(picture.figure, folder, picture.name, formats))

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
-from limner.commands.pictures import require_seed
+from limner.commands.pictures import progress, require_seed
 from limner.data import Frozen, Split
 from limner.errors import InputError
 from limner.evaluation.interpolation import (
@@ -70,9 +70,10 @@ def interpolate(
             raise InputError(f"The {split} split has images 0 to {len(x) - 1}; got {images}.")
         shown = x.take(images)
         noise = noise_of_images(model, shown.to(next(model.parameters()).device))
-    rows = [
-        _row(model, noise, shown, frames, chosen) for chosen in WALKS if walks in (chosen, "both")
-    ]
+    chosen = [one for one in WALKS if walks in (one, "both")]
+    made = (_row(model, noise, shown, frames, one) for one in chosen)
+    title = f"interpolating {opened.name}"
+    rows = list(progress(made, title, len(chosen), "walks", f"of {frames} frames to {path}"))
     output_folder(path.parent)
     write_atomically(path, _png(torch.stack(rows)))
     Console().print(f"written to {path}", highlight=False, soft_wrap=True)

@@ -1,13 +1,10 @@
 """What the commands that make pictures share: flags, checks, output folder, progress."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import track
 
 from limner.commands import options
 from limner.commands.options import shown_images
@@ -15,6 +12,7 @@ from limner.errors import InputError
 from limner.figures.maps import Projection
 from limner.figures.style import output_folder
 from limner.figures.subject import Subject
+from limner.progress import progress_bar
 from limner.training.runs import Run
 
 T = TypeVar("T")
@@ -76,16 +74,15 @@ def place(run: Run, out: Path | None) -> Path:
     return output_folder(run.out / "figures" if out is None else out)
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
-    """`items` with a progress bar, shown only on a terminal."""
-    console = Console(stderr=True)
-    return track(
-        items, description, total=total, console=console, transient=True,
-        disable=not console.is_terminal,
-    )  # fmt: skip
+def progress(items: Iterable[T], title: str, total: int, unit: str, about: str = "") -> Iterator[T]:
+    """`items`, of which there are `total`, with a display of their progress; see `progress_bar`."""
+    with progress_bar(title, total, unit, about) as report:
+        for done, item in enumerate(items, 1):
+            yield item
+            report(done, "")
 
 
 def tell(paths: Sequence[Path]) -> None:
     """Print the paths of written files, one per line."""
     for path in paths:
-        print(path)
+        print(path, flush=True)

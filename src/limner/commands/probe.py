@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
+from limner.commands.pictures import progress
 from limner.data import Dataset, Split, frozen
 from limner.errors import InputError
 from limner.evaluation.probes import (
@@ -52,10 +53,11 @@ def probe(
     dataset = shown_images(opened)
     train = _pixels(dataset, "train", num_train, opened.config.model.observation)
     test = _pixels(dataset, "test", num_test, opened.config.model.observation)
-    with progress_bar(f"encoding {opened.name}", len(train.labels) + len(test.labels)) as report:
+    count = len(train.labels) + len(test.labels)
+    with progress_bar(f"encoding {opened.name}", count, about=f"of {dataset.name}") as report:
         encoded = _encoded(model, train, test, groups, features, report)
-    with Console(stderr=True).status("fitting classifiers"):
-        probes = dict(_probes(train, test, encoded))
+    fitted = _probes(train, test, encoded)
+    probes = dict(progress(fitted, "fitting classifiers", 3, "representations"))
     document = {
         "dataset": dataset.name,
         "num_train": len(train.labels),

@@ -12,6 +12,7 @@ from limner.errors import printable
 from limner.figures import grids, style
 from limner.figures.contact import drawable
 from limner.pictures import to_rgb
+from limner.progress import progress_bar
 
 
 def reconstruct(
@@ -35,7 +36,8 @@ def reconstruct(
     check_split(pictures, split)
     found, subject = opened(run, options, pictures=pictures)
     x = Frozen(subject.dataset, split, subject.model.config.observation)[:n]
-    with torch.no_grad():
+    folder, title = options.place(found), f"reconstructing {found.name}"
+    with torch.no_grad(), progress_bar(title, len(x), about=f"to {folder}"):
         traced = subject.model.infer(x.to(subject.device), subject.generator(), trace=True)
     assert traced.observation is not None
     shown, redrawn = to_rgb(x), to_rgb(traced.observation.mean)
@@ -51,4 +53,4 @@ def reconstruct(
     else:
         drawn = grids.pairs(("image", shown), ("redrawn", redrawn), columns)
     name = shown_name(found, subject.dataset, pictures, split)
-    tell(style.save(drawn, options.place(found), f"reconstructions-{name}"))
+    tell(style.save(drawn, folder, f"reconstructions-{name}"))

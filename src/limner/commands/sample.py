@@ -11,6 +11,7 @@ from limner.commands.options import FLAT, WEIGHTS, RunName, Weights
 from limner.commands.pictures import place, require_positive, require_seed, tell
 from limner.errors import InputError
 from limner.pictures import columns_for, magnify, tile, to_rgb
+from limner.progress import progress_bar
 from limner.training.runs import Run
 
 BATCH = 500
@@ -44,10 +45,14 @@ def sample(
     require_seed(seed)
     found = Run.open(run)
     model, generator = weights.load(found), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        batches = [min(BATCH, n - done) for done in range(0, n, BATCH)]
-        images = torch.cat([model.sample(k, generator, draw).cpu() for k in batches])
     stem = place(found, out) / f"{'drawn-' if draw else ''}samples-seed-{seed}"
+    images = torch.empty(n, *model.image_shape)
+    title = f"sampling {found.name}"
+    with torch.no_grad(), progress_bar(title, n, about=f"to {stem.parent}") as report:
+        for first in range(0, n, BATCH):
+            count = min(BATCH, n - first)
+            images[first : first + count] = model.sample(count, generator, draw)
+            report(first + count, "")
     grid = tile(magnify(to_rgb(images), magnification), columns or columns_for(n), magnification)
     paths = [stem.with_suffix(".png")]
     try:

@@ -1,10 +1,12 @@
 """Files downloaded from public mirrors into the user's cache, after a check."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from limner.errors import InputError
+from limner.progress import Display, training_display
 
 TIMEOUT = 30
 
@@ -48,10 +50,31 @@ def download(
 def _checked(check: Callable[[Path], object]) -> Callable[..., None]:
     import pooch
 
-    get = pooch.HTTPDownloader(timeout=TIMEOUT)
-
     def fetch(url: str, output_file: Any, keeper: Any) -> None:
-        get(url, output_file, keeper)
+        with training_display(f"downloading {url}") as display:
+            meter = _Meter(display)
+            pooch.HTTPDownloader(meter, timeout=TIMEOUT, chunk_size=2**16)(url, output_file, keeper)
         check(Path(output_file))
 
     return fetch
+
+
+class _Meter:
+    """What pooch calls during a download, with numbers of bytes."""
+
+    total = 0
+
+    def __init__(self, display: Display):
+        self._display, self._done, self._started = display, 0, time.monotonic()
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def update(self, count: int) -> None:
+        self._done += count
+        share = min(1.0, self._done / self.total) if self.total else 0.0
+        left = (time.monotonic() - self._started) * (1 / share - 1) if share else None
+        self._display.update(share, f"{self._done / 2**20:,.1f} MiB", left)
+
+    def close(self) -> None:
+        """The display ends with the download."""

@@ -171,7 +171,9 @@ class _Reading:
             for part in batches(self.bytes):
                 yield {"doing": doing(), "start": part.start, "names": names[part]}
 
-        with progress_bar("Reading pictures", len(names)) as show, cache.storing():
+        into = f"into {cache.folder()}"
+        display = progress_bar(f"reading {self.where}", len(names), "pictures", into)
+        with display as show, cache.storing():
             for answer in answers(decoder, jobs(), len(names), sum(self.bytes)):
                 done += len(answer)
                 show(done, "")

@@ -73,7 +73,9 @@ def _stored(
     fit = None if config.size is None else config.fit
     with drafted(alias, sum(counts) * row_bytes) as draft:
         decoder = Decoder("", False, str(draft), row_bytes, size, fit, config.colour, config.range)
-        with closing(decoder), progress_bar(f"Reading {where}", sum(counts)) as show:
+        into = f"into {cache.folder()}"
+        display = progress_bar(f"reading {where}", sum(counts), about=into)
+        with closing(decoder), display as show:
             for table in tables.values():
                 for place in range(len(table)):
                     row = len(census.read)

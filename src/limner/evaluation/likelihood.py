@@ -165,4 +165,4 @@ def _joined(values: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Te
 
 def _figures(values: dict[str, Tensor], num_samples: int) -> str:
     bound, weighted = values["elbo"].mean().item(), values["iw_bound"].mean().item()
-    return f"ELBO {bound:.2f}  L_{num_samples} {weighted:.2f}"
+    return f"ELBO {bound:.2f}, L_{num_samples} {weighted:.2f}"

@@ -28,13 +28,16 @@ class Picture(NamedTuple):
     figure: Figure
 
 
-@torch.no_grad()
 def pictures(subject: Subject) -> Iterator[Picture]:
     """The figures that apply to `subject`, in the order of the report."""
+    return (picture for picture in candidates(subject) if picture is not None)
+
+
+@torch.no_grad()
+def candidates(subject: Subject) -> Iterator[Picture | None]:
+    """`COUNT` figures, or None for each that does not apply to `subject`."""
     for make in _PICTURES:
-        picture = make(subject)
-        if picture is not None:
-            yield picture
+        yield make(subject)
 
 
 def _training(subject: Subject) -> Picture | None:
@@ -233,4 +236,4 @@ _PICTURES: tuple[Callable[[Subject], Picture | None], ...] = (
     _neighbours, _interpolations, _resampled, _map,
 )  # fmt: skip
 COUNT = len(_PICTURES)
-"""Number of pictures for a model that has all of them."""
+"""Number of figures of a model that has all of them."""

@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from limner.device import Device, pick_device
 from limner.errors import InputError
 from limner.figures.style import output_folder
 from limner.figures.subject import Subject
-from limner.progress import warn
+from limner.progress import progress_bar, warn
 from limner.report import sections
 from limner.storage import write_atomically
 from limner.training.runs import Run
@@ -69,11 +69,18 @@ def render(runs: Sequence[Run], subjects: Sequence[Subject], comparison: Mapping
         samples=sections.samples_in(rows),
         compared=sections.compared(labels, subjects) if len(runs) > 1 else [],
         literature=sections.ours_and_published(runs, labels, datasets),
-        sections=[
-            sections.section(index, *about)
-            for index, about in enumerate(zip(runs, labels, subjects, strict=True), 1)
-        ],
+        sections=list(_sections(runs, labels, subjects)),
     )
+
+
+def _sections(
+    runs: Sequence[Run], labels: Sequence[str], subjects: Sequence[Subject]
+) -> Iterator[sections.Section]:
+    """One section a run; most of the time goes into their figures."""
+    with progress_bar("writing the report", len(runs), "runs") as report:
+        for index, about in enumerate(zip(runs, labels, subjects, strict=True), 1):
+            yield sections.section(index, *about)
+            report(index, "")
 
 
 def _subjects(runs: Sequence[Run], device: torch.device) -> list[Subject]:

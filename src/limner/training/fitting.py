@@ -21,7 +21,7 @@ from limner.data.kept import keep, kept_as
 from limner.device import Device
 from limner.errors import InputError, Stopped, enough_memory, in_python
 from limner.models import LatentVariableModel, ModelConfig, class_of
-from limner.progress import warn
+from limner.progress import once, warn
 from limner.training import launch
 from limner.training.asked import asked
 from limner.training.callback import Callback
@@ -123,7 +123,7 @@ def fit(
         Stopped: by SIGTERM. After Ctrl-C or a kernel's Interrupt `fit` returns, and `stopped` is
             true; a second one raises KeyboardInterrupt at once.
     """
-    with in_python(), launch.own_mode():
+    with in_python(), once(), launch.own_mode():
         dataset = data if isinstance(data, Dataset) else _loaded(data)
         own = None
         if not (optimizer is None or isinstance(optimizer, OptimizerConfig | Mapping)):

@@ -13,7 +13,7 @@ from limner.data import load as load_dataset
 from limner.data.config import in_words
 from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, RecurrentConfig
-from limner.progress import say, training_display, warn
+from limner.progress import duration, once, say, training_display, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
@@ -31,6 +31,7 @@ from limner.training.trainer import NO_EXTRAS, Extras, Trainer
 Adapt = Callable[[RunConfig, Dataset], RunConfig]
 
 
+@once()
 def train(
     config: RunConfig,
     out: Path | str,
@@ -186,9 +187,16 @@ def to_the_end(trainer: Trainer, title: str) -> int:
         model.compile_parts()
     if config.compile == "cuda-graph":
         trainer.use_graphs()
-    with training_display(title) as display, StopSignals() as signals:
+    stopping = StopSignals(stops_compiling=group.count == 1)
+    with (
+        training_display(title, "compiling" if compiles else "starting") as display,
+        stopping as signals,
+    ):
         trainer.fit(display, signals)
-        return int(group.largest(signals.received)[0])
+        signum = int(group.largest(signals.received)[0])
+    if group.is_first:
+        say(_outcome(trainer, title))
+    return signum
 
 
 def _check_model(
@@ -239,5 +247,25 @@ def _summary(trainer: Trainer, mode: str) -> str:
         f"groups; {dataset.name}: {len(dataset.train):,} images of "
         f"{'x'.join(map(str, dataset.image_shape))}, {in_words(dataset.binarization)}; about "
         f"{needed.total / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
-        f"{mode}."
+        f"{mode}; {_budget(trainer)}{'' if trainer.run is None else f', to {trainer.run.path}'}."
+    )
+
+
+def _budget(trainer: Trainer) -> str:
+    """What ends the training, such as 20 epochs of 40 steps, or 5 minutes."""
+    config, words = trainer.config, []
+    if config.epochs is not None:
+        words.append(f"{config.epochs:,} epochs of {trainer.batches.steps_per_epoch:,} steps")
+    if config.minutes is not None:
+        words.append(f"{config.minutes:g} minutes")
+    return " or at most ".join(words)
+
+
+def _outcome(trainer: Trainer, title: str) -> str:
+    counters = trainer.counters
+    best = counters.best_bound
+    return (
+        f"{title}: trained {counters.epoch + counters.index / trainer.batches.steps_per_epoch:.4g} "
+        f"epochs in {duration(counters.seconds)}"
+        + ("." if best is None else f", best validation bound {best:.2f}.")
     )

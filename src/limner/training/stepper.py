@@ -19,6 +19,7 @@ from limner.objectives import ObjectiveTerms, objective
 from limner.progress import warn
 from limner.training.compilation import is_compile_error, reason
 from limner.training.graphs import Replayed
+from limner.training.interrupts import StopSignals
 from limner.training.noise import seeded
 from limner.training.optimizer import CLEAR_EVERY, GuardedStep
 from limner.training.processes import Processes
@@ -59,6 +60,7 @@ class Stepper:
         self.noise = noise_source(self.device)
         self.drops_out = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
         self.graphs: Graphs | None = None
+        self.signals = StopSignals()
 
     def __call__(self, x: Tensor, step: int, beta: float, rate: float | None) -> None:
         """Take step number `step` on the images `x` of this process.
@@ -138,7 +140,8 @@ class Stepper:
         except Exception as error:
             if not (self.model.compiled and is_compile_error(error)):
                 raise
-            warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
+            if not self.signals.received:  # Ctrl-C also ends the compiler's own processes
+                warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
             return None
 
     def _gradient(self, x: Tensor, beta: float | Tensor) -> ObjectiveTerms:

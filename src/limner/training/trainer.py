@@ -26,7 +26,7 @@ from limner.training.averaging import due as average_due
 from limner.training.callback import Callback, TrainingState
 from limner.training.checkpoints import Checkpoints, pack, unpack
 from limner.training.history import History
-from limner.training.interrupts import StopSignals
+from limner.training.interrupts import CompilationStopped, StopSignals
 from limner.training.made import maker
 from limner.training.memory import InMemory
 from limner.training.optimizer import MAX_STREAK, build_optimizer, kl_weight, learning_rate
@@ -108,6 +108,7 @@ class Trainer:
             self.advance(display, signals)
         self._refuse_if_stuck()
         self.finish()
+        self._show(display)
 
     def begin(self) -> None:
         """Start the clock."""
@@ -118,7 +119,13 @@ class Trainer:
         """One step, and what is due after it: validation, figures, checkpoint, stopping."""
         counters, every = self.counters, self.extras.every
         x = self.batches.batch(counters.epoch, counters.index)
-        self.take_step(x[self.processes.rank :: self.processes.count])
+        self.stepper.signals = signals
+        try:
+            self.take_step(x[self.processes.rank :: self.processes.count])
+        except CompilationStopped:
+            self.stepper.update.optimizer.zero_grad()
+            self.save()
+            raise self.kept.stopped(signals.received) from None
         if counters.index == 0 and counters.epoch % self.config.validate_every == 0:
             self.validate()
         elif every is not None and counters.step % every == 0:
@@ -206,12 +213,14 @@ class Trainer:
     def _show(self, display: TrainingDisplay) -> None:
         figures, share = figures_of(self.stepper.totals.read()), self.share()
         counters = self.counters
-        bound = "" if figures["elbo"] is None else f"bound {figures['elbo']:.2f}"
-        if counters.best_bound is not None:
-            bound += f", best validation {counters.best_bound:.2f}"
         left = counters.seconds / share * max(0.0, 1 - share) if share else None
-        rate = f"{self._images_per_second():,.0f} images/s"
-        display.update(share, f"epoch {self._epochs():.1f}  {bound}  {rate}", left)
+        shown = [f"epoch {self._epochs():.1f}"]
+        if figures["elbo"] is not None:
+            shown.append(f"bound {figures['elbo']:.2f}")
+        if counters.best_bound is not None:
+            shown.append(f"best validation {counters.best_bound:.2f}")
+        shown.append(f"{self._images_per_second():,.0f} images/s")
+        display.update(share, ", ".join(shown), left)
 
     def _epochs(self) -> float:
         return self.counters.epoch + self.counters.index / self.batches.steps_per_epoch

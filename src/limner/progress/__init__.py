@@ -1,0 +1,22 @@
+"""Messages, and the progress of long work: a bar on a terminal, HTML in a notebook, lines in a log.
+
+Messages and lines go to Python's `logging`, which the host application routes; see `messages`. Only
+the first of several processes reports.
+"""
+
+from limner.progress.display import Display, Report, TrainingDisplay, progress_bar, training_display
+from limner.progress.messages import duration, once, say, warn
+from limner.progress.terminal import printed
+
+__all__ = [
+    "Display",
+    "Report",
+    "TrainingDisplay",
+    "duration",
+    "once",
+    "printed",
+    "progress_bar",
+    "say",
+    "training_display",
+    "warn",
+]

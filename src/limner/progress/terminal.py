@@ -1,0 +1,124 @@
+"""Progress bars on a terminal, and the messages of the command line on standard error."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+)
+from rich.table import Column
+from rich.text import Text
+
+from limner.progress.messages import LOGGER, PROGRESS, duration
+
+console = Console(stderr=True)
+INTERVAL = 0.5
+"""Seconds between two updates of a training's figures."""
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal that can redraw a line."""
+    redraws = console.is_interactive and not console.is_dumb_terminal
+    return redraws and console.file.isatty()  # FORCE_COLOR makes rich call any file a terminal
+
+
+@contextmanager
+def printed() -> Iterator[None]:
+    """A context in which messages are printed to standard error, a line each, and flushed.
+
+    Lines about progress are left out on a terminal, which shows a bar. Levels that the host has set
+    are respected.
+    """
+    level, propagate, handler = LOGGER.level, LOGGER.propagate, _Printing()
+    LOGGER.addHandler(handler)
+    LOGGER.propagate = False  # the root logger may have a handler for the same terminal
+    LOGGER.setLevel(level or logging.INFO)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.propagate = propagate
+        LOGGER.setLevel(level)
+
+
+class _Printing(logging.Handler):
+    """Prints records above the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == PROGRESS.name and on_terminal():
+            return
+        line = record.getMessage()
+        # Standard error is closed or full, or a signal came while it was written to:
+        with suppress(OSError, RuntimeError):
+            console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar, removed at the end."""
+
+    def __init__(self, title: str, figures: str):
+        self._progress, self._task = _bars.add(title, figures)
+        self._shown = time.monotonic() - INTERVAL
+
+    def due(self) -> bool:
+        return time.monotonic() - self._shown >= INTERVAL
+
+    def show(self, share: float, figures: str, seconds_left: float | None) -> None:
+        self._shown = time.monotonic()
+        self._progress.update(self._task, completed=share, figures=figures, left=seconds_left)
+
+    def close(self, finished: bool) -> None:
+        _bars.remove(self._task)
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left, which the work computes."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.fields.get("left")
+        return Text(f"{duration(seconds)} left" if seconds is not None else "")
+
+
+class _Bars:
+    """All bars of this process: work in several threads shares one area of the terminal."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+
+    def add(self, title: str, figures: str) -> tuple[Progress, TaskID]:
+        with self._lock:
+            if self._progress is None:
+                name, bar = _plain("description", style="bold"), BarColumn(bar_width=20)
+                rest = _plain("fields[figures]", Column(ratio=1, no_wrap=True))  # cut off if long
+                columns = (SpinnerColumn(), name, bar, _TimeLeft(), rest)
+                self._progress = Progress(*columns, console=console, transient=True, expand=True)
+                self._progress.start()
+            task = self._progress.add_task(title, total=1.0, figures=figures, left=None)
+            return self._progress, task
+
+    def remove(self, task: TaskID) -> None:
+        with self._lock:
+            if self._progress is not None:
+                self._progress.remove_task(task)
+                if not self._progress.task_ids:
+                    self._progress.stop()
+                    self._progress = None
+
+
+def _plain(field: str, column: Column | None = None, style: str = "none") -> TextColumn:
+    """A column of text in which brackets have no meaning."""
+    return TextColumn(f"{{task.{field}}}", style=style, markup=False, table_column=column)
+
+
+_bars = _Bars()
