@@ -242,7 +242,7 @@ def _fitted(trainer: Trainer) -> bool:
     except Stopped as error:
         signum = error.signum
         if trainer.run is None:
-            trainer.validate_if_due()
+            trainer.validate_if_due(calls_back=False)
     finally:
         if trainer.counters.step:
             trainer.model.load_state_dict(trainer.best())

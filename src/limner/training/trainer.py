@@ -158,10 +158,10 @@ class Trainer:
         if self.processes.is_first:
             self.kept.export()
 
-    def validate_if_due(self) -> None:
+    def validate_if_due(self, calls_back: bool = True) -> None:
         """Validate unless the last step has been."""
         if self.counters.validated_step != self.counters.step:
-            self.validate()
+            self.validate(calls_back)
 
     def best(self) -> dict[str, Tensor]:
         """The best weights by validation; the present ones if there was none."""
@@ -237,7 +237,7 @@ class Trainer:
         """The weights that are validated and used: the average if there is one."""
         return ("raw", self.model) if self.average is None else ("ema", self.average.module)
 
-    def validate(self) -> None:
+    def validate(self, calls_back: bool = True) -> None:
         """Validate the weights that will be used, log, keep them if they are the best."""
         counters, last = self.counters, self.counters.best_bound
         if self.processes.count > 1:
@@ -260,7 +260,8 @@ class Trainer:
             counters.metrics_bytes = self.kept.record(entry)
         self.history.append(entry)
         self.stepper.totals.clear()
-        self._call_back(entry, validated=True)
+        if calls_back:
+            self._call_back(entry, validated=True)
 
     def _entry(self) -> dict:
         """The figures of training since the last validation, and of that validation."""
