@@ -175,7 +175,7 @@ def test_steps_of_a_draw(digits):
         ("digits", {"num_images": 0}, "change num_images=0"),
         ("digits", {"split": "all"}, "There is no split 'all'"),
         ("digits", {"num_samples": 0}, "at least one sample"),
-        ("digits", {"per_step": True}, "leave out per_step"),
+        ("digits", {"per_step": True}, "leave out --per-step"),
         ([1, 2], {}, "cannot evaluate on a list"),
     ],
 )

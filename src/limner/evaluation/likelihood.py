@@ -64,7 +64,7 @@ def evaluate_model(
     if num_samples < 1:
         raise InputError(f"The bound needs at least one sample; got num_samples={num_samples}.")
     if per_step and not isinstance(model, RecurrentModel):
-        raise InputError("This model has no steps; leave out per_step (--per-step).")
+        raise InputError("This model has no steps; leave out --per-step (per_step).")
     settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": block_size}
     partial = Partial(partial_folder, fingerprint(model, x, settings))
     values, seconds = partial.load()
