@@ -89,7 +89,7 @@ def take_step(trainer):
     trainer.validation = figures_of(trainer.stepper.totals.read())
     entry = trainer._entry()
     if trainer.processes.is_first:
-        trainer.kept.record(entry)
+        trainer.counters.metrics_bytes = trainer.kept.record(entry)
     return gradient
 
 

@@ -373,7 +373,7 @@ def test_defaults_of_the_process_do_not_matter(digits):
         ({"resume": True}, "without out"),
         ({"trackers": ("tensorboard",)}, "need a run folder"),
         ({"every": 0}, "at least 1"),
-        ({"compile": "cuda-graph"}, "pass compile auto"),
+        ({"compile": "cuda-graph"}, 'pass compile="auto"'),
     ],
 )
 def test_bad_settings_are_refused_in_a_sentence_without_flags(digits, changes, words):

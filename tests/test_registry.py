@@ -14,7 +14,9 @@ import limner
 from limner import InputError, LatentVariableModel, ModelConfig, register
 from limner.cli import main
 from limner.config import RunConfig
-from limner.models import DRAW, VAE, DRAWConfig, VAEConfig, kinds, registry
+from limner.data import DataConfig
+from limner.models import DRAW, VAE, DRAWConfig, VAEConfig, build, kinds, registry
+from limner.training import train
 
 PLUGIN = Path(__file__).parent / "plugin"
 TRAIN = "--data.name digits --epochs 1 --batch-size 500 --evaluate-samples 2 --device cpu"
@@ -88,7 +90,7 @@ def test_a_class_may_be_registered_again_and_defined_again():
     assert registry.model_class("note") is new_model
     assert RunConfig(model=new(), epochs=1).model == new()
     with pytest.raises(InputError, match=r"limner\.register with NoteConfig"):
-        RunConfig(model=old(), epochs=1)
+        build(old(), (1, 8, 8))
 
 
 class TakenConfig(VAEConfig):
@@ -154,8 +156,6 @@ def test_what_cannot_be_registered_is_refused_in_a_sentence(model, config, words
         ({"kind": "draw", "steps": 3}, "DRAWConfig has no setting 'steps'"),
         ({"num_steps": 3}, "by a mapping with its kind; got {'num_steps': 3}"),
         ("draw", "by a mapping with its kind; got 'draw'"),
-        (SmallConfig(), "There is no model 'small'"),
-        (TakenConfig(), "limner.register with TakenConfig"),
     ],
 )
 def test_a_run_refuses_a_wrong_model_in_a_sentence(model, words):
@@ -163,6 +163,13 @@ def test_a_run_refuses_a_wrong_model_in_a_sentence(model, words):
         RunConfig(model=model, epochs=1)
     assert words in str(refused.value)
     assert str(refused.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("config", [SmallConfig(), TakenConfig()])
+def test_a_run_refuses_a_config_that_is_not_registered(config, tmp_path):
+    with pytest.raises(InputError, match=f"limner.register with {type(config).__name__}"):
+        train(RunConfig(model=config, data=DataConfig(name="digits"), epochs=1), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_help_shows_the_flags_of_the_model_that_is_named(capsys):

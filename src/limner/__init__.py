@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "evaluation",
     "DRAW": "models",
     "DRAWConfig": "models",
     "Evaluation": "evaluation",
@@ -27,13 +28,14 @@ _HOMES = {
     "TrainingState": "training.callback",
     "VAE": "models",
     "VAEConfig": "models",
+    "compare": "evaluation",
     "elbo": "objectives",
     "evaluate": "evaluation",
     "fit": "training.fitting",
     "importance_weighted_bound": "objectives",
-    "recipe": "recipes",
     "load": "training.loading",
     "push": "sharing",
+    "recipe": "recipes",
     "register": "models",
     "show": "figures.showing",
     "train": "training.launch",
@@ -42,7 +44,9 @@ _HOMES = {
 if TYPE_CHECKING:
     from limner.config import RunConfig as RunConfig
     from limner.errors import InputError as InputError
+    from limner.evaluation import Comparison as Comparison
     from limner.evaluation import Evaluation as Evaluation
+    from limner.evaluation import compare as compare
     from limner.evaluation import evaluate as evaluate
     from limner.figures.showing import show as show
     from limner.models import DRAW as DRAW
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DRAW",
     "VAE",
+    "Comparison",
     "DRAWConfig",
     "Evaluation",
     "Fit",
@@ -87,6 +92,7 @@ __all__ = [
     "TrainingState",
     "VAEConfig",
     "__version__",
+    "compare",
     "elbo",
     "evaluate",
     "fit",

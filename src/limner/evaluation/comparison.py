@@ -1,20 +1,75 @@
-"""Runs side by side: one row per model, with the paired difference to the best."""
+"""Models side by side: one row per model, with the paired difference to the best."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
 
 import torch
 from rich.table import Table
 from torch import Tensor
 
+from limner import notebook
 from limner.errors import InputError
 from limner.evaluation.estimate import Estimate, with_error
+from limner.evaluation.evaluation import Evaluation
 from limner.training.runs import Run
 
 SAME = ("dataset", "split", "binarization", "draw_seed", "observation", "num_images")
 """What results must have in common to be compared."""
 SAME_DATA = ("size", "fit", "colour", "range", "shape", "group_by", "skip_damaged")
 """The settings of the images that they must have in common."""
+
+
+Subject = Evaluation | Run | str | Path
+
+
+class Comparison(Sequence[dict[str, Any]]):
+    """Models side by side: one row, a dictionary, for each. It shows itself in a notebook."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]]):
+        self._rows = list(rows)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        return self._rows[place]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{row['name']} {with_error(row['elbo'], 2, -1)}" for row in self)
+        return f"Comparison(-ELBO: {shown})"
+
+    def _repr_html_(self) -> str:
+        headings, rows = _cells(self)
+        return notebook.page(notebook.table(["", *headings], rows))
+
+
+def compare(models: Mapping[str, Subject | Sequence[Subject]]) -> Comparison:
+    """Models side by side, lower is better; the difference to the best is paired by image.
+
+    Args:
+        models: for each name an `Evaluation`, an evaluated run or its path, or a sequence of these:
+            the same model trained with several seeds, whose values are averaged for each image.
+
+    Raises:
+        InputError: a run was not evaluated, or the evaluations are of different images.
+    """
+    if not isinstance(models, Mapping) or not models:
+        raise InputError(
+            "compare takes a mapping from names to evaluations or runs; give at least one."
+        )
+    groups = {
+        str(name): [_measurement(one) for one in _as_sequence(subject)]
+        for name, subject in models.items()
+    }
+    for name, group in groups.items():
+        if not group:
+            raise InputError(f"There is no evaluation of {name}; give at least one.")
+    return Comparison(_rows(groups))
 
 
 def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
@@ -27,14 +82,63 @@ def compare_runs(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     Raises:
         InputError: a run was not evaluated, or the runs were evaluated on different images.
     """
-    results = {name: [_results(run) for run in runs] for name, runs in groups.items()}
-    _refuse_unlike([result for group in results.values() for result in group])
-    elbos = {name: Estimate(_over_seeds(runs, "elbo")) for name, runs in groups.items()}
-    best = max(elbos, key=lambda name: elbos[name].mean)
+    return _rows({name: list(map(_of_run, runs)) for name, runs in groups.items()})
+
+
+class _Measurement(NamedTuple):
+    """The evaluation of one model, in memory or in a run folder."""
+
+    results: Mapping[str, Any]
+    """As in results.json."""
+    values: Mapping[str, Tensor]
+    """Of single images."""
+    kind: str
+    started_from: str | None = None
+    run: str | None = None
+
+
+def _as_sequence(subject: Subject | Sequence[Subject]) -> Sequence[Subject]:
+    return [subject] if isinstance(subject, Evaluation | Run | str | Path) else subject
+
+
+def _measurement(subject: Subject) -> _Measurement:
+    if isinstance(subject, str | Path):
+        subject = Run.open(subject)
+    if isinstance(subject, Run):
+        return _of_run(subject)
+    if not isinstance(subject, Evaluation):
+        raise InputError(
+            f"compare takes evaluations and runs, not {type(subject).__name__}; call "
+            "limner.evaluate first."
+        )
+    results = subject.figures() | {
+        "observation": subject.measured.observation,
+        "num_images": subject.num_images,
+        "images": subject.images,
+        "parameters": subject.measured.parameters,
+        "training_seconds": None,
+        "images_per_second": None,
+        "epochs": None,
+    }
+    return _Measurement(results, subject.per_image, subject.measured.kind)
+
+
+def _of_run(run: Run) -> _Measurement:
+    config = run.config
+    return _Measurement(
+        _results(run), run.per_image(), config.model.kind, config.start_from, run.path.name
+    )
+
+
+def _rows(groups: Mapping[str, Sequence[_Measurement]]) -> list[dict[str, Any]]:
+    _refuse_unlike([one.results for group in groups.values() for one in group])
+    elbos = {name: _over_seeds(group, "elbo") for name, group in groups.items()}
+    best = max(elbos, key=lambda name: elbos[name].mean().item())
     rows = []
-    for name, runs in groups.items():
-        row = _row(name, runs, results[name])
-        row["difference_to_best"] = None if name == best else (elbos[name] - elbos[best]).summary()
+    for name, group in groups.items():
+        row = _row(name, group)
+        difference = None if name == best else Estimate(elbos[name] - elbos[best]).summary()
+        row["difference_to_best"] = difference
         rows.append(row)
     return rows
 
@@ -43,18 +147,28 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """One column per model, in nats per image unless stated otherwise; lower is better."""
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
-    for row in rows:
-        table.add_column(row["name"], justify="right")
+    headings, cells = _cells(rows)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for line in cells:
+        table.add_row(*line)
+    return table
+
+
+def _cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The names of the models, and lines: the name of a figure, then its text for each model."""
     samples = [row["iw_bound"]["num_samples"] for row in rows]
     mixed = len(set(samples)) > 1
-    started = any(row.get("started_from") for row in rows)
-    for heading, shown in _FIGURES.items():
-        if heading == "started from" and not started:
-            continue
-        table.add_row(heading.format("K" if mixed else samples[0]), *map(shown, rows))
+    lines = [
+        [heading.format("K" if mixed else samples[0]), *map(shown, rows)]
+        for heading, shown in _FIGURES.items()
+    ]
     if mixed:
-        table.add_row("K", *map(str, samples))
-    return table
+        lines.append(["K", *map(str, samples)])
+    return [row["name"] for row in rows], [line for line in lines if set(line[1:]) - _UNKNOWN]
+
+
+_UNKNOWN = {"unknown", "-"}
 
 
 def _known(value: float | None, form: str) -> str:
@@ -86,7 +200,11 @@ def _results(run: Run) -> dict[str, Any]:
 
 def _refuse_unlike(results: Sequence[Mapping[str, Any]]) -> None:
     settings = [result["data"] for result in results if "data" in result]
-    for key in (*SAME, *SAME_DATA):
+    images = {result["images"] for result in results if "images" in result}
+    if len(images) > 1:
+        raise InputError("These evaluations are of different images; evaluate all on the same.")
+    known = [key for key in SAME if all(key in result for result in results)]
+    for key in (*known, *SAME_DATA):
         values = {str(each.get(key)) for each in (results if key in SAME else settings)}
         if len(values) > 1:
             raise InputError(
@@ -95,8 +213,8 @@ def _refuse_unlike(results: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _over_seeds(runs: Sequence[Run], figure: str) -> Tensor:
-    return torch.stack([run.per_image()[figure].double() for run in runs]).mean(0)
+def _over_seeds(group: Sequence[_Measurement], figure: str) -> Tensor:
+    return torch.stack([one.values[figure].double() for one in group]).mean(0)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -112,17 +230,17 @@ def _in_bits(error: float | None, bits: Mapping[str, Any], nats: Mapping[str, An
     return error * bits["stderr"] / (nats["stderr"] or 1.0)
 
 
-def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(name: str, group: Sequence[_Measurement]) -> dict[str, Any]:
+    results = [one.results for one in group]
     first, count = results[0], len(results)
-    row: dict[str, Any] = {"name": name, "kind": runs[0].config.model.kind, "seeds": count}
+    row: dict[str, Any] = {"name": name, "kind": group[0].kind, "seeds": count}
     for key, figure in {
         "elbo": "elbo",
         "reconstruction": "log_likelihood",
         "iw_bound": "iw_bound",
     }.items():
-        row[key] = Estimate(_over_seeds(runs, figure)).summary()
-    kl = torch.stack([run.per_image()["kl"].double() for run in runs]).mean(0).sum(1)
-    row["kl"] = Estimate(kl).summary()
+        row[key] = Estimate(_over_seeds(group, figure)).summary()
+    row["kl"] = Estimate(_over_seeds(group, "kl").sum(1)).summary()
     row["iw_bound"]["num_samples"] = first["iw_bound"]["num_samples"]
     row["bits_per_dim"] = {
         bound: {
@@ -139,6 +257,6 @@ def _row(name: str, runs: Sequence[Run], results: Sequence[Mapping[str, Any]]) -
         "training_seconds": _mean([result["training_seconds"] for result in results]),
         "images_per_second": _mean([result["images_per_second"] for result in results]),
         "epochs": first["epochs"],
-        "started_from": runs[0].config.start_from,
-        "runs": [run.path.name for run in runs],
+        "started_from": group[0].started_from,
+        "runs": [one.run for one in group],
     }

@@ -64,6 +64,8 @@ class Evaluation:
     seed: int
     seconds: float
     measured: Measured
+    images: str
+    """A hash of the images: evaluations with the same hash can be compared."""
 
     @property
     def num_images(self) -> int:

@@ -17,7 +17,7 @@ from limner.data.pixels import Frozen, mixed_seed
 from limner.device import noise_source
 from limner.errors import InputError
 from limner.evaluation.evaluation import Evaluation, Measured
-from limner.evaluation.partial import Partial, fingerprint
+from limner.evaluation.partial import Partial, fingerprint, hash_of
 from limner.evaluation.units import count_active, unit_sums
 from limner.models import Inference, LatentVariableModel, RecurrentModel
 from limner.objectives import elbo, importance_weighted_bound
@@ -66,7 +66,8 @@ def evaluate_model(
     if per_step and not isinstance(model, RecurrentModel):
         raise InputError("This model has no steps; leave out --per-step (per_step).")
     settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": block_size}
-    partial = Partial(partial_folder, fingerprint(model, x, settings))
+    images = hash_of(x)
+    partial = Partial(partial_folder, fingerprint(model, images, settings))
     values, seconds = partial.load()
     started = time.monotonic() - seconds
     try:
@@ -93,6 +94,7 @@ def evaluate_model(
         seed,
         time.monotonic() - started,
         Measured.of(model),
+        images,
     )
 
 

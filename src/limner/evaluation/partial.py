@@ -22,20 +22,35 @@ IMAGES = 250
 """Images that are hashed at once."""
 
 
-def fingerprint(model: LatentVariableModel, x: Tensor | Frozen, settings: Mapping[str, Any]) -> str:
-    """A hash of everything that affects an evaluation: model, device, images and settings."""
+def hash_of(x: Tensor | Frozen) -> str:
+    """A hash of images."""
+    digest = hashlib.sha256(repr(tuple(x.shape)).encode())
+    for part in x.split(IMAGES):
+        digest.update(_bytes_of(part))
+    return digest.hexdigest()
+
+
+def fingerprint(model: LatentVariableModel, images: str, settings: Mapping[str, Any]) -> str:
+    """A hash of everything that affects an evaluation: model, device, images and settings.
+
+    `images` is the `hash_of` the images.
+    """
     about = {
+        "images": images,
         "settings": dict(settings),
         "model": model.config.model_dump(mode="json"),
         "groups": model.group_names,
-        "shape": list(x.shape),
         "device": next(model.parameters()).device.type,
         "torch": torch.__version__,
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for tensor in (*x.split(IMAGES), *model.state_dict().values()):
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for tensor in model.state_dict().values():
+        digest.update(_bytes_of(tensor))
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 class Partial:

@@ -64,16 +64,16 @@ def _base(
             raise unknown("model or recipe", model, [*kinds(), *RECIPES])
         model = config_from({"kind": model})
     if isinstance(model, LatentVariableModel):
-        given = {"model.observation"}
-        model = model.config
-    else:
+        config, given = model.config, {"model.observation"}
+    elif isinstance(model, ModelConfig):
+        config = model
         given = {"model.observation"} & {f"model.{name}" for name in model.model_fields_set}
-    if not isinstance(model, ModelConfig):
+    else:
         raise InputError(
             "fit takes a model, a config, or the name of a recipe or model; got "
             f"{type(model).__name__}."
         )
-    return RunConfig(model=model, epochs=EPOCHS), given
+    return RunConfig(model=config, epochs=EPOCHS), given
 
 
 def _named(dataset: Dataset) -> DataConfig:
