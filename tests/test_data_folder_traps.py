@@ -194,7 +194,7 @@ def test_groups_in_several_given_splits_are_counted(tmp_path, capsys):
         dataset = load(tmp_path / "p", group_by=r"film(\d+)")
         assert dataset.found.shared_groups == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("2 groups are in more than one of its split folders") == 1
+    assert said.count("2 groups are in more than one of its split folders") == 2
     assert load(tmp_path / "p", group_by=r"(film\d+_.)").found.shared_groups == 0
 
 

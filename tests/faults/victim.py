@@ -63,11 +63,13 @@ class Outcome(NamedTuple):
     told: str
 
     def refused(self, *words: str) -> None:
-        """Status 2 and one sentence that holds all `words`."""
+        """Status 2 and, after what was announced, one sentence that holds all `words`."""
         assert self.status == 2, self
-        assert self.told.startswith("limner: "), self.told
-        assert len(self.told.splitlines()) == 1, self.told
-        assert all(word in self.told for word in words), self.told
+        assert "Traceback" not in self.told, self.told
+        *announced, sentence = self.told.splitlines()
+        assert not any(line.startswith("limner: ") for line in announced), self.told
+        assert sentence.startswith("limner: "), self.told
+        assert all(word in sentence for word in words), self.told
 
 
 class Limner:
