@@ -19,6 +19,7 @@ import pytest
 import torch
 import tyro
 
+import limner
 import test_models_all
 from limner import DRAWConfig, VAEConfig, cli, elbo, importance_weighted_bound
 from limner.cli import COMMANDS, main
@@ -30,7 +31,6 @@ from limner.evaluation.likelihood import elbo_per_step
 from limner.models import kinds as model_kinds
 from limner.models import register, registry
 from limner.recipes import RECIPES
-from limner.training import train
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -139,18 +139,18 @@ def test_the_tour_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "draw" / "redrawn.gif").is_file()
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 @pytest.mark.usefixtures("unchecked")
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tiny = DRAWConfig(num_steps=2, attention="filterbank", hidden_dim=8, latent_dim=2)
-    config = RunConfig(model=tiny, epochs=1, compile="never", device="cpu")
-    train(config, Path("runs/study/draw-with-attention"))
     names = {}
-    for block in blocks("README.md", "python"):
-        quick = replaced(block, {"num_samples=100": "num_samples=2"})
-        exec(compile(quick, "README.md", "exec"), names)
-    assert names["inference"].log_likelihood.shape == (500,)
-    assert names["generation"].images.shape == (8, 1, 28, 28)
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), names)
+    assert not names["fit"].model.training
+    assert len(names["fit"].history) == (2 if page == "README.md" else 3)
+    saved = names["model"] if page == "README.md" else names["again"]
+    weights = limner.load("faces").state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in saved.state_dict().items())
 
 
 # Commands

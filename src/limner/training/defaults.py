@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from limner.config import RunConfig
 from limner.data import Dataset, names, natural_observation, pixel_kind, suited
-from limner.progress import warn
+from limner.progress import say
 
 EPOCHS = 20
 """Passes over the training images, at least."""
@@ -39,7 +39,7 @@ def adapted(config: RunConfig, dataset: Dataset, given: Collection[str]) -> RunC
     chosen = _paced(chosen, dataset, given)
     pixel_kind(dataset, chosen.model.observation)
     if own or chosen.model.observation != config.model.observation:
-        warn(_sentence(chosen, dataset, given))
+        say(_sentence(chosen, dataset, given))
     return chosen
 
 
