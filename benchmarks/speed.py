@@ -16,7 +16,7 @@ from limner.data import DataConfig, TrainingBatches
 from limner.data import load as load_data
 from limner.models import DRAWConfig, LadderVAEConfig, LatentVariableModel, VAEConfig, build
 from limner.objectives import elbo
-from limner.progress import training_display
+from limner.progress import Display
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer
 from limner.training.processes import Processes
@@ -157,7 +157,7 @@ def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) 
         validate_every=10_000,
     )
     dataset = load_data(config.data)
-    with tempfile.TemporaryDirectory() as folder, training_display(kind) as display:
+    with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", config)
         trainer = Trainer(
             run, dataset, Processes(torch.device("cpu")), initial_model(config, dataset)
@@ -168,7 +168,7 @@ def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) 
 
         def loop() -> None:
             for _ in range(chunk):
-                trainer.advance(display, StopSignals())
+                trainer.advance(Display([]), StopSignals())
 
         def steps() -> None:
             for _ in range(chunk):
