@@ -70,7 +70,7 @@ def interpolate(
             raise InputError(f"The {split} split has images 0 to {len(x) - 1}; got {images}.")
         shown = x.take(images)
         noise = noise_of_images(model, shown)
-    chosen = [one for one in WALKS if walks in (one, "both")]
+    chosen: list[Walk] = [one for one in WALKS if walks in (one, "both")]
     made = (_row(model, noise, shown, frames, one) for one in chosen)
     title = f"interpolating {opened.name}"
     rows = list(progress(made, title, len(chosen), "walks", f"of {frames} frames to {path}"))
