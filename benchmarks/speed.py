@@ -14,7 +14,7 @@ from limner.data import DataConfig, TrainingBatches
 from limner.data import load as load_data
 from limner.models import DRAWConfig, LadderVAEConfig, LatentVariableModel, VAEConfig, build
 from limner.objectives import elbo
-from limner.progress import training_display
+from limner.progress import Display
 from limner.training.interrupts import StopSignals
 from limner.training.optimizer import GuardedStep, build_optimizer
 from limner.training.processes import Processes
@@ -154,22 +154,21 @@ def loop_against_step(kind: str, batch: int, rounds: int = 9, chunk: int = 100) 
         validate_every=10_000,
     )
     dataset = load_data(config.data)
-    with training_display(kind) as display:
-        group = Processes(torch.device("cpu"))
-        trainer = Trainer(config, dataset, group, initial_model(config, dataset))
-        trainer.begin()
-        x = trainer.batches.batch(0, 0)
-        bare = limner_step(trainer.model, x)
+    group = Processes(torch.device("cpu"))
+    trainer = Trainer(config, dataset, group, initial_model(config, dataset))
+    trainer.begin()
+    x = trainer.batches.batch(0, 0)
+    bare = limner_step(trainer.model, x)
 
-        def loop() -> None:
-            for _ in range(chunk):
-                trainer.advance(display, StopSignals())
+    def loop() -> None:
+        for _ in range(chunk):
+            trainer.advance(Display([]), StopSignals())
 
-        def steps() -> None:
-            for _ in range(chunk):
-                bare()
+    def steps() -> None:
+        for _ in range(chunk):
+            bare()
 
-        seconds = interleaved({"loop": loop, "bare": steps}, rounds, torch.device("cpu"))
+    seconds = interleaved({"loop": loop, "bare": steps}, rounds, torch.device("cpu"))
     ratios = [b / a for a, b in zip(seconds["loop"], seconds["bare"], strict=True)]
     ratios.sort()
     return {

@@ -52,7 +52,7 @@ def _checked(check: Callable[[Path], object]) -> Callable[..., None]:
 
     def fetch(url: str, output_file: Any, keeper: Any) -> None:
         with training_display(f"downloading {url}") as display:
-            meter: Any = _Meter(display)
+            meter: Any = _Meter(display)  # pooch takes any object of this kind
             pooch.HTTPDownloader(meter, timeout=TIMEOUT, chunk_size=2**16)(url, output_file, keeper)
         check(Path(output_file))
 

@@ -64,7 +64,7 @@ class RecurrentModel(LatentVariableModel):
     `num_steps` and `memory` are taken from the config and may be changed at any time.
     """
 
-    compiling_pays_after = 0
+    compiling_pays_after = 200
     num_steps: int
     memory: Memory
     starts_alike: bool = False

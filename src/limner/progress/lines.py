@@ -40,9 +40,9 @@ class Lines:
     def show(self, share: float, figures: str, seconds_left: float | None) -> None:
         left = "" if seconds_left is None else f", {duration(seconds_left)} left"
         with self._lock:
-            self._text = f"{share:.0%}, {figures}{left}"
+            self._text = f"{share:.0%}, {figures}"
             if self.due():
-                self._log(self._text)
+                self._log(self._text + left)
 
     def remind(self) -> None:
         """Log that the work goes on, if nothing has been logged for long."""
