@@ -4,12 +4,12 @@ import signal
 
 import pytest
 import torch
-from limner.training.storage import load_tensors
 
 from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.errors import Stopped
 from limner.models import VAEConfig
+from limner.storage import load_tensors
 from limner.training import train
 from limner.training.interrupts import CompilationStopped, StopSignals
 from limner.training.trainer import Trainer
