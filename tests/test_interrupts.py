@@ -12,6 +12,7 @@ from limner.models import VAEConfig
 from limner.storage import load_tensors
 from limner.training import train
 from limner.training.interrupts import CompilationStopped, StopSignals
+from limner.training.stepper import Stepper
 from limner.training.trainer import Trainer
 
 CONFIG = RunConfig(
@@ -49,16 +50,16 @@ def test_a_training_stopped_in_a_compilation_is_saved_and_resumes_to_the_same_bi
     tmp_path, monkeypatch, capsys
 ):
     whole = train(CONFIG, tmp_path / "whole")
-    step = Trainer._gradient
+    step = Stepper._gradient
 
-    def compiles_late(trainer, *arguments):
-        terms = step(trainer, *arguments)
-        if trainer.counters.step == 5:
+    def compiles_late(stepper, *arguments):
+        terms = step(stepper, *arguments)
+        if stepper.step == 5:
             compiling(signal.SIGINT)
         return terms
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_gradient", compiles_late)
+        patch.setattr(Stepper, "_gradient", compiles_late)
         with pytest.raises(Stopped, match="--resume"):
             train(CONFIG, tmp_path / "run")
     assert "failed" not in capsys.readouterr().err
@@ -69,20 +70,20 @@ def test_a_training_stopped_in_a_compilation_is_saved_and_resumes_to_the_same_bi
 
 def test_a_compiler_that_ctrl_c_ended_has_not_failed(tmp_path, monkeypatch, capsys):
     """Ctrl-C on a terminal also reaches the compiler's processes; several of Limner go on."""
-    step = Trainer._gradient
+    step = Stepper._gradient
 
-    def interrupted(trainer, *arguments):
-        if trainer.model.compiled:
+    def interrupted(stepper, *arguments):
+        if stepper.model.compiled:
             signal.raise_signal(signal.SIGINT)
             raise OSError("the compiler ended")
-        return step(trainer, *arguments)
+        return step(stepper, *arguments)
 
     def compiled(trainer, display, signals):
         trainer.model.compiled = True
         advance(trainer, display, signals)
 
     advance = Trainer.advance
-    monkeypatch.setattr(Trainer, "_gradient", interrupted)
+    monkeypatch.setattr(Stepper, "_gradient", interrupted)
     monkeypatch.setattr(Trainer, "advance", compiled)
     with pytest.raises(Stopped):
         train(CONFIG, tmp_path / "run")
