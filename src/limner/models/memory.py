@@ -90,6 +90,7 @@ def _saved(model: "LatentVariableModel", images: int) -> int:
     saved: dict[int, Tensor] = {}
 
     def count(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # with its graph, it would keep itself and the model alive
         saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
