@@ -194,6 +194,18 @@ def test_a_model_of_a_class_that_is_not_registered_is_saved_and_loaded_once_it_i
         limner.load(tmp_path)
 
 
+def test_a_model_that_would_be_loaded_as_another_is_refused(tmp_path):
+    class Mine(limner.VAE):
+        pass
+
+    model = made()
+    with pytest.raises(InputError, match="Mine is not the registered model of the kind 'vae'"):
+        Mine(model.config, model.image_shape).save(tmp_path / "model")
+    with pytest.raises(InputError, match=r"float32 or float64; call model\.float\(\)"):
+        model.half().save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_state_that_no_file_can_hold_is_refused(tmp_path):
     model = made()
     model.register_buffer("odd", torch.zeros(1, dtype=torch.complex128))

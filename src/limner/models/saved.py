@@ -16,6 +16,7 @@ from torch import Tensor
 
 import limner
 from limner.errors import InputError
+from limner.models.registry import kinds, model_class
 from limner.settings import read_json
 from limner.storage import (
     TYPES,
@@ -112,8 +113,16 @@ def read(folder: Path) -> tuple[dict[str, Tensor], SavedModel]:
 
 
 def _checked(model: "LatentVariableModel") -> dict[str, Tensor]:
-    """The state of a model, if a file can hold it."""
-    state = model.state_dict()
+    """The state of a model, if a file can hold it, and loading makes the same model of it."""
+    kind, state = model.config.kind, model.state_dict()
+    if kind in kinds() and model_class(kind) is not type(model):
+        raise InputError(
+            f"{type(model).__name__} is not the registered model of the kind {kind!r}, which "
+            "would be loaded; give it a config of its own and call limner.register."
+        )
+    types = {parameter.dtype for parameter in model.parameters()}
+    if types not in ({torch.float32}, {torch.float64}):
+        raise InputError("Models are saved in float32 or float64; call model.float() first.")
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.dtype not in TYPES:
             raise InputError(
