@@ -466,6 +466,8 @@ def test_flags_become_keywords():
     assert in_keywords("pass --data.range -1 1.") == "pass range=(-1, 1)."
     assert in_keywords("pass --data.size 64, or --data.draw-seed.") == "pass size=64, or seed."
     assert in_keywords("lower --batch-size 3") == "lower batch_size=3"
+    command = "pass resume=True, or run limner train --resume --out some/run, size=3."
+    assert in_keywords(command.replace("size=3", "--data.size 3")) == command
 
 
 def test_the_example_of_the_documentation_runs():
