@@ -21,6 +21,7 @@ from limner.training import Run
 from limner.training import train as train_run
 from limner.training.defaults import EPOCHS, adapted
 from limner.training.processes import ProcessLost, launched_rank
+from limner.training.runs import own_images
 
 
 @dataclass
@@ -98,6 +99,7 @@ def _choose(arguments: list[str]) -> Chosen:
         return Chosen(config, flags, f"--recipe {named.recipe}", about, own)
     if named.config is not None:
         config = RunConfig.read(named.config)
+        config = config.with_(data=own_images(named.config.resolve().parent, config.data))
         own = frozenset(dotted(read_json(named.config))) | {"config"}
         return Chosen(config, flags, f"--config {named.config}", "Repeat a run.", own)
     if "--resume" in flags and not {"-h", "--help"} & set(flags):

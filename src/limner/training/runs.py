@@ -74,8 +74,13 @@ class Run:
         name: str | None = None,
     ):
         self.path, self.config = path, config
-        self.out, self.data = out or path, data or _own_images(path, config.data)
+        self.out, self.data = out or path, data or own_images(path, config.data)
         self.name = name or path.resolve().name
+
+    @property
+    def own_data(self) -> DataConfig:
+        """The images of its training."""
+        return own_images(self.path, self.config.data)
 
     @property
     def shows_its_own(self) -> bool:
@@ -391,8 +396,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _own_images(path: Path, data: DataConfig) -> DataConfig:
-    """The images of a run; those that its folder keeps are found there, wherever it is now."""
+def own_images(path: Path, data: DataConfig) -> DataConfig:
+    """The images of the run in `path`: those that it keeps are found there, wherever it is now."""
     return data.with_(root=path) if data.name == IMAGES and (path / IMAGES).is_file() else data
 
 
