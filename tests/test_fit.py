@@ -1,10 +1,12 @@
 """`limner.fit`: training in Python, without a run folder or with one."""
 
 import asyncio
+import gc
 import inspect
 import multiprocessing
 import signal
 import threading
+import weakref
 from typing import Any, Literal
 
 import pytest
@@ -12,6 +14,8 @@ import torch
 from torch import nn
 
 import limner
+from limner import data
+from limner.cli import main
 from limner.config import ObjectiveConfig, RunConfig
 from limner.data import DataConfig
 from limner.data import load as load_data
@@ -173,11 +177,73 @@ def test_optimizers_that_cannot_train_are_refused(digits):
         (torch.optim.SGD(other.parameters(), lr=0.1), "not the model's"),
         (torch.optim.LBFGS, "needs a closure"),
         (lambda parameters: 3, "must be a torch optimizer"),
+        (3, "must be a torch optimizer"),
         ({"lr": 1.0}, "no setting 'lr'"),
     ):
         with pytest.raises(InputError, match=words):
-            fit(model, digits, **SETTINGS, optimizer=given)
+            fit(model, digits, **SETTINGS, optimizer=given)  # type: ignore[arg-type]
     assert model.is_new
+
+
+def test_an_optimizer_steps_as_before_after_training(digits):
+    """Training clips its gradients, and leaves nothing in it."""
+    model = new(digits)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    hook = model.output.bias.register_hook(lambda gradient: gradient * 1000)
+    fit(model, digits, **SETTINGS, optimizer=optimizer)
+    hook.remove()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 2.0)
+    optimizer.step()
+    assert all((p.grad == 2).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_an_optimizer_whose_step_takes_no_closure(digits):
+    class Plain(torch.optim.Optimizer):
+        def __init__(self, parameters):
+            super().__init__(parameters, {"lr": 1e-4})
+
+        def step(self):  # type: ignore[override]
+            for parameter in self.param_groups[0]["params"]:
+                parameter.data.sub_(parameter.grad, alpha=1e-4)
+
+    assert fit(new(digits), digits, **SETTINGS, optimizer=Plain).history[-1]["skipped_steps"] == 0
+
+
+def test_models_and_callbacks_that_cannot_train_are_refused(digits):
+    frozen = new(digits).requires_grad_(False)
+    with torch.device("meta"):
+        empty = limner.models.build(SMALL, digits.image_shape)
+    for model, words in (
+        (frozen, "are frozen"),
+        (new(digits).double(), r"model\.float\(\)"),
+        (empty, "meta device"),
+    ):
+        with pytest.raises(InputError, match=words):
+            fit(model, digits, **SETTINGS)
+    with pytest.raises(InputError, match="callback is a function"):
+        fit(SMALL, digits, **SETTINGS, callback=3)  # type: ignore[arg-type]
+
+
+def test_a_model_is_in_one_training_at_a_time(digits):
+    model, found = new(digits), []
+
+    def again(state):
+        with pytest.raises(InputError, match="in training already") as error:
+            fit(model, digits, **SETTINGS)
+        found.append(error)
+
+    fit(model, digits, **SETTINGS | {"epochs": 1}, callback=again)
+    assert len(found) == 1
+    fit(model, digits, **SETTINGS | {"epochs": 1})
+
+
+def test_a_training_leaves_no_model_in_memory(digits):
+    fitted = fit(SMALL, digits, **SETTINGS | {"epochs": 1})
+    weights = weakref.ref(next(fitted.model.parameters()))
+    del fitted
+    gc.collect()
+    assert weights() is None
 
 
 def test_non_finite_gradients_are_skipped_with_ones_own_optimizer(digits):
@@ -253,6 +319,35 @@ def test_interrupt_keeps_the_trained_weights(digits):
     assert fitted.history[-1]["step"] == 9
     assert not model.is_new
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_interrupt_before_a_validation_keeps_batch_norm_statistics_of_the_weights(digits, tmp_path):
+    """In a run folder, to which no validation is added, as in memory, where one is made."""
+
+    def interrupt(state):
+        if state.step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    config = LadderVAEConfig(hidden_dims=(16, 8), latent_dims=(4, 2))
+    one, other = (
+        fit(config, digits, **SETTINGS, callback=interrupt, every=1, out=out)
+        for out in (None, tmp_path / "run")
+    )
+    assert one.stopped
+    assert other.stopped
+    assert equal(state_of(one.model), state_of(other.model))
+
+
+def test_a_kept_run_is_evaluated_and_repeated_by_commands(digits, tmp_path, monkeypatch):
+    """Its images are its own wherever its folder is."""
+    images = data.from_arrays(torch.rand(40, 8, 8, generator=torch.Generator().manual_seed(0)))
+    fit("vae", images, **SETTINGS | {"epochs": 1}, out=tmp_path / "made")
+    run = (tmp_path / "made").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "moved", "--num-samples", "2"]) == 0
+    assert (run / "results.json").is_file()
+    assert main(["train", "--config", "moved/config.json", "--out", "again"]) == 0
+    assert limner.Run.open("again").dataset().train.levels.equal(images.train.levels)
 
 
 def test_an_error_in_a_callback_keeps_the_trained_weights(digits):

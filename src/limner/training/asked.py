@@ -1,5 +1,6 @@
 """The config of a training from what a Python caller gives: a model, config, recipe or kind."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -38,6 +39,9 @@ def asked(
         for key, value in changes.items()
         if value is not None and value != USUAL.get(key)
     }
+    for key, value in changes.items():
+        if isinstance(value, os.PathLike):
+            changes[key] = os.fspath(value)
     given |= set(changes)
     if "minutes" in given and "epochs" not in given:
         config = config.with_(epochs=None, minutes=changes["minutes"])

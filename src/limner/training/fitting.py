@@ -6,6 +6,7 @@ The settings, their names and their limits are those of `limner.RunConfig`.
 """
 
 import signal
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,11 +37,16 @@ if TYPE_CHECKING:
     from limner.evaluation import Evaluation
 
 
+_lending = threading.Lock()
+_lent_now: set[int] = set()
+"""Models in training, by id."""
+
+
 class FitSettings(TypedDict, total=False):
     """The settings of `RunConfig` that `fit` takes beside those in its signature."""
 
     objective: ObjectiveConfig | Mapping[str, Any]
-    start_from: str | None
+    start_from: str | Path | None
     batch_size: int
     ema_decay: float
     validate_every: int
@@ -132,7 +138,7 @@ def fit(
         changes = budget | {"optimizer": optimizer, "device": device, "seed": seed} | settings
         config, given = asked(model, dataset, changes)
         instance = model if isinstance(model, LatentVariableModel) else None
-        _check(config, instance, own, out, resume or overwrite, every)
+        _check(config, instance, own, out, resume or overwrite, callback, every)
 
         def extras(trained: LatentVariableModel) -> Extras:
             return Extras(None, callback, every, own and own_optimizer(own, trained))
@@ -154,9 +160,12 @@ def _check(
     optimizer: OwnOptimizer | None,
     out: str | Path | None,
     folder: bool,
+    callback: Callback | None,
     every: int | None,
 ) -> None:
     """Refuse what contradicts itself."""
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback is a function of a TrainingState; got {callback!r:.80}.")
     if every is not None and every < 1:
         raise InputError(f"every is a number of steps, at least 1; got {every!r}.")
     if out is None and folder:
@@ -268,12 +277,23 @@ def _lent(model: LatentVariableModel, device: torch.device) -> Iterator[None]:
 
     It is in evaluation mode then, and after an error in the mode that it was in.
     """
-    parameter = next(model.parameters(), None)
-    if parameter is None or parameter.dtype != torch.float32:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError(
+            "All parameters of the model are frozen, or it has none; call requires_grad_() on "
+            "those to train."
+        )
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         raise InputError("Limner trains parameters in float32; call model.float() first.")
-    home, compiled, mode = parameter.device, model.compiled, model.training
-    model.to(device)
+    home, compiled, mode = trained[0].device, model.compiled, model.training
+    if home.type == "meta":
+        raise InputError("The model is on the meta device; make it on another one.")
+    with _lending:
+        if id(model) in _lent_now:
+            raise InputError("This model is in training already; wait for it, or train a copy.")
+        _lent_now.add(id(model))
     try:
+        model.to(device)
         yield
         model.eval()
     except BaseException:
@@ -282,3 +302,4 @@ def _lent(model: LatentVariableModel, device: torch.device) -> Iterator[None]:
     finally:
         model.compiled = compiled
         model.to(home)
+        _lent_now.discard(id(model))

@@ -31,7 +31,9 @@ def own_optimizer(given: OwnOptimizer, model: nn.Module) -> torch.optim.Optimize
     Raises:
         InputError: it is no optimizer, has other parameters than the model's, or needs a closure.
     """
-    optimizer = given if isinstance(given, torch.optim.Optimizer) else given(model.parameters())
+    optimizer: object = given
+    if not isinstance(given, torch.optim.Optimizer) and callable(given):
+        optimizer = given(model.parameters())
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(
             "optimizer must be a torch optimizer, or a function that makes one of the model's "
@@ -43,7 +45,8 @@ def own_optimizer(given: OwnOptimizer, model: nn.Module) -> torch.optim.Optimize
             "The optimizer has parameters that are not the model's; make it of this model's "
             "parameters, on the device of the model."
         )
-    if signature(optimizer.step).parameters["closure"].default is Parameter.empty:
+    closure = signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is Parameter.empty:
         raise InputError(
             f"{type(optimizer).__name__} needs a closure, which Limner's training does not have; "
             "choose another optimizer."
@@ -104,6 +107,8 @@ class GuardedStep:
             self.optimizer.found_inf = unusable  # type: ignore[attr-defined]
             self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
             self.optimizer.step()
+            for name in ("found_inf", "grad_scale"):  # not for steps of the user's own
+                delattr(self.optimizer, name)
         elif not unusable:
             for gradient in gradients:
                 gradient.div_(scale)

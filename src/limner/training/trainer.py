@@ -165,7 +165,7 @@ class Trainer:
 
     def best(self) -> dict[str, Tensor]:
         """The best weights by validation; the present ones if there was none."""
-        return self.kept.best() or self._used[1].state_dict()
+        return self.kept.best() or self._shown_model().state_dict()
 
     # Between steps
 
