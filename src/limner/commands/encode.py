@@ -14,14 +14,13 @@ from limner.commands.options import (
     RunName,
     Subject,
     check_split,
-    counted,
     shown_images,
     shown_name,
 )
 from limner.data import Frozen, Split
 from limner.errors import InputError
 from limner.evaluation.representations import check_groups, encode_images
-from limner.progress import progress_bar
+from limner.progress import counted, progress_bar
 from limner.storage import write_atomically
 
 
@@ -79,9 +78,9 @@ def encode(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
+    count = "" if pictures else f"{counted(len(means), f'{split} image')} of "
     Console().print(
-        f"{'' if pictures else f'{counted(len(means), split)} of '}{dataset.name} as vectors of "
-        f"{means.shape[1]}, written to {path}",
+        f"{count}{dataset.name} as vectors of {means.shape[1]}, written to {path}",
         highlight=False,
         soft_wrap=True,
     )

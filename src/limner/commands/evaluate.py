@@ -15,7 +15,6 @@ from limner.commands.options import (
     RunName,
     Subject,
     check_split,
-    counted,
     in_file_name,
     key_of,
     shown_images,
@@ -26,7 +25,7 @@ from limner.data.config import in_words
 from limner.errors import InputError, printable
 from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
 from limner.evaluation.tables import groups_table, results_table
-from limner.progress import progress_bar, warn
+from limner.progress import counted, progress_bar, warn
 from limner.storage import save_tensors, write_atomically
 from limner.training.made import maker
 from limner.training.runs import Run
@@ -185,7 +184,7 @@ def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
 def _images(results: dict[str, Any]) -> str:
     if "names" in results:
         return str(results["dataset"])
-    return f"{counted(results['num_images'], results['split'])} of {results['dataset']}"
+    return f"{counted(results['num_images'], results['split'] + ' image')} of {results['dataset']}"
 
 
 def _pictures_table(names: list[str], evaluation: Evaluation) -> Table:

@@ -142,10 +142,5 @@ def key_of(images: Pixels) -> str:
     return digest.hexdigest()[:8]
 
 
-def counted(count: int, split: str) -> str:
-    """So many images of a split, in words."""
-    return f"{count:,} {split} image{'' if count == 1 else 's'}"
-
-
 SUBJECT, IMAGES, WEIGHTS = Subject(), Images(), Weights()
 """The defaults."""

@@ -5,13 +5,14 @@ the first of several processes reports.
 """
 
 from limner.progress.display import Display, Report, TrainingDisplay, progress_bar, training_display
-from limner.progress.messages import duration, once, say, warn
+from limner.progress.messages import counted, duration, once, say, warn
 from limner.progress.terminal import printed
 
 __all__ = [
     "Display",
     "Report",
     "TrainingDisplay",
+    "counted",
     "duration",
     "once",
     "printed",

@@ -62,3 +62,8 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as 1 step, or 1,200 steps."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -26,6 +26,7 @@ from limner.progress import once, warn
 from limner.training import launch
 from limner.training.asked import asked
 from limner.training.callback import Callback
+from limner.training.divergence import remarks
 from limner.training.history import History
 from limner.training.optimizer import OwnOptimizer, own_optimizer
 from limner.training.processes import processes
@@ -147,6 +148,8 @@ def fit(
         resumes = given if resume else None
         with _trainer(config, dataset, instance, folder, resumes, overwrite, extras) as trainer:
             stopped = _fitted(trainer)
+        for sentence in remarks(trainer.config, trainer.history, trainer.dataset):
+            warn(sentence)
     return Fit(trainer.model, trainer.history, trainer.run, trainer.dataset, stopped)
 
 
@@ -211,7 +214,8 @@ def _trainer(
             kept = dataset.source or kept_as(dataset, out / IMAGES)
             config = config.with_(data=kept)
             run, model = launch.opened(config, out, dataset, group, resume, model, resumes)
-        model = model or initial_model(config, dataset, config.start_from).float()
+        if model is None:
+            model = initial_model(config, dataset, config.start_from).float()
         stack.enter_context(_lent(model, group.device))
         more = extras(model)
         if model.is_new and not resume:

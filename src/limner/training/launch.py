@@ -13,7 +13,7 @@ from limner.data import load as load_dataset
 from limner.data.config import in_words
 from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, RecurrentConfig
-from limner.progress import duration, once, say, training_display, warn
+from limner.progress import counted, duration, once, say, training_display, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling
 from limner.training.divergence import remarks
@@ -72,7 +72,7 @@ def train(
         with in_folder(run, dataset, group, model, resume, overwrite) as trainer:
             signum = to_the_end(trainer, title or config.model.kind)
     if group.is_first:
-        for sentence in remarks(run, dataset):
+        for sentence in remarks(run.config, trainer.history, dataset):
             warn(sentence)
     if signum:
         raise trainer.kept.stopped(signum)
@@ -242,10 +242,12 @@ def _summary(trainer: Trainer, mode: str) -> str:
     config, share = trainer.config, trainer.batches.batch_size // trainer.processes.count
     needed = needs(config, model, dataset, trainer.device, share)
     kept = "store" if config.objective.traced else model.memory_mode(share)
+    groups = counted(model.num_groups, "latent group")
+    images = counted(len(dataset.train), "image")
+    shape = "x".join(map(str, dataset.image_shape))
     return (
-        f"{config.model.kind}: {model.num_parameters:,} parameters, {model.num_groups} latent "
-        f"groups; {dataset.name}: {len(dataset.train):,} images of "
-        f"{'x'.join(map(str, dataset.image_shape))}, {in_words(dataset.binarization)}; about "
+        f"{config.model.kind}: {model.num_parameters:,} parameters, {groups}; {dataset.name}: "
+        f"{images} of {shape}, {in_words(dataset.binarization)}; about "
         f"{needed.total / 2**20:,.0f} MiB on {trainer.device} (activations: {kept}); "
         f"{mode}; {_budget(trainer)}{'' if trainer.run is None else f', to {trainer.run.path}'}."
     )
@@ -255,7 +257,8 @@ def _budget(trainer: Trainer) -> str:
     """What ends the training, such as 20 epochs of 40 steps, or 5 minutes."""
     config, words = trainer.config, []
     if config.epochs is not None:
-        words.append(f"{config.epochs:,} epochs of {trainer.batches.steps_per_epoch:,} steps")
+        steps = counted(trainer.batches.steps_per_epoch, "step")
+        words.append(f"{counted(config.epochs, 'epoch')} of {steps}")
     if config.minutes is not None:
         words.append(f"{config.minutes:g} minutes")
     return " or at most ".join(words)
