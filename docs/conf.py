@@ -1,9 +1,11 @@
 """How the site is made: Sphinx, Markdown by MyST, the theme furo. Nothing is fetched by a reader.
 
 Mathematics becomes MathML, which browsers draw themselves. Code is taken from the source when the
-site is built, so that a page cannot lag behind it.
+site is built, and notebooks run then, so that a page cannot lag behind it. A build without running
+them: `-D nb_execution_mode=off`.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -21,9 +23,15 @@ project = "Limner"
 copyright = "the authors of Limner"
 version = release = limner.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels, whose models are small
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False

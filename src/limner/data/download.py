@@ -1,6 +1,7 @@
 """Files downloaded from public mirrors into the user's cache, after a check."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ TIMEOUT = 30
 
 def cache_folder(name: str) -> Path:
     """The user's cache for a dataset, in the system's usual place (XDG_CACHE_HOME on Linux)."""
-    import pooch
+    return Path(_pooch().os_cache("limner")) / name
 
-    return Path(pooch.os_cache("limner")) / name
+
+def _pooch() -> Any:
+    """The module pooch, without tqdm's warning about widgets that a notebook may lack."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import pooch
+    return pooch
 
 
 def download(
@@ -26,8 +33,7 @@ def download(
     Mirrors are addresses that end in a slash. `check` raises `InputError` for a bad file, which is
     then not kept. If no mirror has a good file, `InputError` gives the reason for each.
     """
-    import pooch
-
+    pooch = _pooch()
     path = folder / file
     if path.exists():
         return path
@@ -48,7 +54,7 @@ def download(
 
 
 def _checked(check: Callable[[Path], object]) -> Callable[..., None]:
-    import pooch
+    pooch = _pooch()
 
     def fetch(url: str, output_file: Any, keeper: Any) -> None:
         with training_display(f"downloading {url}") as display:

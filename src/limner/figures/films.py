@@ -46,6 +46,9 @@ class Film(NamedTuple):
         return np.stack([np.pad(grid, ((gap, gap), (gap, gap), (0, 0)), mode="constant",
                                 constant_values=GROUND[0]) for grid in grids])  # fmt: skip
 
+    def __repr__(self) -> str:
+        return f"Film({self.title}: {self.size} images, {len(self.captions)} frames)"
+
     def _repr_html_(self) -> str:
         if not self.size:
             return notebook.page(notebook.title(self.title), notebook.note("no images"))

@@ -72,6 +72,9 @@ class Inference(NamedTuple):
     features: Float[Tensor, "batch features"] | None = None
     """The decoder's final state: the last deterministic features before the image."""
 
+    def __repr__(self) -> str:
+        return f"Inference(kl={[*self.kl.shape]}, log_likelihood={[*self.log_likelihood.shape]})"
+
     def _repr_html_(self) -> str:
         return representations.inference_html(self)
 
@@ -87,6 +90,9 @@ class Generation(NamedTuple):
     windows: Windows | None = None
     latents: list[Tensor] | None = None
     """z of each group [batch, *shape], with `trace`."""
+
+    def __repr__(self) -> str:
+        return f"Generation(images={[*self.images.shape]})"
 
     def _repr_html_(self) -> str:
         return representations.generation_html(self)
