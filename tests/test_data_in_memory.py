@@ -466,6 +466,8 @@ def test_flags_become_keywords():
     assert in_keywords("pass --data.range -1 1.") == "pass range=(-1, 1)."
     assert in_keywords("pass --data.size 64, or --data.draw-seed.") == "pass size=64, or seed."
     assert in_keywords("lower --batch-size 3") == "lower batch_size=3"
+    resumed = in_keywords("continue with limner train --resume --out runs/my run")
+    assert resumed == "continue with resume=True and out runs/my run"
 
 
 def test_the_example_of_the_documentation_runs():

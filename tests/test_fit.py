@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 import limner
+from limner.commands.evaluate import Options, evaluate_run
 from limner.config import ObjectiveConfig, RunConfig
-from limner.data import DataConfig
+from limner.data import DataConfig, from_arrays
 from limner.data import load as load_data
 from limner.errors import InputError, Stopped
 from limner.models import VAE, DRAWConfig, LadderVAEConfig, ModelConfig, VAEConfig
 from limner.objectives import elbo
 from limner.training import train
 from limner.training.fitting import FitSettings, fit
+from limner.training.runs import Run
 
 SMALL = VAEConfig(hidden_dims=(16,), latent_dim=3)
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 200, "compile": "never", "device": "cpu"}
@@ -228,7 +230,7 @@ def test_a_folder_is_a_normal_run_that_can_be_resumed(digits, tmp_path):
             signal.raise_signal(signal.SIGTERM)
 
     whole = fit(copy, digits, **SETTINGS, out=tmp_path / "whole")
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="continue with resume=True and out"):
         fit(model, digits, **SETTINGS, out=tmp_path / "run", callback=interrupt, every=1)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with pytest.raises(InputError, match="already holds a run; continue it with resume"):
@@ -239,6 +241,18 @@ def test_a_folder_is_a_normal_run_that_can_be_resumed(digits, tmp_path):
     assert len(again.history) == 2
     assert again.run is not None
     assert equal(state_of(limner.load(tmp_path / "run")), state_of(again.model))
+
+
+def test_images_of_a_run_are_its_own_in_whatever_folder_it_is(digits, tmp_path, monkeypatch):
+    """A run of images given in memory has results, also by a relative path and when moved."""
+    images = from_arrays(digits.train.levels[:60])
+    fit(SMALL, images, **SETTINGS, out=tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    run = Run.open("moved")
+    evaluate_run(run, Options(num_samples=1, device="cpu"))
+    assert run.results() is not None
+    assert len(limner.compare({"moved": "moved"})) == 1
 
 
 def test_interrupt_keeps_the_trained_weights(digits):
@@ -373,6 +387,9 @@ def test_defaults_of_the_process_do_not_matter(digits):
         ({"resume": True}, "without out"),
         ({"trackers": ("tensorboard",)}, "need a run folder"),
         ({"every": 0}, "at least 1"),
+        ({"every": 2}, "without a callback"),
+        ({"callback": 3}, "callback must be a function"),
+        ({"optimizer": "adam"}, "optimizer takes settings"),
         ({"compile": "cuda-graph"}, 'pass compile="auto"'),
     ],
 )
@@ -394,6 +411,9 @@ def test_what_cannot_be_fitted_is_refused(digits):
             fit(model, digits, **SETTINGS)
     with pytest.raises(InputError, match="no dataset"):
         fit(SMALL, "nothing-of-that-name")
+    for images in (torch.zeros(9, 1, 8, 8), [1, 2], None):
+        with pytest.raises(InputError, match=r"limner\.data\.from_arrays"):
+            fit(SMALL, images, **SETTINGS)  # pyright: ignore[reportArgumentType]
 
 
 def test_names_recipes_and_run_configs(digits):

@@ -11,11 +11,13 @@ _FLAG = re.compile(
 _FIELD = re.compile(r"^(?:Data|Run)Config\.(\w+)[\w.-]*:")
 _SIDES = re.compile(r"\bHEIGHT WIDTH( CHANNELS)?\b")
 _NAMES = {"draw_seed": "seed"}
+_RESUME = "limner train --resume --out"
 _SWITCHES = {"skip_damaged", "resume", "overwrite"}
 
 
 def in_keywords(sentence: str) -> str:
     """A sentence with flags, such as --data.range 0 255, as keywords, range=(0, 255)."""
+    sentence = sentence.replace(_RESUME, "resume=True and out")
     sentence = _FLAG.sub(_keyword, sentence).replace('"grey" or rgb', '"grey" or "rgb"')
     sentence = _SIDES.sub(lambda found: _tuple(found[0].split()), sentence)
     return _FIELD.sub(lambda found: f"{_NAMES.get(found[1], found[1])}:", sentence)

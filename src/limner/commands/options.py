@@ -65,7 +65,7 @@ class Images:
         given = {key: value for key, value in vars(self).items() if value not in (None, False)}
         if not given:
             return found
-        return found.on(other_images(found.config.data, found.image_shape, **given))
+        return found.on(other_images(found.data, found.image_shape, **given))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def shown_name(run: Run, dataset: Dataset, pictures: tuple[Path, ...], split: st
 def shows_others(run: Run) -> bool:
     """Whether a run shows other images than its own."""
     other = run.data.name != run.config.data.name or run.data.name not in names()
-    return run.data != run.config.data and other
+    return run.data != run.own_data and other
 
 
 def in_file_name(name: str) -> str:

@@ -133,6 +133,7 @@ def fit(
         config, given = asked(model, dataset, changes)
         instance = model if isinstance(model, LatentVariableModel) else None
         _check(config, instance, own, out, resume or overwrite, every)
+        _check_calls(own, callback, every)
 
         def extras(trained: LatentVariableModel) -> Extras:
             return Extras(None, callback, every, own and own_optimizer(own, trained))
@@ -144,8 +145,32 @@ def fit(
     return Fit(trainer.model, trainer.history, trainer.run, trainer.dataset, stopped)
 
 
-def _loaded(data: DataConfig | str) -> Dataset:
-    return load_dataset(data if isinstance(data, DataConfig) else DataConfig(name=data))
+def _loaded(data: object) -> Dataset:
+    """The dataset of a config or a name."""
+    if isinstance(data, str | Path):
+        data = DataConfig(name=str(data))
+    if not isinstance(data, DataConfig):
+        raise InputError(
+            f"fit takes a dataset of Limner, its config or its name as data; got "
+            f"{type(data).__name__}, so pass limner.data.from_arrays(images) for an array or a "
+            "tensor, or limner.data.from_dataset(dataset) for a dataset of torch or Hugging Face."
+        )
+    return load_dataset(data)
+
+
+def _check_calls(optimizer: object, callback: Callback | None, every: int | None) -> None:
+    """Refuse functions that cannot be called, before anything is computed."""
+    if isinstance(optimizer, str) or not (
+        optimizer is None or callable(optimizer) or isinstance(optimizer, torch.optim.Optimizer)
+    ):
+        raise InputError(
+            'optimizer takes settings such as {"name": "adamw"}, a torch optimizer, or a function '
+            f"that makes one; got {optimizer!r}."
+        )
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback must be a function of the state; got {callback!r}.")
+    if every is not None and callback is None:
+        raise InputError("every has no meaning without a callback; leave it out, or give one.")
 
 
 def _check(

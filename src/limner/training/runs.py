@@ -74,8 +74,13 @@ class Run:
         name: str | None = None,
     ):
         self.path, self.config = path, config
-        self.out, self.data = out or path, data or _own_images(path, config.data)
+        self.out, self.data = out or path, data or self.own_data
         self.name = name or path.resolve().name
+
+    @property
+    def own_data(self) -> DataConfig:
+        """The images of its training, where they are now."""
+        return _own_images(self.path, self.config.data)
 
     @property
     def shows_its_own(self) -> bool:
