@@ -43,9 +43,13 @@ class Comparison(Sequence[dict[str, Any]]):
         shown = ", ".join(f"{row['name']} {with_error(row['elbo'], 2, -1)}" for row in self)
         return f"Comparison(-ELBO: {shown})"
 
-    def _repr_html_(self) -> str:
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings, and lines: the name of a figure, then its text for each model."""
         headings, rows = _cells(self)
-        return notebook.page(notebook.table(["", *headings], rows))
+        return ["", *headings], rows
+
+    def _repr_html_(self) -> str:
+        return notebook.page(notebook.table(*self.table()))
 
 
 def compare(models: Mapping[str, Subject | Sequence[Subject]]) -> Comparison:
