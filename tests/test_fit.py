@@ -269,6 +269,11 @@ def test_interrupt_keeps_the_trained_weights(digits):
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_a_training_that_diverged_says_so_in_a_warning(digits, capsys):
+    fit(SMALL, digits, **SETTINGS, optimizer={"learning_rate": 1e6})
+    assert "diverged; train again with a lower optimizer.learning_rate" in capsys.readouterr().err
+
+
 def test_an_error_in_a_callback_keeps_the_trained_weights(digits):
     def fails(state):
         if state.epoch == 2:

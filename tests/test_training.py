@@ -467,7 +467,7 @@ def test_a_model_that_memorises_its_images_is_not_called_divergent(tmp_path):
     last = record | {"epoch": 2.0, "step": 999, "validation": record["validation"] | worse}
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(last) + "\n")
-    (sentence,) = remarks(run, load_data(DataConfig(name="digits")))
+    (sentence,) = remarks(run.metrics(), run.config, load_data(DataConfig(name="digits")))
     assert re.match(r"Validation was best at epoch 1 of 2, .* is 100 lower at the end", sentence)
 
 

@@ -1,24 +1,26 @@
 """Signs that a training went wrong, found at its end."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from limner.config import RunConfig
 from limner.data import Dataset, pixel_kind
-from limner.training.runs import Run
 
 
-def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
-    """A sentence for each sign in the metrics of a finished training.
+def remarks(
+    records: Sequence[Mapping[str, Any]], config: RunConfig, dataset: Dataset
+) -> Iterator[str]:
+    """A sentence for each sign in the records of the validations of a finished training.
 
     A bound of training is absurd if it is more than one bit per pixel worse than `uniform_bound`
     after the warm-up of the learning rate. A model that learned anything is above `uniform_bound`,
     and one that learned nothing from noise is near it. If only the bound of validation is that bad,
     or far below its best, the model has memorised its training images.
     """
-    records = run.metrics()
     if not records:
         return
-    last, warmup = records[-1], run.config.optimizer.warmup_steps
+    last, warmup = records[-1], config.optimizer.warmup_steps
     skipped, step = last["skipped_steps"], last["step"]
     bound, trained = last["validation"]["elbo"], last["train"]["elbo"]
     advice = "train again with a lower --optimizer.learning-rate"
@@ -27,12 +29,12 @@ def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
             f"{skipped:,} of {step:,} steps ({skipped / step:.1%}) were skipped, because their "
             f"gradient was not finite; {advice}."
         )
-    guess = uniform_bound(dataset, run.config.model.observation)
+    guess = uniform_bound(dataset, config.model.observation)
     bit = math.log(2) * math.prod(dataset.image_shape)
     if bound is None:
         yield f"The last validation bound is not finite: training diverged; {advice}."
     elif step <= warmup:
-        if run.config.minutes is not None:
+        if config.minutes is not None:
             yield (
                 f"All {step:,} steps were within the {warmup:,} of warm-up "
                 "(--optimizer.warmup-steps); train longer, or with a shorter warm-up."
@@ -46,7 +48,7 @@ def remarks(run: Run, dataset: Dataset) -> Iterator[str]:
         yield from _memorised(records, bit, dataset)
 
 
-def _memorised(records: Sequence[dict], bit: float, dataset: Dataset) -> Iterator[str]:
+def _memorised(records: Sequence[Mapping[str, Any]], bit: float, dataset: Dataset) -> Iterator[str]:
     """That the bound of validation fell by more than a tenth of a bit per pixel from its best."""
     known = [record for record in records if record["validation"]["elbo"] is not None]
     best, last = max(known, key=lambda record: record["validation"]["elbo"]), records[-1]

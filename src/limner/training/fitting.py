@@ -25,6 +25,7 @@ from limner.progress import once, warn
 from limner.training import launch
 from limner.training.asked import asked
 from limner.training.callback import Callback
+from limner.training.divergence import remarks
 from limner.training.history import History
 from limner.training.optimizer import OwnOptimizer, own_optimizer
 from limner.training.processes import processes
@@ -240,6 +241,8 @@ def _trainer(
         if run is not None and not resume and group.is_first:
             _begin(trainer, run, own_weights)
         yield trainer
+        for sentence in remarks(trainer.history, trainer.config, dataset) if group.is_first else ():
+            warn(sentence)
 
 
 def _check_shape(model: LatentVariableModel, dataset: Dataset) -> None:

@@ -72,7 +72,7 @@ def train(
         with in_folder(run, dataset, group, model, resume, overwrite) as trainer:
             signum = to_the_end(trainer, title or config.model.kind)
     if group.is_first:
-        for sentence in remarks(run, dataset):
+        for sentence in remarks(run.metrics(), run.config, dataset):
             warn(sentence)
     if signum:
         raise trainer.kept.stopped(signum)
