@@ -42,6 +42,12 @@ def test_help_names_every_command_without_loading_torch(capsys):
     assert done.stdout.endswith("False\n")
 
 
+def test_the_package_runs_as_the_command():
+    command = [sys.executable, "-m", "limner", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: limner")
+
+
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "data"])
 def test_every_command_has_help(command, capsys):
     assert limner(command, "--help") == 0

@@ -16,14 +16,16 @@ from torch import nn
 import limner
 from limner import data
 from limner.cli import main
+from limner.commands.evaluate import Options, evaluate_run
 from limner.config import ObjectiveConfig, RunConfig
-from limner.data import DataConfig
+from limner.data import DataConfig, from_arrays
 from limner.data import load as load_data
 from limner.errors import InputError, Stopped
 from limner.models import VAE, DRAWConfig, LadderVAEConfig, ModelConfig, VAEConfig
 from limner.objectives import elbo
 from limner.training import train
 from limner.training.fitting import FitSettings, fit
+from limner.training.runs import Run
 
 SMALL = VAEConfig(hidden_dims=(16,), latent_dim=3)
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 200, "compile": "never", "device": "cpu"}
@@ -176,8 +178,8 @@ def test_optimizers_that_cannot_train_are_refused(digits):
     for given, words in (
         (torch.optim.SGD(other.parameters(), lr=0.1), "not the model's"),
         (torch.optim.LBFGS, "needs a closure"),
-        (lambda parameters: 3, "must be a torch optimizer"),
-        (3, "must be a torch optimizer"),
+        (lambda parameters: 3, "a torch optimizer"),
+        (3, "a torch optimizer"),
         ({"lr": 1.0}, "no setting 'lr'"),
     ):
         with pytest.raises(InputError, match=words):
@@ -294,7 +296,7 @@ def test_a_folder_is_a_normal_run_that_can_be_resumed(digits, tmp_path):
             signal.raise_signal(signal.SIGTERM)
 
     whole = fit(copy, digits, **SETTINGS, out=tmp_path / "whole")
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="continue with limner train --resume --out"):
         fit(model, digits, **SETTINGS, out=tmp_path / "run", callback=interrupt, every=1)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with pytest.raises(InputError, match="already holds a run; continue it with resume"):
@@ -305,6 +307,18 @@ def test_a_folder_is_a_normal_run_that_can_be_resumed(digits, tmp_path):
     assert len(again.history) == 2
     assert again.run is not None
     assert equal(state_of(limner.load(tmp_path / "run")), state_of(again.model))
+
+
+def test_images_of_a_run_are_its_own_in_whatever_folder_it_is(digits, tmp_path, monkeypatch):
+    """A run of images given in memory has results, also by a relative path and when moved."""
+    images = from_arrays(digits.train.levels[:60])
+    fit(SMALL, images, **SETTINGS, out=tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    run = Run.open("moved")
+    evaluate_run(run, Options(num_samples=1, device="cpu"))
+    assert run.results() is not None
+    assert len(limner.compare({"moved": "moved"})) == 1
 
 
 def test_interrupt_keeps_the_trained_weights(digits):
@@ -348,6 +362,11 @@ def test_a_kept_run_is_evaluated_and_repeated_by_commands(digits, tmp_path, monk
     assert (run / "results.json").is_file()
     assert main(["train", "--config", "moved/config.json", "--out", "again"]) == 0
     assert limner.Run.open("again").dataset().train.levels.equal(images.train.levels)
+
+
+def test_a_training_that_diverged_says_so_in_a_warning(digits, capsys):
+    fit(SMALL, digits, **SETTINGS, optimizer={"learning_rate": 1e6})
+    assert "diverged; train again with a lower optimizer.learning_rate" in capsys.readouterr().err
 
 
 def test_an_error_in_a_callback_keeps_the_trained_weights(digits):
@@ -461,13 +480,17 @@ def test_defaults_of_the_process_do_not_matter(digits):
     ("changes", "words"),
     [
         ({"batch_size": 0}, "batch_size"),
-        ({"batchsize": 3}, "no setting 'batchsize'"),
+        ({"batchsize": 3}, "no setting 'batchsize'; did you mean batch_size"),
+        ({"lr": 3}, "optimizer={"),
         ({"objective": {"kind": "vae"}}, "kind"),
         ({"epochs": 0}, "epochs"),
         ({"minutes": -1.0}, "minutes"),
         ({"resume": True}, "without out"),
         ({"trackers": ("tensorboard",)}, "need a run folder"),
-        ({"every": 0}, "at least 1"),
+        ({"every": 0, "callback": print}, "at least 1"),
+        ({"every": 2}, "without a callback"),
+        ({"callback": 3}, "callback is a function"),
+        ({"optimizer": "adam"}, "optimizer takes settings"),
         ({"compile": "cuda-graph"}, 'pass compile="auto"'),
     ],
 )
@@ -481,6 +504,7 @@ def test_what_cannot_be_fitted_is_refused(digits):
     for model, words in (
         ("vea", "did you mean vae"),
         (3, "fit takes a model"),
+        (limner.VAE, "got the class VAE"),
         (limner.VAE(SMALL, (1, 9, 9)), "image_shape of the images"),
         (limner.VAE(SMALL, (1, 8, 8)).double(), "float32"),
         (limner.load("mnist-iwae-vae"), "image_shape of the images"),
@@ -489,6 +513,9 @@ def test_what_cannot_be_fitted_is_refused(digits):
             fit(model, digits, **SETTINGS)
     with pytest.raises(InputError, match="no dataset"):
         fit(SMALL, "nothing-of-that-name")
+    for images in (torch.zeros(9, 1, 8, 8), [1, 2], None):
+        with pytest.raises(InputError, match=r"limner\.data\.from_arrays"):
+            fit(SMALL, images, **SETTINGS)  # pyright: ignore[reportArgumentType]
 
 
 def test_names_recipes_and_run_configs(digits):

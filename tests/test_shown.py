@@ -404,6 +404,8 @@ def test_results_are_printed_as_tables(outside, capsys):
     fit = types.SimpleNamespace(history=history(3))
     limner.show(fit)
     assert "-97.00" in capsys.readouterr().out
+    limner.show(limner.compare({"one": evaluation, "other": evaluation}))
+    assert f"{-evaluation.elbo.mean:.2f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class Stopped(Exception):
     """A signal ended a command, and its state is saved. The exit `status` is 128 + signal."""
 
     def __init__(self, sentence: str, signum: int):
-        super().__init__(sentence)
+        super().__init__(worded(sentence))
         self.signum, self.status = signum, 128 + signum
 
     def __reduce__(self) -> tuple[type["Stopped"], tuple[str, int]]:

@@ -45,6 +45,10 @@ class Images:
     def __len__(self) -> int:
         return self.levels.shape[0]
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.levels.shape[1:]))
+        return f"<Images: {len(self):,} of {shape}{'' if self.labels is None else ', labelled'}>"
+
     def take(self, index: np.ndarray | slice) -> "Images":
         """The images at `index`, in its order."""
         at = index if isinstance(index, slice) else torch.from_numpy(index)

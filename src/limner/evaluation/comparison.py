@@ -43,9 +43,13 @@ class Comparison(Sequence[dict[str, Any]]):
         shown = ", ".join(f"{row['name']} {with_error(row['elbo'], 2, -1)}" for row in self)
         return f"Comparison(-ELBO: {shown})"
 
-    def _repr_html_(self) -> str:
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings, and lines: the name of a figure, then its text for each model."""
         headings, rows = _cells(self)
-        return notebook.page(notebook.table(["", *headings], rows))
+        return ["", *headings], rows
+
+    def _repr_html_(self) -> str:
+        return notebook.page(notebook.table(*self.table()))
 
 
 def compare(models: Mapping[str, Subject | Sequence[Subject]]) -> Comparison:
@@ -194,7 +198,10 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 def _results(run: Run) -> dict[str, Any]:
     results = run.results()
     if results is None:
-        raise InputError(f"{run.path} was not evaluated; run limner evaluate {run.path} first.")
+        raise InputError(
+            f"{run.path} was not evaluated; run limner evaluate {run.path} first, or in Python "
+            "give what limner.evaluate returns."
+        )
     return results
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from limner import notebook
 from limner.data import Dataset
 from limner.errors import InputError
+from limner.evaluation.comparison import Comparison
 from limner.evaluation.evaluation import Evaluation
 from limner.evaluation.tables import groups_table, results_table
 from limner.figures import style
@@ -66,6 +67,8 @@ def exhibit_of(what: object) -> Exhibit:  # noqa: PLR0911
         figures = what.figures()
         tables = results_table(figures, what.title), groups_table(figures)
         return Exhibit(what._repr_html_, Group(*tables))
+    if isinstance(what, Comparison):
+        return Exhibit(what._repr_html_, _table(*what.table()))
     if isinstance(what, History):
         table = _table(*what.table())
         return Exhibit(what._repr_html_, table, _drawn(partial(training_curves, what)), PLOTS, True)
@@ -175,5 +178,5 @@ def _unshowable(what: object) -> InputError:
         return InputError("A model is not shown itself; show what it draws: model.generate(16).")
     return InputError(
         f"Limner cannot show a {type(what).__name__}; give images, what a model returned, a "
-        "history, an evaluation, a dataset, a film or a matplotlib figure."
+        "history, an evaluation, a comparison, a dataset, a film or a matplotlib figure."
     )

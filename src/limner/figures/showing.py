@@ -26,8 +26,9 @@ def show(what: object, path: str | Path | None = None) -> Path | None:
 
     Args:
         what: a Generation, an Inference, images [n, C, H, W], [C, H, W] or [H, W] (floats in
-            [0, 1], bool or uint8), a list of images of one shape, a Film, an Evaluation, a History,
-            the result of `limner.fit` (its history), a Dataset, or a matplotlib Figure.
+            [0, 1], bool or uint8), a list of images of one shape, a Film, an Evaluation, a
+            Comparison, a History, the result of `limner.fit` (its history), a Dataset, or a
+            matplotlib Figure.
         path: write this file instead: .png or .html for images, .gif or .html for a film, .png,
             .svg, .pdf or .html for figures, histories and datasets, .txt or .html for tables.
 

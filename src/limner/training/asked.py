@@ -16,6 +16,10 @@ USUAL = {"device": "auto", "seed": 0}
 """Defaults of `fit`, which do not change a run config or a recipe."""
 
 
+HIDDEN = {"schema_version", "model", "data"}
+"""Fields of a run config that are no settings of `fit`."""
+
+
 class Asked(NamedTuple):
     """A config, and the dotted names of its settings that were chosen on purpose."""
 
@@ -32,6 +36,9 @@ def asked(
 
     A change of None leaves a setting as it is; a mapping changes settings inside one.
     """
+    for name in changes.keys() - RunConfig.model_fields.keys():
+        advice = 'those of the optimizer are given as optimizer={"learning_rate": 1e-3}'
+        raise unknown("setting", name, sorted(set(RunConfig.model_fields) - HIDDEN), advice)
     config, given = _base(model)
     own = {f"model.{name}" for name in dotted(config.model.model_dump())}
     changes = {
@@ -75,7 +82,7 @@ def _base(
     else:
         raise InputError(
             "fit takes a model, a config, or the name of a recipe or model; got "
-            f"{type(model).__name__}."
+            f"{f'the class {model.__name__}' if isinstance(model, type) else type(model).__name__}."
         )
     return RunConfig(model=config, epochs=EPOCHS), given
 

@@ -153,8 +153,17 @@ def fit(
     return Fit(trainer.model, trainer.history, trainer.run, trainer.dataset, stopped)
 
 
-def _loaded(data: DataConfig | str) -> Dataset:
-    return load_dataset(data if isinstance(data, DataConfig) else DataConfig(name=data))
+def _loaded(data: object) -> Dataset:
+    """The dataset of a config or a name."""
+    if isinstance(data, str | Path):
+        data = DataConfig(name=str(data))
+    if not isinstance(data, DataConfig):
+        raise InputError(
+            f"fit takes a dataset of Limner, its config or its name as data; got "
+            f"{type(data).__name__}, so pass limner.data.from_arrays(images) for an array or a "
+            "tensor, or limner.data.from_dataset(dataset) for a dataset of torch or Hugging Face."
+        )
+    return load_dataset(data)
 
 
 def _check(
@@ -166,9 +175,17 @@ def _check(
     callback: Callback | None,
     every: int | None,
 ) -> None:
-    """Refuse what contradicts itself."""
+    """Refuse what cannot be called, and what contradicts itself."""
+    makes = optimizer is None or callable(optimizer) or isinstance(optimizer, torch.optim.Optimizer)
+    if not makes or isinstance(optimizer, str):
+        raise InputError(
+            'optimizer takes settings such as {"name": "adamw"}, a torch optimizer, or a function '
+            f"that makes one; got {optimizer!r:.80}."
+        )
     if callback is not None and not callable(callback):
         raise InputError(f"callback is a function of a TrainingState; got {callback!r:.80}.")
+    if every is not None and callback is None:
+        raise InputError("every has no meaning without a callback; leave it out, or give one.")
     if every is not None and every < 1:
         raise InputError(f"every is a number of steps, at least 1; got {every!r}.")
     if out is None and folder:

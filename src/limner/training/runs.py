@@ -77,6 +77,9 @@ class Run:
         self.out, self.data = out or path, data or own_images(path, config.data)
         self.name = name or path.resolve().name
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.config.model.kind})"
+
     @property
     def own_data(self) -> DataConfig:
         """The images of its training."""

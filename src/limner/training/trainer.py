@@ -86,6 +86,7 @@ class Trainer:
         optimizer = extras.optimizer or build_optimizer(model, config.optimizer)
         self.stepper = Stepper(config, model, optimizer, processes)
         self.counters, self.history = Counters(), History()
+        self.rate: float | None = None
         self.validation: dict = {}
         self.asked_to_stop = False
         if run is None:
@@ -137,7 +138,8 @@ class Trainer:
         """One step on the images of this process."""
         counters = self.counters
         beta = kl_weight(self.config, counters.step / self.batches.steps_per_epoch)
-        self.stepper(x, counters.step, beta, self._rate())
+        self.rate = self._rate()
+        self.stepper(x, counters.step, beta, self.rate)
         counters.step += 1
         if self.average is not None and average_due(counters.step):
             self.average.update_parameters(self.model)
@@ -266,7 +268,7 @@ class Trainer:
     def _entry(self) -> dict:
         """The figures of training since the last validation, and of that validation."""
         totals, counters = self.processes.sum(self.stepper.totals.read()), self.counters
-        rate = self._rate()
+        rate = self.rate
         if rate is None:
             rate = float(self.stepper.update.optimizer.param_groups[0]["lr"])
         return {
