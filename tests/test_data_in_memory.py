@@ -450,7 +450,7 @@ def test_a_dataset_shows_itself():
         "<Dataset <b>: 50 / 6 / 4 images of 1 x 7 x 5, 3 classes, dynamic binarization>"
     )
     html = dataset._repr_html_()
-    for text in ("&lt;b&gt;", "&lt;ant&gt;, bee, cat", "5 x 7 grey", "<td>50</td>"):
+    for text in ("&lt;b&gt;", "&lt;ant&gt;, bee, cat", "5 x 7 grey", ">50</td>"):
         assert text in html
     assert "<ant>" not in html
     shown = re.search('base64,([^"]*)', html)
@@ -459,7 +459,7 @@ def test_a_dataset_shows_itself():
         strip.convert("L").crop((0, 0, 46, 64)).resize((5, 7), Image.Resampling.NEAREST)
     )
     assert np.array_equal(first, dataset.train.levels[0, 0])
-    assert data.from_arrays(RGB)._repr_html_().count("<td>") == 5
+    assert data.from_arrays(RGB)._repr_html_().count("<td") == 5
 
 
 def test_flags_become_keywords():

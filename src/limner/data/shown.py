@@ -2,11 +2,11 @@
 
 import base64
 import io
-from html import escape
 
 import numpy as np
 from torch import Tensor
 
+from limner import notebook
 from limner.data.config import in_words
 from limner.data.dataset import SPLITS, Dataset
 from limner.data.pixels import evenly
@@ -26,12 +26,12 @@ def html_of(dataset: Dataset) -> str:
     classes = _classes(dataset)
     if classes:
         cells.append(("classes", classes))
-    head = "".join(f"<th>{name}</th>" for name, _ in cells)
-    row = "".join(f"<td>{escape(value)}</td>" for _, value in cells)
+    headings, row = zip(*cells, strict=True)
     strip = _strip(evenly(dataset.train, _THUMBNAILS).levels)
-    return (
-        f"<b>{escape(dataset.name)}</b><table><tr>{head}</tr><tr>{row}</tr></table>"
-        f'<img alt="training images" src="data:image/png;base64,{strip}">'
+    return notebook.page(
+        notebook.title(dataset.name),
+        notebook.table(headings, [row]),
+        f'<img alt="training images" src="data:image/png;base64,{strip}">',
     )
 
 

@@ -46,7 +46,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Bounds on log p(x) and their parts, in nats per image, as `Estimate`s.
+    """Bounds on log p(x) and their parts, in nats per image, each an `Estimate`.
 
     `elbo`, `iw_bound` and `reconstruction`: higher is better. `bits_per_dim` is the ELBO in bits
     per dimension, lower is better; `in_bits(evaluation.iw_bound)` is the other bound.

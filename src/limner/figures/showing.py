@@ -8,7 +8,7 @@ import webbrowser
 from itertools import count
 from pathlib import Path
 
-from PIL import Image, ImageShow
+from PIL import Image
 from rich.console import Console
 
 from limner import notebook
@@ -92,6 +92,8 @@ def _has_display() -> bool:
 def _opened(content: bytes, suffix: str) -> bool:
     """Whether the system's viewer of pictures, or its browser for a film, was started."""
     if suffix == ".png":
+        from PIL import ImageShow  # imports IPython if that is installed
+
         with Image.open(io.BytesIO(content)) as image:
             return bool(ImageShow.show(image, "Limner"))
     file, name = tempfile.mkstemp(suffix, "limner-")
