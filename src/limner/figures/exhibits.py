@@ -67,6 +67,8 @@ def exhibit_of(what: object) -> Exhibit:  # noqa: PLR0911
         tables = results_table(figures, what.title), groups_table(figures)
         return Exhibit(what._repr_html_, Group(*tables))
     if isinstance(what, History):
+        if not len(what):
+            raise InputError("There are no records to show; train up to the first validation.")
         table = _table(*what.table())
         return Exhibit(what._repr_html_, table, _drawn(partial(training_curves, what)), PLOTS, True)
     if isinstance(what, Dataset):
