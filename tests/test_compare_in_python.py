@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import limner
+from limner.commands.evaluate import Options, evaluate_run
 from limner.data import DataConfig, load
 from limner.models import LadderVAEConfig, VAEConfig, build
 
@@ -47,6 +48,21 @@ def test_other_images_cannot_be_compared(digits):
     for options in ({"num_images": 30}, {"split": "validation"}):
         with pytest.raises(limner.InputError, match="different images"):
             limner.compare({"a": one, "b": evaluation(digits, 0, **options)})
+
+
+def test_runs_on_other_images_of_the_same_name_cannot_be_compared(tmp_path):
+    """Images that are given in memory have one name in all run folders."""
+    for seed in (0, 1):
+        source = torch.Generator().manual_seed(seed)
+        images = limner.data.from_arrays(
+            torch.rand(40, 8, 8, generator=source), validation=5, test=5
+        )
+        out = tmp_path / str(seed)
+        limner.fit("vae", images, epochs=1, device="cpu", compile="never", out=out)
+        evaluate_run(limner.Run.open(out), Options(num_samples=2))
+    limner.compare({"a": tmp_path / "0", "b": tmp_path / "0"})
+    with pytest.raises(limner.InputError, match="different images"):
+        limner.compare({"a": tmp_path / "0", "b": tmp_path / "1"})
 
 
 def test_what_cannot_be_compared_is_refused(digits):

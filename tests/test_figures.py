@@ -68,16 +68,12 @@ class StandIn(Run):
     """A run that was never trained, and of which nothing is on disk."""
 
     def __init__(self, kind="attention", name=None, path=None, images=None, evaluated=True):
-        self.called = name or kind
         config = COLOUR if kind == "colour" else CONFIGS[kind]
-        super().__init__(path or Path("runs") / kind, RunConfig(model=config, epochs=5))
+        run = RunConfig(model=config, epochs=5)
+        super().__init__(path or Path("runs") / kind, run, name=name or kind)
         self.images, self.evaluated = images or dataset(), evaluated
         torch.manual_seed(0)
         self._model = build(config, self.images.image_shape).eval()
-
-    @property
-    def name(self):
-        return self.called
 
     def model(self, checkpoint="best", weights="ema"):
         return self._model

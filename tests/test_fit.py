@@ -321,6 +321,20 @@ def test_images_of_a_run_are_its_own_in_whatever_folder_it_is(digits, tmp_path, 
     assert len(limner.compare({"moved": "moved"})) == 1
 
 
+def test_minutes_take_the_place_of_epochs_in_a_resumed_run(digits, tmp_path):
+    out = tmp_path / "run"
+    fit(SMALL, digits, **SETTINGS | {"epochs": 1}, out=out)
+
+    def stops(state):
+        state.stop()
+
+    longer = {**SETTINGS, "epochs": None, "minutes": 60}
+    again = fit(SMALL, digits, **longer, out=out, resume=True, callback=stops)
+    assert again.run is not None
+    assert (again.run.config.epochs, again.run.config.minutes) == (None, 60)
+    assert again.history[-1]["epoch"] > 1
+
+
 def test_interrupt_keeps_the_trained_weights(digits):
     def interrupt(state):
         if state.step == 9:

@@ -97,6 +97,7 @@ def test_nothing_that_is_published_names_a_place_on_this_machine(trained, hub):
     assert config["data"]["root"] is config["start_from"] is None
     assert set(trained.results()) - set(json.loads(hub.latest(NAME)["results.json"])) == {
         "data",
+        "images",
         "skipped",
         "started_from",
     }

@@ -458,6 +458,7 @@ def test_each_kind_is_written_by_the_suffix_of_its_path(tmp_path):
     ("what", "sentence"),
     [
         (model_of("vae"), r"what it draws: model\.generate\(16\)"),
+        (History(), "no records to show"),
         (3, "cannot show a int"),
         ([], "cannot show a list"),
         (["a"], "cannot show a str"),

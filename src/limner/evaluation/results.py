@@ -22,6 +22,7 @@ def results_of(evaluation: Evaluation, about: Mapping[str, Any]) -> dict[str, An
         "observation": model.observation,
         "image_shape": list(model.image_shape),
         "num_images": evaluation.num_images,
+        "images": evaluation.images,
         "seed": evaluation.seed,
         "parameters": model.parameters,
         "evaluation_seconds": round(evaluation.seconds, 3),

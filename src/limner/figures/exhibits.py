@@ -70,6 +70,8 @@ def exhibit_of(what: object) -> Exhibit:  # noqa: PLR0911
     if isinstance(what, Comparison):
         return Exhibit(what._repr_html_, _table(*what.table()))
     if isinstance(what, History):
+        if not len(what):
+            raise InputError("There are no records to show; train up to the first validation.")
         table = _table(*what.table())
         return Exhibit(what._repr_html_, table, _drawn(partial(training_curves, what)), PLOTS, True)
     if isinstance(what, Dataset):

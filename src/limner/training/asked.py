@@ -52,6 +52,7 @@ def asked(
     given |= set(changes)
     if "minutes" in given and "epochs" not in given:
         config = config.with_(epochs=None, minutes=changes["minutes"])
+        given.add("epochs")  # also in a run that is resumed
     for key, value in list(changes.items()):
         if isinstance(value, Mapping) and isinstance(getattr(config, key, None), Settings):
             given |= {f"{key}.{name}" for name in value}

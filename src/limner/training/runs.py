@@ -355,7 +355,8 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()  # before anything is computed
         except OSError as error:
-            raise unwritable(path.parent, error) from None
+            advice = "make it writable, or choose another place with --out"
+            raise unwritable(path.parent, error, advice) from None
         return path
 
     def made(self) -> list[Maker]:
