@@ -47,7 +47,7 @@ def unchecked():
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub on this machine, the library's cache in a folder of the test, and its owner's token."""
-    library = pytest.importorskip("huggingface_hub")
+    import huggingface_hub
     from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http
 
@@ -67,4 +67,4 @@ def hub(tmp_path, monkeypatch):
             monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None, time=time))
         monkeypatch.setenv("HF_TOKEN", "hf_owner")
         yield server
-        library.close_session()
+        huggingface_hub.close_session()

@@ -500,6 +500,7 @@ def test_defaults_of_the_process_do_not_matter(digits):
         ({"epochs": 0}, "epochs"),
         ({"minutes": -1.0}, "minutes"),
         ({"resume": True}, "without out"),
+        ({"resume": True, "overwrite": True, "out": "run"}, "one of resume and overwrite"),
         ({"trackers": ("tensorboard",)}, "need a run folder"),
         ({"every": 0, "callback": print}, "at least 1"),
         ({"every": 2}, "without a callback"),

@@ -7,13 +7,11 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import jupytext
+import nbclient
+import nbformat
 import pytest
-
-jupytext = pytest.importorskip("jupytext")
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
-manager = pytest.importorskip("jupyter_client.manager")
-pytest.importorskip("ipykernel")
+from jupyter_client import manager
 
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 SMALL = {

@@ -212,3 +212,12 @@ def test_state_that_no_file_can_hold_is_refused(tmp_path):
     with pytest.raises(InputError, match="odd of the model cannot be saved"):
         model.save(tmp_path / "faces")
     assert issubclass(type(model.config), ModelConfig)
+
+
+def test_weights_that_no_run_has_are_refused_by_name():
+    for options, words in (
+        ({"checkpoint": "first"}, "no checkpoint 'first'"),
+        ({"weights": "rawx"}, "no kind of weights 'rawx'; did you mean raw"),
+    ):
+        with pytest.raises(InputError, match=words):
+            limner.load("mnist-iwae-vae", **options)

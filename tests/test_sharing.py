@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import huggingface_hub as library
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +26,6 @@ from limner.sharing.card import escaped
 from limner.sharing.contents import last_part
 from limner.training import Run, train
 
-library = pytest.importorskip("huggingface_hub")
 constants = importlib.import_module("huggingface_hub.constants")
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the library's
 NAME = "owner/digits-vae"

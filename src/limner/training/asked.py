@@ -40,7 +40,9 @@ def asked(
         advice = 'those of the optimizer are given as optimizer={"learning_rate": 1e-3}'
         raise unknown("setting", name, sorted(set(RunConfig.model_fields) - HIDDEN), advice)
     config, given = _base(model)
-    own = {f"model.{name}" for name in dotted(config.model.model_dump())}
+    is_kind = isinstance(model, str) and model not in RECIPES
+    whole = {"kind"} if is_kind else dotted(config.model.model_dump())
+    own = {f"model.{name}" for name in whole}
     changes = {
         key: value
         for key, value in changes.items()
@@ -73,7 +75,7 @@ def _base(
             config = RECIPES[model].config
             return config, set(dotted(config.model_dump())) - {"model.observation"}
         if model not in kinds():
-            raise unknown("model or recipe", model, [*kinds(), *RECIPES])
+            raise unknown("model or recipe", model, dict.fromkeys([*kinds(), *RECIPES]))
         model = config_from({"kind": model})
     if isinstance(model, LatentVariableModel):
         config, given = model.config, {"model.observation"}

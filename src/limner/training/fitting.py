@@ -119,7 +119,9 @@ def fit(
         optimizer: settings of Limner's optimizer by name, such as `{"learning_rate": 1e-3}`; or a
             torch optimizer of the model's parameters, or a function that makes one of them. The
             learning rates of your own optimizer stay as they are: no warm-up, no schedule.
-        device: where to train: auto, cpu, cuda, ...
+            Gradients are clipped to a norm of 10.
+        device: where to train: auto, cpu, cuda, ... A run config keeps its own device and seed
+            unless others than these defaults are given.
         seed: decides initialisation, the order of images and all noise.
         resume: continue the run in `out`.
         overwrite: replace the run in `out`.
@@ -139,12 +141,12 @@ def fit(
         changes = budget | {"optimizer": optimizer, "device": device, "seed": seed} | settings
         config, given = asked(model, dataset, changes)
         instance = model if isinstance(model, LatentVariableModel) else None
-        _check(config, instance, own, out, resume or overwrite, callback, every)
+        _check(config, instance, own, out, (resume, overwrite), callback, every)
 
         def extras(trained: LatentVariableModel) -> Extras:
             return Extras(None, callback, every, own and own_optimizer(own, trained))
 
-        folder = None if out is None else Path(out)
+        folder = None if out is None else Path(out).expanduser()
         resumes = given if resume else None
         with _trainer(config, dataset, instance, folder, resumes, overwrite, extras) as trainer:
             stopped = _fitted(trainer)
@@ -171,7 +173,7 @@ def _check(
     model: LatentVariableModel | None,
     optimizer: OwnOptimizer | None,
     out: str | Path | None,
-    folder: bool,
+    of_a_folder: tuple[bool, bool],
     callback: Callback | None,
     every: int | None,
 ) -> None:
@@ -188,7 +190,9 @@ def _check(
         raise InputError("every has no meaning without a callback; leave it out, or give one.")
     if every is not None and every < 1:
         raise InputError(f"every is a number of steps, at least 1; got {every!r}.")
-    if out is None and folder:
+    if all(of_a_folder):
+        raise InputError("A run is resumed or replaced; give one of resume and overwrite.")
+    if out is None and any(of_a_folder):
         raise InputError("resume and overwrite have no meaning without out; give a run folder.")
     if out is None and config.trackers:
         raise InputError("Trackers need a run folder; give out, or use a callback.")

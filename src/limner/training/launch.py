@@ -59,7 +59,9 @@ def train(
             written then.
         Stopped: by Ctrl-C or SIGTERM, the state saved.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
+    if resume and overwrite:
+        raise InputError("A run is resumed or replaced; give one of --resume and --overwrite.")
     require(config.trackers)
     with own_mode(), processes(config.device, out) as group, enough_memory(savings(config)):
         if dataset is None:

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +28,7 @@ from limner import hub
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, suited
 from limner.data import load as load_dataset
-from limner.errors import InputError
+from limner.errors import InputError, unknown
 from limner.models import LatentVariableModel
 from limner.models.saved import is_saved
 from limner.progress import warn
@@ -251,6 +251,12 @@ class Run:
         Raises:
             InputError: not trained yet, or the weights are damaged or of another model.
         """
+        for what, name, known in (
+            ("checkpoint", checkpoint, get_args(Checkpoint)),
+            ("kind of weights", weights, get_args(WeightKind)),
+        ):
+            if name not in known:
+                raise unknown(what, name, known)
         path, (tensors, document) = self._sound(checkpoint, load_tensors)
         chosen = weights if any(name.startswith("ema.") for name in tensors) else "raw"
         if not any(name.startswith(f"{chosen}.") for name in tensors):
