@@ -21,7 +21,7 @@ SMALL = {
 }
 """Settings in the first code cell, for a quick run."""
 PUBLIC = ("limner", "limner.data", "limner.figures", "limner.layers")
-OTHERS = {"PIL", "matplotlib", "numpy", "pathlib", "sklearn", "statistics", "torch"}
+OTHERS = {"PIL", "logging", "matplotlib", "numpy", "pathlib", "sklearn", "statistics", "torch"}
 pages = pytest.mark.parametrize("page", SMALL)
 
 
