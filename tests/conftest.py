@@ -1,5 +1,6 @@
 """Every test checks the shapes in signatures of layers, models and bounds."""
 
+import logging
 import sys
 from time import time
 from types import SimpleNamespace
@@ -29,6 +30,16 @@ torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 def own_cache(tmp_path_factory, monkeypatch):
     """Images go to a cache of the tests, which all of one process share."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def plain_logging(monkeypatch):
+    """Messages go to standard error, also if a library that was imported configured logging."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    level = logging.root.level
+    logging.root.setLevel(logging.WARNING)
+    yield
+    logging.root.setLevel(level)
 
 
 @pytest.fixture

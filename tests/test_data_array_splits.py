@@ -8,7 +8,6 @@ import pytest
 
 from limner import data
 from limner.data import arrays
-from limner.progress import warn
 
 R = np.random.RandomState(0)
 RGB = R.randint(0, 256, (60, 8, 6, 3)).astype(np.uint8)
@@ -65,7 +64,6 @@ def test_equal_images_in_two_splits_are_reported(tmp_path, capsys):
     path = tmp_path / "own.npz"
     np.savez(path, x_train=RGB[:40], x_val=RGB[38:50], x_test=RGB[49:])
     for _ in range(2):
-        warn.cache_clear()
         assert load(path).found.duplicates == 3
         assert "3 pictures are in more than one split" in capsys.readouterr().err
 

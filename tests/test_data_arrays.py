@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from limner import data
 from limner.data.idx import read_idx
 from limner.errors import InputError
-from limner.progress import warn
 
 GREY = np.arange(60 * 5 * 4, dtype=np.uint8).reshape(60, 5, 4)
 COLOUR = np.repeat(GREY[..., None], 3, axis=3)
@@ -204,7 +203,6 @@ def test_splits_of_other_colours_and_sizes_are_read_with_the_flags(tmp_path):
 def test_images_that_are_left_out_are_named_in_a_line(tmp_path, capsys):
     for more in ({}, {"x_holdout": GREY[:9]}, {"a": GREY, "masks": COLOUR > 9}):
         np.savez(tmp_path / "own.npz", x_train=GREY, y_train=LABELS, y_other=LABELS, **more)
-        warn.cache_clear()
         load(tmp_path / "own.npz")
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == bool(more)

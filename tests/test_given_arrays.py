@@ -15,7 +15,6 @@ from limner.data.given import given
 from limner.errors import InputError
 from limner.figures.contact import drawable
 from limner.models import VAEConfig
-from limner.progress import warn
 from limner.training import train
 
 RANDOM = np.random.default_rng(1)
@@ -156,7 +155,6 @@ def test_a_split_of_given_pictures_is_refused(command, folder, capsys):
 
 def test_one_picture_and_no_binarization_have_their_words(folder, tmp_path, capsys):
     Image.fromarray(GREY[0, :5]).save(tmp_path / "one.png")
-    warn.cache_clear()
     shown(tmp_path / "one.png")
     assert "The picture is cropped and brought" in " ".join(capsys.readouterr().err.split())
     shown(tmp_path / "one.png", folder / "a.png")

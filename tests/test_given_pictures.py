@@ -9,6 +9,7 @@ from PIL import Image
 from limner.cli import main
 from limner.commands.encode import encode
 from limner.commands.evaluate import Options, evaluate
+from limner.commands.options import Subject
 from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.data.given import given
@@ -63,7 +64,7 @@ def test_pictures_have_their_names_and_order_and_the_shape_of_the_model(folder, 
 def test_encode_writes_names_in_the_order_of_input(folder, capsys):
     pictures, out = folder / "pictures", folder / "means.npz"
     given = (pictures / "b.png", pictures / "a.PNG")
-    encode(str(folder / "run"), pictures=given, out=out, device="cpu")
+    encode(str(folder / "run"), Subject(device="cpu"), pictures=given, out=out)
     assert "2 pictures as vectors of 2" in capsys.readouterr().out
     with np.load(out) as found:
         assert found["names"].tolist() == ["b.png", "a.PNG"]

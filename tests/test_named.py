@@ -15,7 +15,6 @@ from limner import InputError, VAEConfig
 from limner.cli import main
 from limner.config import RunConfig
 from limner.data import DataConfig, seen_in_training
-from limner.progress import warn
 from limner.storage import load_tensors, save_tensors
 from limner.training import named, train
 from limner.training.runs import Run
@@ -321,7 +320,6 @@ def test_numbers_on_digits_that_were_trained_on_say_so(on, seen, tmp_path, capsy
     for path in run.path.rglob("*.safetensors"):
         tensors, document = load_tensors(path)
         save_tensors(path, tensors, document | {"config": config.model_dump(mode="json")})
-    warn.cache_clear()
     flags = ["--num-samples", "1", "--num-images", "50", "--data.name", "mnist-5k"]
     assert main(["evaluate", str(run.path), *flags]) == 0
     (path,) = (run.path / "evaluation").glob("*first50-*.json")
@@ -355,7 +353,6 @@ def test_the_wheel_carries_the_weights(published, tmp_path):
 
 @pytest.mark.parametrize("name", named.names())
 def test_the_weights_that_come_with_limner_know_their_config(name, capsys):
-    warn.cache_clear()
     run = Run.open(name)
     assert run.model().num_parameters == run.results()["parameters"]
     assert capsys.readouterr().err == "", "a config that differs is warned of"

@@ -10,7 +10,6 @@ import torch
 from victim import Limner, Trial, at_event, die, images_in, tiny
 
 from limner import InputError, load
-from limner.progress import warn
 from limner.storage import load_tensors
 from limner.training import Run
 
@@ -81,7 +80,6 @@ def test_a_damaged_config_is_taken_from_the_checkpoints(half, copy, capsys):
     path = trial.out / "config.json"
     for content in damages(path.read_bytes()):
         path.write_bytes(content)
-        warn.cache_clear()
         assert Run.open(trial.out).config == trial.config
         assert f"{path} is damaged or was changed" in capsys.readouterr().err
 
@@ -99,7 +97,6 @@ def test_damaged_weights_give_way_to_the_same_ones(whole, copy, capsys):
     trial = copy(whole)
     for content in damages((whole.out / BEST).read_bytes()):
         (trial.out / BEST).write_bytes(content)
-        warn.cache_clear()
         found = load(trial.out).state_dict()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
         told = capsys.readouterr().err
