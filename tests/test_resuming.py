@@ -164,7 +164,7 @@ def test_a_cosine_that_starts_again_is_announced(tmp_path, capsys):
     told = " ".join(capsys.readouterr().err.split())
     assert "continues at 50% of the new budget: the learning rate rises from 0 to 0.005" in told
     rates = [entry["learning_rate"] for entry in extended.metrics()]
-    assert rates[1] == 0
+    assert rates[1] < 0.001
     assert 0 < rates[2] < 0.005
     train(cosine.with_(epochs=4, device="auto"), run.path, resume=True)
     assert "learning rate" not in capsys.readouterr().err

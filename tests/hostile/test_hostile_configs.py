@@ -102,7 +102,8 @@ configs = pairs.filter(lambda pair: not recomputes_what_must_be_kept(pair)).flat
         checkpoint_minutes=positive,
         evaluate_samples=small,
         trackers=st.lists(st.sampled_from(["tensorboard", "wandb"]), max_size=2).map(tuple),
-        **words(RunConfig, "compile", "precision", "device"),
+        device=st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"]),
+        **words(RunConfig, "compile", "precision"),
     )
 )
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))

@@ -207,7 +207,7 @@ def _results(run: Run) -> dict[str, Any]:
 
 def _refuse_unlike(results: Sequence[Mapping[str, Any]]) -> None:
     settings = [result["data"] for result in results if "data" in result]
-    images = {result["images"] for result in results if "images" in result}
+    images = {str(result["images"]) for result in results if result.get("images")}
     if len(images) > 1:
         raise InputError("These evaluations are of different images; evaluate all on the same.")
     known = [key for key in SAME if all(key in result for result in results)]

@@ -56,6 +56,7 @@ class Results(Record):
     binarization: str
     observation: str
     num_images: PositiveInt
+    images: str | None = None
     parameters: NonNegativeInt
     epochs: NonNegativeFloat | None
     training_seconds: NonNegativeFloat | None
