@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from limner.config import RunConfig
 from limner.data import Dataset, names, natural_observation, pixel_kind, suited
-from limner.progress import say
+from limner.progress import warn
 
 EPOCHS = 20
 """Passes over the training images, at least."""
@@ -38,8 +38,9 @@ def adapted(config: RunConfig, dataset: Dataset, given: Collection[str]) -> RunC
         chosen = chosen.with_(epochs=default_epochs(config, dataset))
     chosen = _paced(chosen, dataset, given)
     pixel_kind(dataset, chosen.model.observation)
-    if own or chosen.model.observation != config.model.observation:
-        say(_sentence(chosen, dataset, given))
+    chose = "model.observation" not in given or not {"epochs", "minutes"} & set(given)
+    if (own and chose) or chosen.model.observation != config.model.observation:
+        warn(_sentence(chosen, dataset, given))
     return chosen
 
 
