@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from traceback import walk_stack
 from types import CodeType
 from typing import NamedTuple
@@ -66,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `limner ARGUMENTS` and return its exit status."""
     for stream in (sys.stdout, sys.stderr):  # a pipe on Windows has few letters
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # a stream whose file was replaced by a pipe
+                stream.reconfigure(errors="backslashreplace")
     try:
         try:
             with _interruptible():
