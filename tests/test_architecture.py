@@ -11,11 +11,11 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 RANKS = [  # each may import what stands above it, and itself
-    {"keywords"},
+    {"keywords", "notebook"},
     {"errors", "extras", "transforms"},
     {"cpu"},
     {"device", "progress"},
-    {"settings", "pictures", "notebook", "storage"},
+    {"settings", "pictures", "storage"},
     {"layers", "data"},
     {"models"},
     {"objectives", "config", "hub"},

@@ -14,7 +14,6 @@ from limner import cli
 from limner.progress import (
     duration,
     lines,
-    notebook,
     once,
     printed,
     progress_bar,
@@ -348,14 +347,6 @@ def test_a_notebook_keeps_the_last_figures_of_an_interrupted_training(cells, clo
     with pytest.raises(KeyboardInterrupt):
         training()
     assert cells[0][-1]["text/plain"] == "vae: stopped after 1:01, bound -10"
-
-
-def test_an_interactive_python_shell_is_not_a_notebook(monkeypatch):
-    assert not notebook.in_notebook()
-    ipython = types.ModuleType("IPython")
-    ipython.get_ipython = lambda: None
-    monkeypatch.setitem(sys.modules, "IPython", ipython)
-    assert not notebook.in_notebook()
 
 
 @pytest.mark.parametrize(

@@ -349,9 +349,10 @@ def test_a_notebook_displays_and_writes_nothing(outside, kernel, capsys):
 
 def test_an_ipython_terminal_is_no_notebook(monkeypatch):
     fake = types.ModuleType("IPython")
-    fake.get_ipython = types.SimpleNamespace
     monkeypatch.setitem(sys.modules, "IPython", fake)
-    assert not notebook.in_notebook()
+    for shell in (types.SimpleNamespace(), None):  # None: IPython is imported and does not run
+        fake.get_ipython = lambda shell=shell: shell
+        assert not notebook.in_notebook()
 
 
 def test_a_display_opens_pictures_in_the_viewer_and_films_in_the_browser(outside, monkeypatch):

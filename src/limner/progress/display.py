@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from limner.notebook import in_notebook
 from limner.progress.lines import Lines
 from limner.progress.messages import LOGGER, PROGRESS, is_first_process
-from limner.progress.notebook import Notebook, in_notebook
+from limner.progress.notebook import Notebook
 from limner.progress.terminal import Bar, on_terminal
 
 Report = Callable[[int, str], None]

@@ -1,7 +1,6 @@
 """Progress in a Jupyter notebook: one HTML output, updated in place, without widgets."""
 
 import importlib
-import sys
 import time
 from html import escape
 
@@ -9,12 +8,6 @@ from limner.progress.messages import duration
 
 INTERVAL = 0.5
 """Seconds between two updates."""
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class Notebook:
