@@ -143,6 +143,6 @@ def test_a_setting_that_a_source_would_ignore_is_refused_by_its_flag(kind, ignor
 
 def test_settings_of_a_run_that_other_images_would_ignore_are_left_out(monkeypatch):
     own = data.DataConfig(name="own.npy", range=(0, 1), shape=(8, 8), draw_seed=3)
-    run = types.SimpleNamespace(config=types.SimpleNamespace(data=own), on=lambda found: found)
+    run = types.SimpleNamespace(own_data=own, image_shape=(1, 8, 8), on=lambda found: found)
     monkeypatch.setattr(Run, "open", lambda name: run)
     assert Images(name="digits").open("run") == data.DataConfig(name="digits", draw_seed=3)

@@ -29,7 +29,7 @@ COMMANDS = [
     "interpolate",
     "interpolate --images 0 1",
     "encode --num-images 20",
-    "probe --num-train 50 --num-test 20",
+    "probe --num-train 300 --num-test 20",
     "animate --grid 1 2 --rows 1",
     "figures --max-images 20 --projection pca --formats png",
     "report",

@@ -96,8 +96,9 @@ def test_a_budget_counts_from_the_start_of_the_run(run, capsys):
         resumed(run.config, run.config.with_(epochs=1), run.path)
     with pytest.raises(InputError, match="minutes, more than --minutes 1e-09;"):
         resumed(run.config, run.config.with_(minutes=1e-9), run.path)
-    assert not capsys.readouterr().err
     resumed(run.config, run.config, run.path)
+    assert not capsys.readouterr().err
+    adopt(run)
     assert "has trained for its 2 epochs; a larger --epochs continues" in capsys.readouterr().err
 
 

@@ -91,7 +91,7 @@ def test_a_read_only_folder(short, whole, tmp_path):
             ["evaluate", trial.out, "--num-samples", 2],
             ["report", trial.out],
         ):
-            Limner(*words).end().refused("Read-only file system", "--out")
+            Limner(*words).end().refused("Read-only file system", "choose another")
         assert trial.left() == whole.left()
 
 

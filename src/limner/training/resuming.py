@@ -1,7 +1,7 @@
 """Settings that may change when a run is resumed: all that do not decide the result of a step."""
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ _MOST_NAMED = 4
 class _Position(NamedTuple):
     """Where a training stands."""
 
+    config: RunConfig
     epochs: float
     minutes: float
     step: int
@@ -90,11 +91,13 @@ def differing(known: RunConfig, asked: RunConfig) -> dict[str, Any]:
 
 
 def adopt(run: Run) -> None:
-    """Write the config of a run into the checkpoints that repeat another one.
+    """Say what a new budget does; write the config into the checkpoints that repeat another one.
 
     A config.json without a checksum counts less than the config in the checkpoints, so a run that
     was resumed with other settings keeps them from here on, also if it is killed.
     """
+    for sentence in _remarks(run):
+        warn(sentence)
     config = run.config.model_dump(mode="json")
     for path in (run.exported, *run.weights("best"), *run.weights("last"), *run.training_states):
         with contextlib.suppress(InputError):  # damaged ones are replaced later
@@ -114,7 +117,7 @@ def _may_change(name: str, known: RunConfig, asked: RunConfig, out: Path) -> boo
 
 
 def _check_budget(known: RunConfig, config: RunConfig, out: Path) -> None:
-    """Refuse a new budget that is spent already; say if it moves the learning rate."""
+    """Refuse a new budget that is spent already."""
     position = _position(out)
     if position is None:
         return
@@ -125,29 +128,34 @@ def _check_budget(known: RunConfig, config: RunConfig, out: Path) -> None:
                 f"{out} has already trained for {spent:.4g} {key}, more than --{key} {budget:g}; "
                 "give a larger number, which counts from the start of the run."
             )
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    """What to know of a budget that is spent, or that moves the learning rate."""
+    config, position = run.config, _position(run.path)
+    if position is None:
+        return
     for key in BUDGET:
         budget, spent = getattr(config, key), getattr(position, key)
         if budget is not None and budget <= spent:
-            warn(
-                f"{out} has trained for its {budget:g} {key}; a larger --{key} continues, counted "
-                "from the start of the run."
+            yield (
+                f"{run.path} has trained for its {budget:g} {key}; a larger --{key} continues, "
+                "counted from the start of the run."
             )
-    if any(getattr(config, key) != getattr(known, key) for key in BUDGET):
-        _tell_rate(known, config, position)
-
-
-def _tell_rate(known: RunConfig, config: RunConfig, position: _Position) -> None:
-    """Say if the new budget moves the learning rate up."""
     rates = [
         learning_rate(one.optimizer, position.step, _share(one, position))
-        for one in (known, config)
+        for one in (position.config, config)
     ]
-    if rates[1] > 1.01 * rates[0]:
-        warn(
+    if _budget(position.config) != _budget(config) and rates[1] > 1.01 * rates[0]:
+        yield (
             f"The cosine schedule continues at {_share(config, position):.0%} of the new budget: "
             f"the learning rate rises from {rates[0]:.2g} to {rates[1]:.2g} at once, so the bound "
             "may fall before it rises."
         )
+
+
+def _budget(config: RunConfig) -> list[float | None]:
+    return [getattr(config, key) for key in BUDGET]
 
 
 def _share(config: RunConfig, position: _Position) -> float:
@@ -163,11 +171,12 @@ def _position(out: Path) -> _Position | None:
         if sound is None:
             return None
         counters = TypeAdapter(Counters).validate_python(sound[1])
-    except (InputError, ValidationError):  # the trainer says what is wrong
+        config = RunConfig.parse(sound[1]["config"])
+    except (InputError, KeyError, ValidationError):  # the trainer says what is wrong
         return None
     whole = counters.step - counters.index
     part = counters.index * counters.epoch / whole if whole > 0 else 0.0
-    return _Position(counters.epoch + part, counters.seconds / 60, counters.step)
+    return _Position(config, counters.epoch + part, counters.seconds / 60, counters.step)
 
 
 def _changed(known: RunConfig, asked: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
