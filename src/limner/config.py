@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=2**20)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 DeviceName = Annotated[str, BeforeValidator(named_device)]
 AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_from)]
 """The config of a registered model, or plain data with its `kind`."""
@@ -98,6 +99,11 @@ class RunConfig(Settings):
     minutes: PositiveFloat | None = Field(
         default=None, description="training time, instead of epochs or as well"
     )
+    growth: tuple[tuple[Share, PositiveInt], ...] = Field(
+        default=(),
+        description="train a recurrent model with fewer steps at first: pairs of a share of the "
+        "budget and the steps until then, such as 0.3 4 0.6 8",
+    )
     batch_size: PositiveInt = Field(default=128, description="images per step, over all processes")
     seed: Seed = Field(default=0, description="seed of initialisation, order of images and noise")
     ema_decay: Decay = Field(
@@ -130,6 +136,7 @@ class RunConfig(Settings):
     def _is_whole(self) -> "RunConfig":
         if self.epochs is None and self.minutes is None:
             raise ValueError("a run needs a budget; give epochs or minutes")
+        self._check_growth()
         aim = self.objective
         check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
         memory = self.model.memory if isinstance(self.model, RecurrentConfig) else None
@@ -138,6 +145,25 @@ class RunConfig(Settings):
                 f"the {aim.gradient} gradient needs every step kept; choose memory store or auto"
             )
         return self
+
+    def _check_growth(self) -> None:
+        """Refuse growth that does not end at the model's own number of steps."""
+        if not self.growth:
+            return
+        if not isinstance(self.model, RecurrentConfig):
+            raise ValueError(f"growth is for recurrent models; {self.model.kind} has no steps")
+        shares, steps = zip(*self.growth, strict=True)
+        if list(shares) != sorted(set(shares)):
+            raise ValueError("the shares of growth must rise")
+        if (grown := [*steps, self.model.num_steps]) != sorted(set(grown)):
+            raise ValueError(
+                f"the steps of growth must rise, up to the model's {self.model.num_steps}"
+            )
+
+    def steps_at(self, share: float) -> int:
+        """Steps T of a recurrent model when a share of the budget is spent."""
+        assert isinstance(self.model, RecurrentConfig)
+        return next((steps for end, steps in self.growth if share < end), self.model.num_steps)
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"

@@ -7,7 +7,7 @@ The settings, their names and their limits are those of `limner.RunConfig`.
 
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ class FitSettings(TypedDict, total=False):
 
     objective: ObjectiveConfig | Mapping[str, Any]
     start_from: str | Path | None
+    growth: Sequence[tuple[float, int]]
     batch_size: int
     ema_decay: float
     validate_every: int

@@ -29,7 +29,7 @@ from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, suited
 from limner.data import load as load_dataset
 from limner.errors import InputError, unknown
-from limner.models import LatentVariableModel
+from limner.models import LatentVariableModel, RecurrentModel
 from limner.models.saved import is_saved
 from limner.progress import warn
 from limner.settings import MAX_JSON, parse_json, read_bytes, read_json
@@ -267,7 +267,11 @@ class Run:
             for name, tensor in tensors.items()
             if name.startswith(f"{chosen}.")
         }
-        return filled(self.config.model, shape, state, self.path)
+        model = filled(self.config.model, shape, state, self.path)
+        steps = document.get("num_steps")
+        if isinstance(model, RecurrentModel) and steps in range(1, model.num_steps):
+            model.num_steps = steps  # of a training that ended before it had grown
+        return model
 
     def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
         """The validation bound of a checkpoint, with which reports distinguish evaluations."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from limner.device import summing_device
@@ -26,6 +26,8 @@ class Counters:
     validated_step: int = -1
     best_bound: float | None = None
     metrics_bytes: NonNegativeInt = 0
+    num_steps: PositiveInt | None = None
+    """Steps of a recurrent model that grows."""
 
 
 class Totals:

@@ -17,7 +17,7 @@ from limner.config import RunConfig
 from limner.data import Dataset, TrainingBatches
 from limner.device import summing_device
 from limner.errors import InputError
-from limner.models import LatentVariableModel
+from limner.models import LatentVariableModel, RecurrentModel
 from limner.progress import TrainingDisplay, warn
 from limner.storage import save_tensors
 from limner.training import metrics
@@ -137,6 +137,8 @@ class Trainer:
     def take_step(self, x: Tensor) -> None:
         """One step on the images of this process."""
         counters = self.counters
+        if counters.index == 0 and self.config.growth:
+            self._grow()
         beta = kl_weight(self.config, counters.step / self.batches.steps_per_epoch)
         self.rate = self._rate()
         self.stepper(x, counters.step, beta, self.rate)
@@ -152,6 +154,27 @@ class Trainer:
     def use_graphs(self) -> None:
         """Take all further steps as CUDA graphs."""
         self.stepper.use_graphs(self.batches.batch_size // self.processes.count)
+
+    def _grow(self) -> None:
+        """Give a recurrent model the steps that are due; never fewer than before.
+
+        Bounds of fewer steps do not count against those of more.
+        """
+        counters = self.counters
+        steps = max(counters.num_steps or 0, self.config.steps_at(self.share()))
+        if counters.num_steps == steps:
+            return
+        counters.num_steps, counters.best_bound = steps, None
+        self._set_steps(steps)
+        if self.stepper.graphs is not None:
+            self.use_graphs()
+
+    def _set_steps(self, steps: int) -> None:
+        models = [self.model, self.validator.model]
+        for model in models if self.average is None else [*models, self.average.module]:
+            assert isinstance(model, RecurrentModel)
+            model.num_steps = steps
+        self.stepper.totals = Totals.of(steps, self.device)
 
     def finish(self) -> None:
         """Validate the last weights if this is not done yet, save, and export the best."""
@@ -253,6 +276,8 @@ class Trainer:
         if self.processes.is_first or self.run is None:
             elbo = self.validation["elbo"]
             document = {"epoch": self._epochs(), "validation_elbo": elbo}
+            if counters.num_steps is not None:
+                document["num_steps"] = counters.num_steps
             self.kept.keep(models, used, epoch, best, document)
         if best:
             counters.best_bound = bound
@@ -359,6 +384,8 @@ class Trainer:
         self.counters = TypeAdapter(Counters).validate_json(json.dumps(document), strict=True)
         if self.counters.index >= self.batches.steps_per_epoch:
             raise ValueError
+        if self.counters.num_steps is not None:
+            self._set_steps(self.counters.num_steps)
         totals, update = tensors.pop("totals"), self.stepper.update
         if self.processes.is_first:
             self.stepper.totals = Totals(totals.to(summing_device(self.device)))
