@@ -98,8 +98,7 @@ def compare(
             found.append(row)
     if out is not None:
         about = maker(torch.device("cpu")).model_dump() | {"threads": threads, "batch": batch}
-        vectors = torch.backends.cpu.get_cpu_capability()
-        document = {"made": about | {"vectors": vectors}, "rounds": rounds, "ratios": found}
+        document = {"made": about, "rounds": rounds, "ratios": found}
         write_atomically(out, json.dumps(document, indent=2) + "\n")
 
 

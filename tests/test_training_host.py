@@ -22,6 +22,7 @@ from limner.models import LadderVAEConfig, VAEConfig, build
 from limner.objectives import elbo
 from limner.storage import load_tensors
 from limner.training import train
+from limner.training.made import maker
 from limner.training.noise import seeded
 from limner.training.optimizer import CLEAR_EVERY, GuardedStep, build_optimizer
 from limner.training.start import initial_model
@@ -126,6 +127,12 @@ def test_a_process_group_of_the_caller_is_used_and_left_alone(tmp_path):
         assert dist.is_initialized()
     finally:
         dist.destroy_process_group()
+
+
+def test_the_record_of_a_machine_names_its_vector_instructions():
+    hardware = maker(torch.device("cpu")).hardware
+    assert torch.backends.cpu.get_cpu_capability() in hardware
+    assert hardware.endswith(f"{os.cpu_count()} cores")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -61,10 +61,13 @@ def _git(*arguments: str) -> str | None:
 
 
 def _processor() -> str:
-    """Name of the processor and number of cores."""
+    """Name and family of the processor, its vector instructions as torch uses them, and cores."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        first, _, _ = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+        first = ""
+    pairs = (line.partition(":") for line in first.splitlines())
+    about = {key.strip(): value.strip() for key, _, value in pairs}
+    name, family = about.get("model name", platform.processor()), about.get("cpu family")
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return f"{name}{f' (family {family})' if family else ''}, {vectors}, {os.cpu_count()} cores"
