@@ -145,7 +145,7 @@ def test_no_sound_state_is_refused(half, copy):
 
 def test_a_damaged_state_never_replaces_a_sound_one(whole, half, copy):
     """Killed before each of the renamings of the resumed training's first checkpoints."""
-    for number in range(10):
+    for number in range(5):
         trial = spoil(copy(half), STATE)
         trial.limner(partial(at_event, number, trial.out, die, ("os.rename",))).end()
         assert trial.finish().left() == whole.left()

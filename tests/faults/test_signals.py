@@ -20,7 +20,7 @@ def test_a_signal_at_any_time(signum, tmp_path):
     expected = Trial(config, tmp_path / "whole").finish().left()
     seconds = time.monotonic() - start
     moments, statuses = random.Random(int(signum)), set()
-    for number in range(12):
+    for number in range(6):
         trial = Trial(config, tmp_path / str(number))
         outcome = trial.limner().signal(signum, moments.uniform(0, seconds))
         assert "Traceback" not in outcome.told, outcome

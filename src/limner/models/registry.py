@@ -112,7 +112,8 @@ def outline(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVar
 
 def class_of(config: ModelConfig) -> type[LatentVariableModel]:
     """The registered model of a config; `InputError` if there is none."""
-    if config.kind not in kinds() or config_class(config.kind) is not type(config):
+    known = config.kind in _registered or config.kind in kinds()  # the latter reads many files
+    if not known or config_class(config.kind) is not type(config):
         name = type(config).__name__
         raise InputError(f"Call limner.register with {name} and its model before using it.")
     return model_class(config.kind)
