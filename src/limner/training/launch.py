@@ -20,6 +20,7 @@ from limner.training.divergence import remarks
 from limner.training.graphs import on_own_stream
 from limner.training.interrupts import StopSignals
 from limner.training.needs import check_memory, check_weights, needs, time_needed
+from limner.training.precision import check_precision, products_in
 from limner.training.processes import Processes, processes
 from limner.training.resuming import adopt, resumed
 from limner.training.runs import Run
@@ -99,6 +100,7 @@ def checked_images(config: RunConfig, dataset: Dataset, device: torch.device) ->
     dataset = suited(dataset, config.model.observation, config.data.binarization)
     pixel_kind(dataset, config.model.observation)
     _check_graph(config, device)
+    check_precision(config.precision, device)
     return dataset
 
 
@@ -194,6 +196,7 @@ def to_the_end(trainer: Trainer, title: str) -> int:
         trainer.use_graphs()
     stopping = StopSignals(stops_compiling=group.count == 1)
     with (
+        products_in(config.precision),
         training_display(title, "compiling" if compiles else "starting") as display,
         stopping as signals,
     ):
