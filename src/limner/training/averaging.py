@@ -27,7 +27,7 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     def update(average: PARAM_LIST, current: PARAM_LIST, updates: Tensor | int) -> None:
         n = int(updates)
         weight = 1 - min(decay**EVERY, (1 + n) / (10 + n))
-        torch._foreach_lerp_(average, current, weight)  # as get_ema_multi_avg_fn: a few kernels
+        torch._foreach_lerp_(average, current, weight)  # type: ignore[reportPrivateImportUsage]
 
     return AveragedModel(model, multi_avg_fn=update)
 
