@@ -268,10 +268,10 @@ def rows_that_fit(
 ) -> int:
     """Number of images, at least one, that `infer` can take within about `num_bytes`.
 
-    If None, an eighth of the memory of a GPU with CUDA, elsewhere a quarter of a GiB, which is as
-    fast as more. Without gradients. An upper estimate of the memory: twice what autograd would save in one step,
-    plus sixteen canvases in the observation model. With `trace`: all steps, and five more canvases
-    per group.
+    If None, an eighth of the memory of a GPU with CUDA, elsewhere a quarter of a GiB. Without
+    gradients. An upper estimate of the memory: twice what autograd would save in one step, plus
+    sixteen canvases in the observation model. With `trace`: all steps, and five more canvases per
+    group.
     """
     once, per_step = model.saved_floats
     steps = model.num_groups if trace else 1

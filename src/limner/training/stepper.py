@@ -4,7 +4,7 @@ All noise of a step is a function of (seed, step, rank).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -168,8 +168,9 @@ class Stepper:
 
     def _gradient(self, x: Tensor, beta: float | Tensor) -> ObjectiveTerms:
         """Add the gradient of the negative objective to that of the parameters."""
-        config, mixed = self.config.objective, self.config.precision == "bfloat16"
-        precision = torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
+        config, precision = self.config.objective, nullcontext()
+        if self.config.precision == "bfloat16":
+            precision = torch.autocast(self.device.type, torch.bfloat16)
         with precision, shared_batch(), self._random_state():
             terms = objective(
                 self.model,
