@@ -30,7 +30,7 @@ test-fast: $(VENV)/installed-dev
 	$(PYTEST) -m "not slow"
 
 test-gpu:
-	$(AS_IT_IS) -m pytest -m gpu
+	$(AS_IT_IS) -m pytest -m gpu tests/test_gpu.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

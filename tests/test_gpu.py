@@ -19,7 +19,7 @@ from limner.evaluation import evaluate_model
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.models.draws import Draws
 from limner.training import Run, launch
-from limner.training.graphs import WARM_UP
+from limner.training.graphs import WARM_UP, on_own_stream
 from limner.training.processes import Processes
 from limner.training.start import initial_model
 from limner.training.trainer import Trainer
@@ -44,6 +44,13 @@ OBJECTIVES = {
     "stl": ObjectiveConfig(gradient="stl"),
     "dreg": ObjectiveConfig(**IWAE, gradient="dreg"),
 }
+
+
+@pytest.fixture(autouse=True)
+def on_one_stream():
+    """All steps on the stream of the captures, as in a training."""
+    with on_own_stream(CUDA):
+        yield
 
 
 def config(model="vae", **settings):
