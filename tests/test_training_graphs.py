@@ -18,6 +18,7 @@ from limner.training.graphs import WARM_UP, Constants, NotCapturable, Replayed
 from limner.training.processes import Processes
 from limner.training.start import initial_model
 from limner.training.trainer import Trainer
+from pretended_graphs import Generator, Pretended, Stream
 
 CPU = torch.device("cpu")
 MODELS = {
@@ -127,6 +128,52 @@ def test_a_step_that_cannot_be_captured_is_taken_once(name, fails, capturing, mo
         "capturing): training is slower without."
     ] * (fails != "neither")
     assert (trainer.stepper.graphs is None) == (fails != "neither")
+
+
+def test_captures_and_replays_in_threads_exclude_each_other(capturing):
+    held = []
+
+    def capture(stream, run, generators):
+        held.append(graphs._exclusive.locked())
+        return run
+
+    capturing(capture)
+    replayed = Replayed(lambda: held.append(graphs._exclusive.locked()), CPU)
+    for _ in range(WARM_UP + 2):
+        replayed()
+    assert held == [False] * WARM_UP + [True] * 3
+    assert not graphs._exclusive.locked()
+
+
+@pytest.mark.parametrize("breaks", [0, 1, 2])
+def test_a_failed_capture_leaves_streams_allocator_and_generators_as_before(breaks, monkeypatch):
+    """Also if nothing breaks but Python, and if the capture that takes the marks off fails too."""
+    pretended, noise = Pretended(), Generator()
+    monkeypatch.setattr(graphs, "torch", pretended)
+    noise.state, pretended.default.state, pretended.breaks = 3, 5, breaks
+
+    def run():
+        raise ValueError("operation not permitted\nwhen stream is capturing")
+
+    with pytest.raises(NotCapturable, match=r"^operation not permitted$"):
+        graphs.capture(Stream(), run, [noise])
+    assert pretended.present == "present"
+    assert not pretended.recording
+    assert len(pretended.released) == breaks
+    for generator, state in ((noise, 3), (pretended.default, 5)):
+        assert (generator.marked, generator.state) == (False, state)
+    assert pretended.graphs[0].was_reset
+
+
+def test_a_capture_returns_the_replay(monkeypatch):
+    pretended, noise, calls = Pretended(), Generator(), []
+    monkeypatch.setattr(graphs, "torch", pretended)
+    replay = graphs.capture(Stream(), lambda: calls.append(noise.marked), [noise])
+    replay()
+    replay()
+    assert calls == [True]
+    assert [graph.replays for graph in pretended.graphs] == [2]
+    assert not noise.marked
 
 
 def test_a_demanded_graph_that_cannot_be_captured_is_an_error(capturing):

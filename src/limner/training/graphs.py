@@ -5,6 +5,7 @@ overwritten before each replay, and its generators are registered, so that a see
 replay decides its noise. On a CPU the same functions run without a graph.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -19,6 +20,10 @@ PLAIN = (bool, int, float, str, type(None))
 
 Stream = Any
 """A torch.cuda.Stream, or what a test passes for one."""
+
+_exclusive = threading.Lock()
+"""Held by a capture, which marks torch's default generator, and by a replay, which fails at the
+mark. So several trainings in threads do not disturb each other."""
 
 
 class NotCapturable(Exception):
@@ -77,8 +82,9 @@ class Replayed:
         if self.calls < WARM_UP:
             beside(self.stream, self.run)
         else:
-            self.replay = self.replay or capture(self.stream, self.run, self.generators)
-            self.replay()
+            with _exclusive:
+                self.replay = self.replay or capture(self.stream, self.run, self.generators)
+                self.replay()
         if self.calls == 0 and self.model is not None:
             self.constants = Constants(self.model)
         self.calls += 1
@@ -103,23 +109,30 @@ def capture(
     """
     graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     present = torch.cuda.current_stream(stream.device)
-    used = [*generators, torch.cuda.default_generators[stream.device.index]]
-    states = [(generator, generator.get_state()) for generator in used]
-    for generator in generators:
-        graph.register_generator_state(generator)
     try:
-        with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-            run()
+        _record(graph, pool, stream, run, generators)
     except BaseException as error:
         torch.cuda.set_stream(present)
         _end(graph, pool, stream.device)
-        for generator, state in states:  # torch leaves them marked as being captured
-            sound = torch.Generator(stream.device).set_state(state)
-            generator.graphsafe_set_state(sound.graphsafe_get_state())
+        _release(stream, generators)
+        torch.cuda.set_stream(present)
         if not isinstance(error, Exception):
             raise
         raise NotCapturable(_first_reason(error)) from error
     return graph.replay
+
+
+def _record(
+    graph: torch.cuda.CUDAGraph,
+    pool: Any,
+    stream: Stream,
+    run: Callable[[], object],
+    generators: Sequence[torch.Generator],
+) -> None:
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
+        run()
 
 
 _abandoned: list[torch.cuda.CUDAGraph] = []
@@ -135,8 +148,24 @@ def _end(graph: torch.cuda.CUDAGraph, pool: Any, device: torch.device) -> None:
         for end in (torch._C._cuda_endAllocateToPool, torch._C._cuda_releasePool):
             with suppress(RuntimeError):
                 end(device.index, pool)
-    else:
-        graph.reset()
+    graph.reset()
+
+
+def _release(stream: Stream, generators: Sequence[torch.Generator]) -> None:
+    """Free generators, and torch's default one, of the mark that a failed capture leaves.
+
+    A marked generator refuses to be used. A capture that succeeds takes the mark off; if that
+    fails, new states take the place of the marked ones.
+    """
+    device, graph = stream.device, torch.cuda.CUDAGraph()
+    pool = torch.cuda.graph_pool_handle()
+    try:
+        _record(graph, pool, stream, lambda: torch.zeros(1, device=device), generators)
+    except RuntimeError:
+        _end(graph, pool, device)
+        for generator in [*generators, torch.cuda.default_generators[device.index]]:
+            new = torch.Generator(device).set_state(generator.get_state())
+            generator.graphsafe_set_state(new.graphsafe_get_state())
 
 
 def _first_reason(error: BaseException) -> str:
