@@ -6,7 +6,7 @@ replay decides its noise. On a CPU the same functions run without a graph.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -17,6 +17,9 @@ WARM_UP = 3
 """Ordinary calls before the capture, in which libraries choose kernels and allocate workspaces."""
 PLAIN = (bool, int, float, str, type(None))
 """Types of a model's settings that are watched."""
+
+IGNORED = {*vars(nn.Module()), "compiled"} - {"training"}
+"""Names of settings that torch keeps in every module, and one that does not matter to a graph."""
 
 Stream = Any
 """A torch.cuda.Stream, or what a test passes for one."""
@@ -183,8 +186,8 @@ def capturing(device: torch.device) -> bool:
 class Constants:
     """What a graph of a model's step repeats though the model may change it.
 
-    They are the numbers, names and flags in its modules (`compiled` does not matter to a graph),
-    where its parameters are, and whether they are trained.
+    They are the numbers, names and flags in its modules, where its parameters are, and whether they
+    are trained.
     """
 
     def __init__(self, model: nn.Module):
@@ -193,20 +196,17 @@ class Constants:
             (attributes, name)
             for attributes in map(vars, model.modules())
             for name, value in attributes.items()
-            if type(value) in PLAIN and name != "compiled"
+            if type(value) in PLAIN and name not in IGNORED
         ]
-        self.values = list(self._present())
+        self.values = self._present()
 
-    def _present(self) -> Iterator[object]:
-        for attributes, name in self.attributes:
-            yield attributes.get(name)
-        for parameter in self.parameters:
-            yield parameter.data_ptr()
-            yield parameter.requires_grad
+    def _present(self) -> list[object]:
+        return [
+            *[attributes.get(name) for attributes, name in self.attributes],
+            *[parameter.data_ptr() for parameter in self.parameters],
+            *[parameter.requires_grad for parameter in self.parameters],
+        ]
 
     def changed(self) -> bool:
         """Whether any is another one than when this object was made."""
-        return any(
-            now is not then and now != then
-            for now, then in zip(self._present(), self.values, strict=True)
-        )
+        return self._present() != self.values
