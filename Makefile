@@ -1,17 +1,23 @@
 # On a fresh machine run `make study` or `make test`. Each creates .venv and installs its requirements
 # once. Variables: VENV, PYTHON, RUNS (folder of the study), STUDY (extra flags for the study),
-# PYTHONS (`make environments` tests the wheel in a new environment of each).
+# PYTHONS (`make environments` tests the wheel in a new environment of each), GPU_OUT and GPU (folder
+# and flags of `make gpu`).
 
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs
 STUDY ?=
 PYTHONS ?= $(PYTHON)
+GPU_OUT ?= gpu
+GPU ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: study test test-fast lint types format docs benchmark environments clean
+# On a machine with a GPU nothing is installed: without VENV, PYTHON is used as it is.
+AS_IT_IS := PYTHONPATH=src:.:$(PYTHONPATH) $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.PHONY: study test test-fast test-gpu lint types format docs benchmark gpu environments clean
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -22,6 +28,9 @@ test: lint types
 
 test-fast: $(VENV)/installed-dev
 	$(PYTEST) -m "not slow"
+
+test-gpu:
+	$(AS_IT_IS) -m pytest -m gpu tests/test_gpu.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
@@ -39,6 +48,9 @@ docs: $(VENV)/installed-docs
 
 benchmark: $(VENV)/installed
 	$(BIN)/limner benchmark
+
+gpu:
+	$(AS_IT_IS) -m benchmarks.gpu $(GPU_OUT) $(GPU)
 
 environments:
 	$(PYTHON) tests/environments/check.py --extras $(PYTHONS)

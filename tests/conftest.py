@@ -23,7 +23,15 @@ jaxtyping.install_import_hook(
 )
 collect_ignore = ["faults", "hostile"] if sys.platform == "win32" else []
 """They kill, limit and signal processes in the ways of Unix."""
+GPU = torch.cuda.is_available()
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `gpu` are skipped where there is none."""
+    for item in items if not GPU else ():
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a GPU with CUDA"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Bounds against models whose log p(x) is known, and the objective of training."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,6 +106,16 @@ def test_memory_sets_how_many_images_go_through_at_once():
     assert rows_that_fit(large) < rows_that_fit(small)
     assert rows_that_fit(small, trace=True) < rows_that_fit(small)
     assert rows_that_fit(large, num_bytes=1) == 1
+
+
+def test_a_gpu_takes_a_share_of_its_memory(monkeypatch):
+    model = build(DRAWConfig(num_steps=2, hidden_dim=8, latent_dim=4), (1, 4, 4))
+    assert rows_that_fit(model) == rows_that_fit(model, 2**28)
+    expected = rows_that_fit(model, 2**37 // 8)
+    weight = SimpleNamespace(device=torch.device("cuda"), element_size=lambda: 4)
+    monkeypatch.setattr(model, "parameters", lambda: iter([weight]))
+    monkeypatch.setattr("limner.objectives.device_memory", lambda device: 2**37)
+    assert rows_that_fit(model) == expected > rows_that_fit(model, 2**28)
 
 
 def test_the_plain_elbo_is_one_inference():

@@ -397,6 +397,21 @@ def test_averaged_weights_follow_the_recurrence():
     assert average.module.weight.item() == pytest.approx(expected)
 
 
+def test_all_weights_are_averaged_as_each_would_be(generator):
+    model = build(MODELS["attention"], (1, 4, 4))
+    average = averaged(model, 0.999)
+    average.update_parameters(model)
+    expected = [parameter.detach().clone() for parameter in model.parameters()]
+    for n in range(1, 4):
+        with torch.no_grad():
+            for mean, parameter in zip(expected, model.parameters(), strict=True):
+                parameter.normal_(generator=generator)
+                mean.lerp_(parameter, 1 - min(0.999**32, (1 + n) / (10 + n)))
+        average.update_parameters(model)
+    for mean, found in zip(expected, average.module.parameters(), strict=True):
+        assert torch.equal(found, mean)
+
+
 def test_batch_norm_statistics_are_those_of_the_training_set():
     dataset = load_data(DataConfig(name="digits"))
     batches = TrainingBatches(dataset, "bernoulli", 100, seed=0)

@@ -118,11 +118,13 @@ class RunConfig(Settings):
     )
     compile: Literal["auto", "always", "never", "cuda-graph"] = Field(
         default="auto",
-        description="use torch.compile; auto: if it saves time. cuda-graph: repeat the step as "
-        "one CUDA graph",
+        description="use torch.compile; auto: if it saves time, and on CUDA repeat the step as a "
+        "CUDA graph. cuda-graph: do so, or end with a reason. never: eager",
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="bfloat16 autocasts; canvas, KL and likelihood stay float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        default="float32",
+        description="tf32: float32, multiplied in TF32 (CUDA); bfloat16: autocast, canvas, KL and "
+        "likelihood stay float32",
     )
     device: DeviceName = Field(
         default="auto",

@@ -3,7 +3,7 @@
 import re
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-_WORDS = "grey|rgb|dynamic|static|threshold|none|cpu|auto|recompute"
+_WORDS = "grey|rgb|dynamic|static|threshold|none|cpu|cuda|auto|recompute|float32"
 _PART = re.compile(
     rf"(?P<command>\blimner [a-z]+(?: (?!and |or )[^\s;,)]+)*)"
     rf"|--(?:data\.)?(?P<name>[a-z]+(?:[.-][a-z]+)*)"
@@ -29,7 +29,7 @@ def _keyword(found: re.Match[str]) -> str:
     name = _NAMES.get(name, name)
     if not values:
         return f"{name}=True" if name in _SWITCHES else name
-    if values[0].isalpha() and values[0].islower():
+    if values[0].isidentifier() and values[0].islower():
         return f'{name}="{values[0]}"'
     return f"{name}={values[0] if len(values) == 1 else _tuple(values)}"
 

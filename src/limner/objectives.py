@@ -31,6 +31,7 @@ from limner.errors import InputError
 from limner.layers.batch import batch_mean
 from limner.layers.gaussian import log_ratio
 from limner.models.base import Generator, Inference, Latent, LatentVariableModel
+from limner.models.memory import device_memory
 
 ObjectiveKind = Literal["elbo", "iwae"]
 Gradient = Literal["plain", "stl", "dreg"]
@@ -226,7 +227,7 @@ def importance_weighted_bound(
 
     Args:
         num_samples: K.
-        chunk_size: samples per image at a time; if None, as many as fit in a quarter of a GiB.
+        chunk_size: samples per image at a time; if None, as many as fit; see `rows_that_fit`.
             Memory grows with batch times chunk_size. Each sample has its own noise, so the bound
             does not depend on the chunk size.
         generator: source of the noise; the global random state if None.
@@ -262,15 +263,22 @@ def sample_sources(
         yield [noise_source(device).manual_seed(seed) for seed in chunk.tolist()]
 
 
-def rows_that_fit(model: LatentVariableModel, num_bytes: int = 2**28, trace: bool = False) -> int:
+def rows_that_fit(
+    model: LatentVariableModel, num_bytes: int | None = None, trace: bool = False
+) -> int:
     """Number of images, at least one, that `infer` can take within about `num_bytes`.
 
-    Without gradients. An upper estimate of the memory: twice what autograd would save in one step,
-    plus sixteen canvases in the observation model. With `trace`: all steps, and five more canvases
-    per group.
+    If None, an eighth of the memory of a GPU with CUDA, elsewhere a quarter of a GiB. Without
+    gradients. An upper estimate of the memory: twice what autograd would save in one step, plus
+    sixteen canvases in the observation model. With `trace`: all steps, and five more canvases per
+    group.
     """
     once, per_step = model.saved_floats
     steps = model.num_groups if trace else 1
     arrays = 16 + (5 * model.num_groups if trace else 0)
     floats = 2 * (once + steps * per_step) + arrays * math.prod(model.canvas_shape)
-    return max(1, num_bytes // (next(model.parameters()).element_size() * floats))
+    weight = next(model.parameters())
+    if num_bytes is None:
+        cuda = weight.device.type == "cuda"
+        num_bytes = device_memory(weight.device) // 8 if cuda else 2**28
+    return max(1, num_bytes // (weight.element_size() * floats))

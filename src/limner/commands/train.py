@@ -19,8 +19,9 @@ from limner.recipes import RECIPES, recipe
 from limner.settings import Hidden, dotted, read_json
 from limner.training import Run
 from limner.training import train as train_run
+from limner.training.communication import ProcessLost
 from limner.training.defaults import EPOCHS, adapted
-from limner.training.processes import ProcessLost, launched_rank
+from limner.training.processes import launched_rank
 from limner.training.runs import own_images
 
 

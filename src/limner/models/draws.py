@@ -1,5 +1,6 @@
 """Where the z of a model come from, the same for every model."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -68,12 +69,13 @@ class Draws:
     def ahead(self, shapes: Sequence[Sequence[int]], like: Tensor) -> "Draws":
         """The same draws with all noise drawn now: [copies * batch of `like`, *shape] per group.
 
-        The last group, the top of a ladder, is drawn first. The rest of the inference is then a
-        pure function of tensors, which can be compiled.
+        The last group, the top of a ladder, is drawn first; on CUDA, where calls are what costs,
+        all are drawn at once. The rest of the inference is then a pure function of tensors, which
+        can be compiled.
         """
         rows = self.copies * like.shape[0]
-        if like.is_cuda and not (self.latents or self.given_noise) and len(set(shapes)) == 1:
-            drawn = Draws(None, None, self._at_once(len(shapes), rows, shapes[0], like))
+        if like.is_cuda and not (self.latents or self.given_noise):
+            drawn = Draws(None, None, self._at_once(shapes, like))
             drawn.copies = self.copies
             return drawn
         noise: list[Tensor | None] = [None] * len(shapes)
@@ -83,16 +85,17 @@ class Draws:
         drawn.copies = self.copies
         return drawn
 
-    def _at_once(
-        self, groups: int, rows: int, shape: Sequence[int], like: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Noise of groups that have one shape, by one call for each generator."""
-        noise = like.new_empty(groups, rows, *shape)
-        for generator, share in zip(
-            self.generators or [None], noise.chunk(self.copies, dim=1), strict=True
-        ):
+    def _at_once(self, shapes: Sequence[Sequence[int]], like: Tensor) -> list[Tensor]:
+        """Noise of all groups, [copies * batch, *shape], by one call for each generator."""
+        batch, sizes = like.shape[0], [math.prod(shape) for shape in shapes]
+        noise = like.new_empty(self.copies, batch * sum(sizes))
+        for generator, share in zip(self.generators or [None], noise, strict=True):
             fill_normal(share, generator)
-        return noise.unbind()
+        parts = noise.split([batch * size for size in sizes], dim=1)
+        return [
+            part.reshape(self.copies * batch, *shape)
+            for part, shape in zip(parts, shapes, strict=True)
+        ]
 
     def replayable(self) -> Callable[[], "Draws"]:
         """A source of these draws that starts over, with the same noise, each time it is called.

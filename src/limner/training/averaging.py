@@ -1,10 +1,10 @@
 """The weights for evaluation: averaged over steps, with their own batch-norm statistics."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, update_bn
 
 from limner.device import noise_source
 
@@ -24,11 +24,10 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+    def update(average: PARAM_LIST, current: PARAM_LIST, updates: Tensor | int) -> None:
         n = int(updates)
         weight = 1 - min(decay**EVERY, (1 + n) / (10 + n))
-        for mean, value in zip(average, current, strict=True):
-            mean.lerp_(value, weight)
+        torch._foreach_lerp_(average, current, weight)  # type: ignore[reportPrivateImportUsage]
 
     return AveragedModel(model, multi_avg_fn=update)
 

@@ -1,4 +1,4 @@
-"""Whether to compile, and how to recognise that compiling failed."""
+"""Whether to compile, whether to use CUDA graphs, and how to recognise that compiling failed."""
 
 import math
 import os
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from subprocess import SubprocessError
 
 import torch
+from torch import nn
 
 from limner.config import RunConfig
 from limner.device import is_tried
@@ -17,12 +18,38 @@ COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 """Modules that define errors of torch.compile."""
 
 
-def wants_compiling(
-    config: RunConfig, model: LatentVariableModel, steps_per_epoch: int, device: torch.device
+PAYS_LATER = 6
+"""How many times as many steps make up for the compiler if steps are CUDA graphs, which already
+save the cost of launching kernels (results/gpu-h100.json)."""
+
+
+def wants_graphs(
+    config: RunConfig, model: LatentVariableModel, device: torch.device, processes: int = 1
 ) -> bool:
-    """Whether to compile: the config asks for it or it pays, and device and compiler can."""
+    """Whether steps are CUDA graphs: the config asks for it, or leaves the choice and they can be.
+
+    A dropout's random state is not part of a graph, and several GPUs were not tried.
+    """
+    if config.compile != "auto":
+        return config.compile == "cuda-graph"
+    return device.type == "cuda" and processes == 1 and not drops_out(model)
+
+
+def wants_compiling(
+    config: RunConfig,
+    model: LatentVariableModel,
+    steps_per_epoch: int,
+    device: torch.device,
+    graphs: bool = False,
+) -> bool:
+    """Whether to compile: the config asks for it or it pays, and device and compiler can.
+
+    Args:
+        graphs: whether steps are CUDA graphs.
+    """
     steps = (config.epochs or math.inf) * steps_per_epoch
-    pays = config.compile == "auto" and steps > model.compiling_pays_after
+    worth = model.compiling_pays_after * (PAYS_LATER if graphs else 1)
+    pays = config.compile == "auto" and steps > worth
     if config.objective.traced or not (pays or config.compile in ("always", "cuda-graph")):
         return False
     if not is_tried(device):
@@ -32,6 +59,11 @@ def wants_compiling(
         warn("There is no C++ compiler for torch.compile: training runs eagerly, slower.")
         return False
     return True
+
+
+def drops_out(model: nn.Module) -> bool:
+    """Whether the model has dropout."""
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
 
 
 def has_compiler() -> bool:

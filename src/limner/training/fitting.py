@@ -55,7 +55,7 @@ class FitSettings(TypedDict, total=False):
     checkpoint_minutes: float
     evaluate_samples: int
     compile: Literal["auto", "always", "never", "cuda-graph"]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "tf32", "bfloat16"]
     trackers: tuple[Literal["tensorboard", "wandb"], ...]
 
 

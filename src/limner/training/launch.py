@@ -15,11 +15,12 @@ from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, RecurrentConfig
 from limner.progress import counted, duration, once, say, training_display, warn
 from limner.training.averaging import has_batch_norm
-from limner.training.compilation import wants_compiling
+from limner.training.compilation import wants_compiling, wants_graphs
 from limner.training.divergence import remarks
 from limner.training.graphs import on_own_stream
 from limner.training.interrupts import StopSignals
 from limner.training.needs import check_memory, check_weights, needs, time_needed
+from limner.training.precision import check_precision, products_in
 from limner.training.processes import Processes, processes
 from limner.training.resuming import adopt, resumed
 from limner.training.runs import Run
@@ -99,6 +100,7 @@ def checked_images(config: RunConfig, dataset: Dataset, device: torch.device) ->
     dataset = suited(dataset, config.model.observation, config.data.binarization)
     pixel_kind(dataset, config.model.observation)
     _check_graph(config, device)
+    check_precision(config.precision, device)
     return dataset
 
 
@@ -178,19 +180,23 @@ def to_the_end(trainer: Trainer, title: str) -> int:
     """Train to the end of the budget; returns the signal that came during the last steps, or 0."""
     config, model, group = trainer.config, trainer.model, trainer.processes
     steps = trainer.batches.steps_per_epoch
-    compiles = wants_compiling(config, model, steps, group.device)
-    say(_summary(trainer, "compiled" if compiles else "eager"))
-    if group.is_first and config.minutes is None and config.epochs is not None:
-        left = config.epochs * steps - trainer.counters.step
+    own = trainer.extras.optimizer is not None
+    graphs = not own and wants_graphs(config, model, group.device, group.count)
+    compiles = wants_compiling(config, model, steps, group.device, graphs)
+    say(_summary(trainer, _mode(compiles, graphs)))
+    epochs = None if graphs or config.minutes is not None else config.epochs
+    if group.is_first and epochs is not None:  # trials of a step are eager, so not with graphs
+        left = epochs * steps - trainer.counters.step
         share = trainer.batches.batch_size // group.count
         if sentence := time_needed(config, model, trainer.dataset, share, left):
             warn(sentence)
     if compiles:
         model.compile_parts()
-    if config.compile == "cuda-graph":
+    if graphs:
         trainer.use_graphs()
     stopping = StopSignals(stops_compiling=group.count == 1)
     with (
+        products_in(config.precision),
         training_display(title, "compiling" if compiles else "starting") as display,
         stopping as signals,
     ):
@@ -237,6 +243,13 @@ def _check_batch(batch: int, count: int, model: LatentVariableModel) -> None:
             "Batch norm needs at least two images per batch, and this batch has one; raise "
             "--batch-size, and use more than one training image."
         )
+
+
+def _mode(compiles: bool, graphs: bool) -> str:
+    """How steps are taken, for the summary."""
+    if graphs:
+        return "compiled, CUDA graph" if compiles else "CUDA graph"
+    return "compiled" if compiles else "eager"
 
 
 def _summary(trainer: Trainer, mode: str) -> str:

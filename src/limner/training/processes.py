@@ -6,7 +6,7 @@ LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,10 @@ from torch import Tensor
 
 from limner.device import Device, pick_device
 from limner.errors import InputError
+from limner.training.communication import explained
 
 if dist.is_available():  # early: its default arguments keep the group that exists at import
     import torch.distributed.nn.functional
-
-
-class ProcessLost(InputError):
-    """Another process of the training ended."""
 
 
 @dataclass(frozen=True)
@@ -87,29 +84,29 @@ def processes(name: Device, out: Path) -> Iterator[Processes]:
     launcher there is one process.
 
     Raises:
-        InputError: the device is absent.
+        InputError: the device is absent, or the processes cannot communicate.
         ProcessLost: another process ended; found when it does not answer.
     """
     ours = not (dist.is_available() and dist.is_initialized())
     if ours and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(pick_device(name))
         return
-    device = _own_device(name)
-    if ours:
-        cuda = device.type == "cuda"
-        dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+    device, begun = _own_device(name), False
     try:
-        yield Processes(device, dist.get_rank(), dist.get_world_size())
-    except RuntimeError as error:
-        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
-            raise
-        raise ProcessLost(
-            "Another process of this training ended, so this one ends too; fix what it reports, if "
-            f"anything, then start all of them again with limner train --resume --out {out}."
-        ) from None
-    finally:
         if ours:
-            dist.destroy_process_group()
+            cuda = device.type == "cuda"
+            dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+        begun = True
+        yield Processes(device, dist.get_rank(), dist.get_world_size())
+    except (RuntimeError, ValueError) as error:
+        known = explained(error, out, begun)
+        if known is None:
+            raise
+        raise known from None
+    finally:
+        if ours and dist.is_initialized():
+            with suppress(RuntimeError):  # the training is over, or failed before
+                dist.destroy_process_group()
 
 
 def launched_rank() -> int:

@@ -68,9 +68,13 @@ class Totals:
                 self._sums += row
         return self._sums
 
+    def forget_waiting(self) -> None:
+        """Drop the batches that were added since the sums were last read."""
+        self._waiting.clear()
+
     def clear(self) -> None:
         """Start again from no batches."""
-        self._waiting.clear()
+        self.forget_waiting()
         self._sums.zero_()
 
 

@@ -4,21 +4,22 @@ All noise of a step is a function of (seed, step, rank).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limner.config import RunConfig
 from limner.data.pixels import mixed_seed
 from limner.device import noise_source
+from limner.errors import InputError
 from limner.layers.batch import shared_batch
 from limner.models import LatentVariableModel
 from limner.objectives import ObjectiveTerms, objective
 from limner.progress import warn
-from limner.training.compilation import is_compile_error, reason
-from limner.training.graphs import Replayed
+from limner.training.compilation import drops_out, is_compile_error, reason
+from limner.training.graphs import NotCapturable, Replayed, capturing
 from limner.training.interrupts import StopSignals
 from limner.training.noise import seeded
 from limner.training.optimizer import CLEAR_EVERY, GuardedStep
@@ -58,7 +59,7 @@ class Stepper:
         self.update = GuardedStep(optimizer, config.optimizer.clip_norm, self.device)
         self.totals = Totals.of(model.num_groups, self.device)
         self.noise = noise_source(self.device)
-        self.drops_out = any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
+        self.drops_out = drops_out(model)
         self.graphs: Graphs | None = None
         self.signals = StopSignals()
 
@@ -80,7 +81,8 @@ class Stepper:
     def use_graphs(self, batch: int) -> None:
         """Take all further steps, of `batch` images, as CUDA graphs.
 
-        On a CPU the same functions run without graphs.
+        On a CPU the same functions run without graphs. With `compile="auto"`, steps that cannot be
+        captured are taken as ordinary ones.
         """
         x = torch.zeros(batch, *self.model.image_shape, device=self.device)
         beta = torch.zeros((), device=self.device)
@@ -88,7 +90,7 @@ class Stepper:
 
         def gradient() -> None:
             self.update.optimizer.zero_grad()
-            terms = self._gradient(x, beta)
+            terms = self._terms(x, beta)
             self.totals.add(terms.log_likelihood, terms.kl)
             self.totals.read()
 
@@ -99,17 +101,13 @@ class Stepper:
             x,
             beta,
             rate,
-            Replayed(gradient, self.device, [self.noise]),
+            Replayed(gradient, self.device, [self.noise], self.model),
             Replayed(update, self.device),
         )
 
     def _ordinary(self, x: Tensor, beta: float, rate: float | None) -> None:
-        terms = self._gradient_or_none(x, beta)
-        if terms is None:
-            self.model.compiled = False
-            self.update.optimizer.zero_grad()
-            self._seed()
-            terms = self._gradient(x, beta)
+        self._seed()
+        terms = self._terms(x, beta)
         self.processes.average(self._gradients())
         self.update(rate)
         self.update.optimizer.zero_grad()
@@ -121,9 +119,30 @@ class Stepper:
         if rate is not None:
             graphs.rate.fill_(rate)
         self._seed()
-        graphs.gradient()
+        try:
+            graphs.gradient()
+        except NotCapturable as error:
+            self._leave_graphs(error)
+            self.update.optimizer.zero_grad()
+            self.totals.forget_waiting()
+            self._ordinary(x, beta, rate)
+            return
         self.processes.average(self._gradients())
-        graphs.update()
+        try:
+            graphs.update()
+        except NotCapturable as error:
+            self._leave_graphs(error)
+            self.update(rate)
+            self.update.optimizer.zero_grad()
+
+    def _leave_graphs(self, error: NotCapturable) -> None:
+        """Take all further steps as ordinary ones, unless the config demands graphs."""
+        self.graphs = None
+        if self.config.compile == "cuda-graph":
+            raise InputError(
+                f"This training step cannot be a CUDA graph ({error}); pass --compile auto."
+            ) from None
+        warn(f"This training step cannot be a CUDA graph ({error}): training is slower without.")
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.update.parameters if p.grad is not None]
@@ -132,22 +151,26 @@ class Stepper:
         rank = self.processes.rank
         self.noise.manual_seed(mixed_seed("latent", self.config.seed, self.step, rank))
 
-    def _gradient_or_none(self, x: Tensor, beta: float) -> ObjectiveTerms | None:
-        """`_gradient`, or None if compiling failed: the step is then to be taken eagerly."""
-        self._seed()
+    def _terms(self, x: Tensor, beta: float | Tensor) -> ObjectiveTerms:
+        """`_gradient`; in eager mode from now on if compiling fails."""
         try:
             return self._gradient(x, beta)
         except Exception as error:
-            if not (self.model.compiled and is_compile_error(error)):
+            compiling = self.model.compiled and is_compile_error(error)
+            if not compiling or capturing(self.device):
                 raise
             if not self.signals.received:  # Ctrl-C also ends the compiler's own processes
                 warn(f"torch.compile failed ({reason(error)}): training runs eagerly, slower.")
-            return None
+        self.model.compiled = False
+        self.update.optimizer.zero_grad()
+        self._seed()
+        return self._gradient(x, beta)
 
     def _gradient(self, x: Tensor, beta: float | Tensor) -> ObjectiveTerms:
         """Add the gradient of the negative objective to that of the parameters."""
-        config, mixed = self.config.objective, self.config.precision == "bfloat16"
-        precision = torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
+        config, precision = self.config.objective, nullcontext()
+        if self.config.precision == "bfloat16":
+            precision = torch.autocast(self.device.type, torch.bfloat16)
         with precision, shared_batch(), self._random_state():
             terms = objective(
                 self.model,
