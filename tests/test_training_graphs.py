@@ -69,6 +69,17 @@ def test_replays_take_the_steps_of_the_loop(name):
     assert_same_steps(replayed, ordinary)
 
 
+def test_replays_grow_as_the_loop_does():
+    ordinary, replayed = (trainer_of("draw", growth=((0.5, 2),)) for _ in range(2))
+    replayed.use_graphs()
+    before = replayed.stepper.graphs
+    for trainer in (ordinary, replayed):
+        steps(trainer, trainer.batches.steps_per_epoch + 2)
+    assert_same_steps(replayed, ordinary)
+    assert replayed.model.num_steps == 3
+    assert replayed.stepper.graphs is not before
+
+
 @pytest.fixture
 def capturing(monkeypatch):
     """Sets a stand-in for the capture, which `Replayed` uses as on a GPU."""
