@@ -12,7 +12,7 @@ GPU_OUT ?= gpu
 GPU ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # On a machine with a GPU nothing is installed: without VENV, PYTHON is used as it is.
 AS_IT_IS := PYTHONPATH=src:.:$(PYTHONPATH) $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))

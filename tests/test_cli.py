@@ -12,6 +12,7 @@ from PIL import Image
 
 from limner.cli import COMMANDS, main
 from limner.config import RunConfig
+from limner.recipes import STUDY
 
 TINY = "--model.hidden-dims 8 --model.latent-dim 2 --epochs 1 --device cpu --evaluate-samples 2"
 DIGITS = "--data.name digits"
@@ -217,7 +218,10 @@ def test_images_of_another_shape_than_the_models_are_refused(run, capsys):
 
 
 @pytest.mark.slow
-def test_compare_trains_four_models_alike_and_shows_them(tmp_path, capsys):
+def test_compare_trains_four_models_alike_and_shows_them(tmp_path, capsys, monkeypatch):
+    for name in ("DRAW", "DRAW with attention"):
+        few = STUDY[name].with_(model=STUDY[name].model.with_(num_steps=3, hidden_dim=32))
+        monkeypatch.setitem(STUDY, name, few)
     out = tmp_path / "study"
     flags = "--data.name digits --epochs 1 --evaluate-samples 2 --compile never"
     assert limner("compare --out", out, flags) == 0

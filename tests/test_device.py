@@ -184,7 +184,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["vae", "ladder-vae", "draw"])
+@pytest.mark.parametrize("model", ["ladder-vae", "draw"])
 def test_every_command_computes_on_the_device(model, runs, capsys):
     for command in COMMANDS:
         name, *flags = command.split()

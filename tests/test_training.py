@@ -8,6 +8,7 @@ import shutil
 import signal
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -459,7 +460,9 @@ def test_one_image_per_batch_is_refused_if_there_is_batch_norm(tmp_path):
 
 @pytest.mark.parametrize("model", ["vae", "ladder-vae"])
 def test_two_images_per_batch_train(model, tmp_path):
-    run = train(config(model, batch_size=2, epochs=1), tmp_path / "run")
+    tiny = {"name": str(tmp_path / "images.npy")}
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).random((40, 8, 8), np.float32))
+    run = train(config(model, batch_size=2, epochs=1, data=DataConfig(**tiny)), tmp_path / "run")
     assert run.metrics()[-1]["validation"]["elbo"] is not None
 
 

@@ -183,7 +183,7 @@ from limner.training import train
 
 logging.basicConfig(level=logging.INFO)
 folder = Path(sys.argv[1])
-images = np.random.default_rng(0).integers(0, 256, (60, 128, 128, 3), dtype=np.uint8)
+images = np.random.default_rng(0).integers(0, 256, (60, 96, 96, 3), dtype=np.uint8)
 np.savez(folder / "images.npz", images=images)
 config = RunConfig(
     model=VAEConfig(observation="discretized_logistic"),

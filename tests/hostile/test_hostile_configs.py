@@ -143,7 +143,7 @@ def test_a_valid_config_works_from_building_to_loading(tmp_path):
 
 @pytest.mark.slow
 def test_many_valid_configs_work_from_building_to_loading(tmp_path):
-    cases(600)(
+    cases(120)(
         given(config=configs, shape=shapes)(lambda **case: check_a_valid_config(tmp_path, **case))
     )()
 
