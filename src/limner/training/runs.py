@@ -268,9 +268,9 @@ class Run:
             if name.startswith(f"{chosen}.")
         }
         model = filled(self.config.model, shape, state, self.path)
-        steps = document.get("num_steps")
-        if isinstance(model, RecurrentModel) and steps in range(1, model.num_steps):
-            model.num_steps = steps  # of a training that ended before it had grown
+        steps = document.get("num_steps")  # if the training ended before the model had grown
+        if isinstance(model, RecurrentModel) and isinstance(steps, int) and steps > 0:
+            model.num_steps = min(steps, model.num_steps)
         return model
 
     def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
