@@ -116,8 +116,11 @@ def test_part_of_a_backward_pass_leaves_nothing_for_the_next(memory: str):
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.filterwarnings("ignore")  # of torch.compile itself
-@pytest.mark.parametrize("library", [False, True], ids=["torch", "onednn"])
-@pytest.mark.parametrize("attention", ["none", "filterbank"])
+@pytest.mark.parametrize(
+    ("attention", "library"),
+    [("none", False), ("filterbank", True)],
+    ids=["none-torch", "filterbank-onednn"],
+)
 def test_compiled_gradients_are_those_of_eager_mode(
     attention: str, library: bool, monkeypatch: pytest.MonkeyPatch
 ):

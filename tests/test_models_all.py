@@ -269,12 +269,11 @@ with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
 @pytest.mark.parametrize(
     "configs",
     [
-        "[VAEConfig(hidden_dims=(2,), latent_dim=2)]",
         "[LadderVAEConfig(hidden_dims=(2, 2), latent_dims=(2, 2))]",
         "[DRAWConfig(num_steps=3, hidden_dim=w, latent_dim=2) for w in (2, 3, 4)]",
         "[DRAWConfig(num_steps=3, attention='filterbank', hidden_dim=2, latent_dim=2)]",
     ],
-    ids=["vae", "ladder", "three draws", "attention"],
+    ids=["ladder", "three draws", "attention"],
 )
 def test_training_and_evaluation_stay_compiled(configs):
     """Torch gives up, and says so only in a log, after eight versions of one function."""
