@@ -1,6 +1,7 @@
 """Every test checks the shapes in signatures of layers, models and bounds."""
 
 import logging
+import os
 import sys
 from time import time
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ collect_ignore = ["faults", "hostile"] if sys.platform == "win32" else []
 """They kill, limit and signal processes in the ways of Unix."""
 GPU = torch.cuda.is_available()
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # and so in processes that tests start
 
 
 def pytest_collection_modifyitems(items):
