@@ -219,8 +219,14 @@ def test_images_of_another_shape_than_the_models_are_refused(run, capsys):
 
 @pytest.mark.slow
 def test_compare_trains_four_models_alike_and_shows_them(tmp_path, capsys, monkeypatch):
-    for name in ("DRAW", "DRAW with attention"):
-        few = STUDY[name].with_(model=STUDY[name].model.with_(num_steps=3, hidden_dim=32))
+    narrow = {
+        "VAE": {"hidden_dims": (32,)},
+        "Ladder VAE": {"hidden_dims": (32, 16), "latent_dims": (8, 4)},
+        "DRAW": {"num_steps": 3, "hidden_dim": 32},
+        "DRAW with attention": {"num_steps": 3, "hidden_dim": 32},
+    }
+    for name, widths in narrow.items():
+        few = STUDY[name].with_(model=STUDY[name].model.with_(**widths))
         monkeypatch.setitem(STUDY, name, few)
     out = tmp_path / "study"
     flags = "--data.name digits --epochs 1 --evaluate-samples 2 --compile never"

@@ -28,7 +28,7 @@ assert main(["evaluate", sys.argv[1], "--num-samples", "3", "--num-images", "9"]
 assert main(["reconstruct", sys.argv[1], "--n", "2"]) == 0
 assert limner.load("mnist-draw").sample(2).shape == (2, 1, 28, 28)
 """
-CORE = ["test_resuming.py", "test_data_cache.py"]
+CORE = ["test_saved.py", "test_data_cache.py"]
 """All that is quick of these; the whole suite takes too long twice."""
 
 

@@ -34,7 +34,7 @@ def whole(images, tmp_path_factory):
 def test_killed_at_random_moments(model, images, whole, tmp_path):
     expected, seconds = whole[model]
     moments = random.Random(model)
-    for number in range(8):
+    for number in range(5):
         trial = Trial(tiny(images, model), tmp_path / str(number))
         outcome = trial.limner().signal(signal.SIGKILL, moments.uniform(0, seconds))
         assert outcome.status in (-signal.SIGKILL, 0), outcome
@@ -46,14 +46,14 @@ def test_killed_again_and_again(images, whole, tmp_path):
     expected, seconds = whole["ladder-vae"]
     moments = random.Random(0)
     trial = Trial(tiny(images, "ladder-vae"), tmp_path / "run")
-    for _ in range(20):
+    for _ in range(12):
         outcome = trial.limner().signal(signal.SIGKILL, moments.uniform(0, 0.6 * seconds))
         assert outcome.status in (-signal.SIGKILL, 0), outcome
     assert trial.finish().left() == expected
     assert not trial.strays()
 
 
-@pytest.mark.parametrize(("size", "first", "every"), [(None, 0, 2), (700, 1, 6)])
+@pytest.mark.parametrize(("size", "first", "every"), [(None, 0, 4), (700, 2, 10)])
 def test_killed_at_the_files_that_are_touched(size, first, every, images, tmp_path):
     """Before openings, renamings and removings; or in the writing that follows them."""
     action = die if size is None else partial(tear, size)

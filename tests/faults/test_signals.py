@@ -21,7 +21,7 @@ def test_a_signal_at_any_time(signum, tmp_path):
     expected = Trial(config, tmp_path / "whole").finish().left()
     seconds = time.monotonic() - start
     moments = random.Random(int(signum))
-    for number in range(6):
+    for number in range(4):
         trial = Trial(config, tmp_path / str(number))
         outcome = trial.limner().signal(signum, moments.uniform(0, seconds))
         assert "Traceback" not in outcome.told, outcome

@@ -188,7 +188,7 @@ def test_any_damage_is_read_or_refused(reader, tmp_path):
 @pytest.mark.slow
 @readers
 def test_much_damage_is_read_or_refused(reader, tmp_path):
-    check_any_damage(reader, tmp_path, 600)
+    check_any_damage(reader, tmp_path, 300)
 
 
 @readers

@@ -98,7 +98,7 @@ def test_any_damage_to_a_file_of_a_run_is_told_or_harmless(name, run):
 def test_much_damage_to_a_file_of_a_run_is_told_or_harmless(name, run):
     good = (run / name).read_bytes()
 
-    @cases(40)
+    @cases(25)
     @given(content=damaged(good) | damaged(good[:300]))
     def check(content):
         (run / name).write_bytes(content)
