@@ -25,6 +25,7 @@ from limner.training.start import initial_model
 from limner.training.trainer import Trainer
 from test_device import COMMANDS
 from test_training import weights_of
+from test_training_graphs import assert_same_steps, steps
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda", 0)
@@ -71,20 +72,6 @@ def trainer_of(config, model=None):
     return Trainer(config, dataset, Processes(CUDA), model.to(CUDA))
 
 
-def steps(trainer, count=20):
-    trainer.begin()
-    for _ in range(count):
-        counters = trainer.counters
-        trainer.take_step(trainer.batches.batch(counters.epoch, counters.index))
-
-
-def assert_same(trainer, other):
-    expected = other.model.state_dict()
-    for key, value in trainer.model.state_dict().items():
-        assert torch.equal(value, expected[key]), key
-    assert torch.equal(trainer.stepper.totals.read(), other.stepper.totals.read())
-
-
 # Graphs
 
 
@@ -102,7 +89,7 @@ def test_a_graph_takes_the_steps_of_the_loop_to_the_bit(model, settings):
     pairs[1].use_graphs()
     for trainer in pairs:
         steps(trainer)
-    assert_same(*pairs)
+    assert_same_steps(*pairs)
     graphs = pairs[1].stepper.graphs
     assert graphs is not None
     assert graphs.gradient.replay is not None
@@ -126,7 +113,7 @@ def test_a_model_that_cannot_be_captured_takes_ordinary_steps(capsys):
     pairs[1].use_graphs()
     for trainer in pairs:
         steps(trainer)
-    assert_same(*pairs)
+    assert_same_steps(*pairs)
     assert pairs[1].stepper.graphs is None
     said = capsys.readouterr().err
     assert said.count("This training step cannot be a CUDA graph (") == 1
@@ -143,7 +130,7 @@ def test_after_a_failed_capture_another_training_is_a_graph():
     pairs[1].use_graphs()
     for trainer in pairs:
         steps(trainer, 8)
-    assert_same(*pairs)
+    assert_same_steps(*pairs)
     assert pairs[1].stepper.graphs is not None
 
 

@@ -45,7 +45,7 @@ def trainer_of(name, **settings):
     return Trainer(config, dataset, Processes(CPU), initial_model(config, dataset))
 
 
-def steps(trainer, count):
+def steps(trainer, count=20):
     trainer.begin()
     for _ in range(count):
         counters = trainer.counters
@@ -65,7 +65,7 @@ def test_replays_take_the_steps_of_the_loop(name):
     ordinary, replayed = trainer_of(name), trainer_of(name)
     replayed.use_graphs()
     for trainer in (ordinary, replayed):
-        steps(trainer, 20)
+        steps(trainer)
     assert_same_steps(replayed, ordinary)
 
 
