@@ -38,6 +38,7 @@ COMMANDS = {
     "compare": Command(
         "compare:compare", "train and compare models, or compare finished runs", keeps_memory=True
     ),
+    "study": Command("study:study", "train the runs of a study file, several at once"),
     "report": Command("report:report", "an HTML page about one or several runs"),
     "sample": Command("sample:sample", "images from the prior"),
     "reconstruct": Command("reconstruct:reconstruct", "test images beside their reconstructions"),

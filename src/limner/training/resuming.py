@@ -39,7 +39,7 @@ _IN_WORDS = (
 _MOST_NAMED = 4
 
 
-class _Position(NamedTuple):
+class Position(NamedTuple):
     """Where a training stands."""
 
     config: RunConfig
@@ -118,7 +118,7 @@ def _may_change(name: str, known: RunConfig, asked: RunConfig, out: Path) -> boo
 
 def _check_budget(known: RunConfig, config: RunConfig, out: Path) -> None:
     """Refuse a new budget that is spent already."""
-    position = _position(out)
+    position = position_of(out)
     if position is None:
         return
     for key in BUDGET:
@@ -132,7 +132,7 @@ def _check_budget(known: RunConfig, config: RunConfig, out: Path) -> None:
 
 def _remarks(run: Run) -> Iterator[str]:
     """What to know of a budget that is spent, or that moves the learning rate."""
-    config, position = run.config, _position(run.path)
+    config, position = run.config, position_of(run.path)
     if position is None:
         return
     for key in BUDGET:
@@ -158,13 +158,13 @@ def _budget(config: RunConfig) -> list[float | None]:
     return [getattr(config, key) for key in BUDGET]
 
 
-def _share(config: RunConfig, position: _Position) -> float:
+def _share(config: RunConfig, position: Position) -> float:
     """The share of the budget that is spent, as the trainer counts it."""
     budgets = {key: getattr(config, key) for key in BUDGET}
     return max(getattr(position, key) / value for key, value in budgets.items() if value)
 
 
-def _position(out: Path) -> _Position | None:
+def position_of(out: Path) -> Position | None:
     """Where the training in `out` stands; None if it has no sound state."""
     try:
         sound = first_sound(Run.at(out).training_states, read_document, lambda _: None)
@@ -176,7 +176,7 @@ def _position(out: Path) -> _Position | None:
         return None
     whole = counters.step - counters.index
     part = counters.index * counters.epoch / whole if whole > 0 else 0.0
-    return _Position(config, counters.epoch + part, counters.seconds / 60, counters.step)
+    return Position(config, counters.epoch + part, counters.seconds / 60, counters.step)
 
 
 def _changed(known: RunConfig, asked: RunConfig, changes: Mapping[str, Any]) -> RunConfig:

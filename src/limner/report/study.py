@@ -1,0 +1,75 @@
+"""The page of a study: what was asked, the figure, and the means over seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+import limner
+from limner.figures import style
+from limner.storage import write_atomically
+from limner.studies import Study
+
+
+def cells(
+    means: Sequence[Mapping[str, Any]], axes: Sequence[str], samples: int
+) -> tuple[list[str], list[list[str]]]:
+    """Headings and lines of the table of means."""
+    figures = {
+        "-ELBO": ("-ELBO", "{:.2f}", 1),
+        f"-L_{samples}": ("-L_K", "{:.2f}", 1),
+        "groups": ("groups", "{:,.0f}", 1),
+        "parameters": ("parameters", "{:,.0f}", 1),
+        "training, s": ("training seconds", "{:,.0f}", 1),
+        "memory, MiB": ("memory", "{:,.1f}", 2**-20),
+    }
+    lines = []
+    for row in means:
+        line = [str(row.get(axis, "")) for axis in axes]
+        for name, form, scale in figures.values():
+            value = row[name]
+            text = form.format(scale * value.mean)
+            bounded = name.startswith("-") and value.stderr is not None
+            line.append(f"{text} ± {form.format(value.stderr)}" if bounded else text)
+        lines.append(line)
+    return [*axes, *figures], lines
+
+
+def write_page(
+    study: Study,
+    means: Sequence[Mapping[str, Any]],
+    axes: Sequence[str],
+    problems: Mapping[str, str | None],
+    made: Figure,
+    out: Path,
+) -> Path:
+    """Write the page to the file `out`."""
+    headings, lines = cells(means, axes, study.samples)
+    environment = Environment(
+        loader=PackageLoader("limner.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    best = min(means, key=lambda row: row["-ELBO"].mean)
+    name = ", ".join(str(best.get(axis)) for axis in axes if best.get(axis)) or "the only model"
+    text = environment.get_template("study.html").render(
+        study=study,
+        style=Markup(_css()),
+        version=limner.__version__,
+        summary=f"{sum(row['seeds'] for row in means)} runs. The lowest −ELBO has {name}: "
+        f"{best['-ELBO'].mean:.2f} nats per image.",
+        figure="data:image/svg+xml," + quote(style.themed_svg(made)),
+        alt=f"{study.title}: " + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),
+        headings=headings,
+        lines=lines,
+        problems=problems,
+    )
+    write_atomically(out, text)
+    return out
+
+
+def _css() -> str:
+    return (Path(__file__).parent / "page.css").read_text(encoding="utf-8")

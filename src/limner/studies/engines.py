@@ -1,0 +1,180 @@
+"""Engines: where the runs of a study are trained, several at once."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any, NamedTuple, Protocol
+
+from limner.errors import InputError
+from limner.extras import install
+
+PROGRAM = ["-m", "limner.studies.working"]
+TICK = 0.5
+"""Seconds between two looks at what has ended."""
+
+
+class Task(NamedTuple):
+    """A run to train."""
+
+    folder: Path
+    config: Path
+    log: Path
+    """The file to which its output is appended."""
+
+
+class Share(NamedTuple):
+    """What one run may use."""
+
+    threads: int
+    gpu: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        own = {"OMP_NUM_THREADS": str(self.threads), "COLUMNS": "80"}
+        return own if self.gpu is None else own | {"CUDA_VISIBLE_DEVICES": self.gpu}
+
+
+Ended = Callable[[Task, int], None]
+"""Called with a task and its exit status."""
+Tick = Callable[[Sequence[Task]], None]
+"""Called now and then with the tasks under way."""
+
+
+class Engine(Protocol):
+    """Trains tasks, in any order."""
+
+    def run(self, tasks: Sequence[Task], ended: Ended, tick: Tick) -> None:
+        """Train all tasks. An interrupt ends those under way, their states saved."""
+        ...
+
+
+class Processes:
+    """As many processes of this machine at once as there are shares."""
+
+    def __init__(self, shares: Sequence[Share]):
+        self.shares = shares
+
+    def run(self, tasks: Sequence[Task], ended: Ended, tick: Tick) -> None:
+        free: SimpleQueue[Share] = SimpleQueue()
+        for share in self.shares:
+            free.put(share)
+        running = _Running()
+
+        def train(task: Task) -> int:
+            share = free.get()
+            try:
+                return running.process(task, share)
+            finally:
+                free.put(share)
+
+        with ThreadPoolExecutor(len(self.shares)) as pool, running.ended_together():
+            futures = {pool.submit(train, task): task for task in tasks}
+            try:
+                _follow(futures, running, ended, tick)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+class _Running:
+    """The processes under way."""
+
+    def __init__(self) -> None:
+        self._inputs: dict[Task, IO[bytes]] = {}
+        self._lock, self._closed = threading.Lock(), False
+
+    def process(self, task: Task, share: Share) -> int:
+        """Train a task in a process; returns its exit status."""
+        command = [sys.executable, *PROGRAM, task.folder, task.config]
+        with task.log.open("ab") as log:
+            with self._lock:
+                if self._closed:
+                    return 130
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | share.environment(),
+                    start_new_session=True,  # Ctrl-C reaches this process alone
+                )
+                assert process.stdin is not None
+                self._inputs[task] = process.stdin
+            try:
+                return process.wait()
+            finally:
+                with self._lock:
+                    self._inputs.pop(task).close()
+
+    def tasks(self) -> list[Task]:
+        with self._lock:
+            return list(self._inputs)
+
+    @contextmanager
+    def ended_together(self) -> Iterator[None]:
+        """A context at whose end every process is told to save and leave."""
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._closed = True
+                for stream in self._inputs.values():
+                    stream.close()
+
+
+def _follow(
+    futures: Mapping["Future[int]", Task], running: _Running, ended: Ended, tick: Tick
+) -> None:
+    left = set(futures)
+    while left:
+        done, left = wait(left, timeout=TICK, return_when=FIRST_COMPLETED)
+        for future in done:
+            ended(futures[future], future.result())
+        tick(running.tasks())
+
+
+class Ray:
+    """The nodes of a Ray cluster, which share the study's folder. Extra `[ray]`.
+
+    A task that was on a node that was lost is started again on another, where it resumes.
+    """
+
+    def __init__(self, address: str | None, share: Share, gpus: float = 0.0):
+        self.ray: Any = _ray()
+        self.share, self.gpus = share, gpus
+        if not self.ray.is_initialized():
+            self.ray.init(address=address, log_to_driver=False, configure_logging=False)
+
+    def run(self, tasks: Sequence[Task], ended: Ended, tick: Tick) -> None:
+        remote = self.ray.remote(num_cpus=self.share.threads, num_gpus=self.gpus, max_retries=-1)
+        train = remote(_on_a_node)
+        left = {train.remote(task, self.share): task for task in tasks}
+        try:
+            while left:
+                done, _ = self.ray.wait(list(left), timeout=TICK)
+                for reference in done:
+                    ended(left.pop(reference), self.ray.get(reference))
+                tick(list(left.values()))
+        except BaseException:
+            for reference in left:
+                self.ray.cancel(reference)
+            raise
+
+
+def _on_a_node(task: Task, share: Share) -> int:
+    running = _Running()
+    with running.ended_together():
+        return running.process(task, share)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise InputError(f"--engine ray needs Ray; run {install('ray')}.") from None
+    return ray

@@ -1,0 +1,128 @@
+"""The runs of a study: every combination of its axes, for every seed."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from limner.config import RunConfig
+from limner.data import DataConfig, natural_observation
+from limner.data import load as load_dataset
+from limner.errors import InputError
+from limner.recipes import recipe
+from limner.studies.file import Axis, Study
+
+SETTINGS_OF_A_STUDY = ("seed", "evaluate_samples")
+BUDGETS = {"epochs", "minutes"}
+MOST = 10_000
+"""Runs of one study."""
+
+
+class Planned(NamedTuple):
+    """One run of a study."""
+
+    labels: Mapping[str, str]
+    """The value of each axis, in words."""
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """Name of its folder, the same for all seeds but the ending."""
+        words = "-".join(self.labels.values()) or self.config.model.kind
+        slug = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")
+        return f"{slug or 'run'}-seed-{self.config.seed}"
+
+
+def planned(study: Study, data: Mapping[str, Any] | None = None) -> list[Planned]:
+    """The runs of a study, seeds together.
+
+    Args:
+        data: settings of the images that replace the study's, such as {"root": FOLDER}.
+
+    Raises:
+        InputError: a combination is not a valid config; the sentence names it.
+    """
+    base = recipe(study.recipe).model_dump(mode="json") if study.recipe else {}
+    base = merged(base, study.base)
+    found = []
+    for labels, changes in _combinations(study.axes):
+        values = merged(merged(base, changes), {"data": dict(data or {})})
+        _check_free(values, study)
+        try:
+            config = _suited(values)
+        except InputError as error:
+            where = ", ".join(f"{name} {value}" for name, value in labels.items())
+            raise InputError(f"{where}: {error}" if where else str(error)) from None
+        for seed in study.seeds:
+            own = config.with_(seed=seed, evaluate_samples=study.samples)
+            found.append(Planned(labels, own))
+    if len(found) > MOST:
+        raise InputError(f"This study has {len(found):,} runs; leave out values.")
+    _check_names(found)
+    return found
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with some changed.
+
+    A model of another kind replaces the whole model, and a budget replaces the other kind of budget.
+    """
+    result = dict(values)
+    if len(BUDGETS & changes.keys()) == 1:
+        result = {key: value for key, value in result.items() if key not in BUDGETS}
+    for key, change in changes.items():
+        present = result.get(key)
+        if isinstance(present, Mapping) and isinstance(change, Mapping):
+            other = "kind" in change and change["kind"] != present.get("kind")
+            result[key] = dict(change) if other else merged(present, change)
+        else:
+            result[key] = change
+    return result
+
+
+def _combinations(
+    axes: Sequence[Axis],
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Labels and changes of every combination; the axes of a choice multiply only that choice."""
+    for combination in itertools.product(*(list(_along(axis)) for axis in axes)):
+        labels: dict[str, str] = {}
+        changes: dict[str, Any] = {}
+        for own_labels, own_changes in combination:
+            labels |= own_labels
+            changes = merged(changes, own_changes)
+        yield labels, changes
+
+
+def _along(axis: Axis) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    for choice in axis.options():
+        for labels, changes in _combinations(choice.axes):
+            yield {axis.label: choice.name} | labels, merged(choice.set, changes)
+
+
+def _check_free(values: Mapping[str, Any], study: Study) -> None:
+    if study.recipe is None and any(name in values for name in SETTINGS_OF_A_STUDY):
+        raise InputError(
+            "A study sets seed and evaluate_samples itself; write seeds and samples at its top."
+        )
+
+
+def _suited(values: dict[str, Any]) -> RunConfig:
+    """The config, with the observation that suits the images unless one is given."""
+    if "observation" in values.get("model", {}):
+        return RunConfig.parse(values)
+    config = RunConfig.parse(values)
+    if config.data == DataConfig():
+        return config
+    observation = natural_observation(load_dataset(config.data))
+    return config.with_(model=config.model.with_(observation=observation))
+
+
+def _check_names(runs: Sequence[Planned]) -> None:
+    seen: dict[str, Planned] = {}
+    for run in runs:
+        if run.name in seen:
+            raise InputError(
+                f"Two runs of this study would have the folder {run.name}; give the choices "
+                "different names."
+            )
+        seen[run.name] = run

@@ -1,0 +1,82 @@
+"""The figures of a study: one row per run, and means over seeds."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from limner.models import build
+from limner.studies.studying import Outcome
+from limner.training.resuming import position_of
+from limner.training.runs import Run
+
+SIGNS = {"-ELBO": ("elbo", -1), "-L_K": ("iw_bound", -1)}
+FIGURES = (
+    *("-ELBO", "-L_K", "bits per dimension", "groups", "steps", "parameters"),
+    *("training seconds", "memory"),
+)
+"""Figures of a run. `memory`: bytes that a training step keeps for the backward pass."""
+
+
+class Mean(NamedTuple):
+    """Over seeds."""
+
+    mean: float
+    stderr: float | None
+    """None for one seed."""
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """One row per run that has results: its labels, seed, folder and `FIGURES`."""
+    return [
+        {**outcome.planned.labels, "seed": outcome.planned.config.seed}
+        | figures_of(outcome.run)
+        | {"run": outcome.folder.name}
+        for outcome in outcomes
+        if outcome.problem is None
+    ]
+
+
+def figures_of(run: Run) -> dict[str, float]:
+    """The `FIGURES` of a run that was evaluated."""
+    results = run.results() or {}
+    model, position = build(run.config.model, run.image_shape), position_of(run.path)
+    return {
+        **{name: sign * results[key]["mean"] for name, (key, sign) in SIGNS.items()},
+        "bits per dimension": results["bits_per_dim"]["elbo"]["mean"],
+        "groups": model.num_groups,
+        "steps": 0 if position is None else position.step,
+        "parameters": results["parameters"],
+        "training seconds": results["training_seconds"],
+        "memory": model.stored_bytes(run.config.batch_size),
+    }
+
+
+def averaged(found: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per combination of labels: each figure's mean over seeds, with its error."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in found:
+        groups.setdefault(tuple(str(row.get(axis, "")) for axis in axes), []).append(row)
+    return [
+        dict(zip(axes, labels, strict=True))
+        | {"seeds": len(group)}
+        | {figure: _over([row[figure] for row in group]) for figure in FIGURES}
+        for labels, group in groups.items()
+    ]
+
+
+def to_csv(found: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with every column that a row has."""
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def _over(values: Sequence[float]) -> Mean:
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Mean(mean(values), error)

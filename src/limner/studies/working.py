@@ -1,0 +1,44 @@
+"""One run of a study, trained and evaluated in a process of its own.
+
+    python -m limner.studies.working FOLDER CONFIG
+
+trains CONFIG in the run folder FOLDER by `limner train`, or continues there. The process ends, its
+state saved, when its standard input is closed, so that no run outlives the study that started it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from limner.cli import main
+
+STDIN = 0
+PATIENCE = 120.0
+"""Seconds to wait for an earlier process of the same run that is still saving."""
+
+
+def work(folder: Path, config: Path) -> int:
+    """Train and evaluate; returns the exit status of `limner train`."""
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    begun = (folder / "config.json").is_file()
+    if begun:
+        try:
+            FileLock(folder / ".lock").acquire(timeout=PATIENCE).lock.release()
+        except Timeout:
+            pass  # `limner train` says what holds the folder
+        return main(["train", "--resume", "--out", str(folder)])
+    return main(["train", "--config", str(config), "--out", str(folder)])
+
+
+def _end_with_the_study() -> None:
+    while os.read(STDIN, 1):  # not sys.stdin, whose lock would be held at exit
+        pass
+    signal.raise_signal(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(work(Path(sys.argv[1]), Path(sys.argv[2])))

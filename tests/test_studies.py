@@ -1,0 +1,243 @@
+"""Studies: files, plans, and runs that are trained several at once."""
+
+import csv
+import json
+import tomllib
+
+import pytest
+
+from limner.config import RunConfig
+from limner.errors import InputError
+from limner.studies import Study, averaged, built_in, carry_out, open_study, planned
+from limner.studies.engines import Processes, Share, Task
+from limner.studies.planning import merged
+from limner.studies.studying import problem_in
+
+DEPTH = """
+title = "Depth"
+seeds = [3, 4]
+[base]
+epochs = 1
+data.name = "digits"
+model.kind = "draw"
+[[axes]]
+setting = "model.num_steps"
+values = [1, 2]
+[[axes]]
+name = "model"
+[[axes.choices]]
+name = "narrow"
+set.model.hidden_dim = 8
+[[axes.choices]]
+name = "wide"
+set.model.hidden_dim = 16
+axes = [{ setting = "model.latent_dim", values = [2, 3] }]
+"""
+
+
+def study(text=DEPTH, **changes):
+    return Study.parse(tomllib.loads(text) | changes)
+
+
+def test_every_combination_is_planned_for_every_seed():
+    plan = planned(study())
+    found = [
+        (
+            run.config.model.num_steps,
+            run.config.model.hidden_dim,
+            run.config.model.latent_dim,
+            run.config.seed,
+        )
+        for run in plan
+    ]
+    expected = [
+        (steps, *widths, seed)
+        for steps in (1, 2)
+        for widths in ((8, 100), (16, 2), (16, 3))
+        for seed in (3, 4)
+    ]
+    assert found == expected
+    assert plan[2].labels == {"num steps": "1", "model": "wide", "latent dim": "2"}
+    assert len({run.name for run in plan}) == len(plan)
+    assert all(run.config.evaluate_samples == 100 for run in plan)
+
+
+def test_another_kind_replaces_the_model_and_a_budget_the_other():
+    base = {"model": {"kind": "draw", "num_steps": 4}, "epochs": 3}
+    changed = merged(base, {"model": {"kind": "vae"}, "minutes": 1})
+    assert changed == {"model": {"kind": "vae"}, "minutes": 1}
+    assert merged(base, {"model": {"kind": "draw"}})["model"]["num_steps"] == 4
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_built_in_studies_are_valid(name, monkeypatch):
+    described = open_study(name)
+    monkeypatch.setattr("limner.studies.planning.natural_observation", lambda _: "bernoulli")
+    monkeypatch.setattr("limner.studies.planning.load_dataset", lambda _: None)
+    plan = planned(described)
+    assert len(plan) >= 4
+    assert all(RunConfig.parse(run.config.model_dump(mode="json")) == run.config for run in plan)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": [{"values": [1]}]}, "a setting and its values"),
+        ({"axes": [{"name": "a", "choices": []}]}, "a setting and its values"),
+        ({"seeds": [1, 1]}, "different ones"),
+        ({"lines": "depth"}, "no axis 'depth'"),
+        ({"plots": [{"x": "colour"}]}, "x"),
+        ({"colour": 1}, "no setting 'colour'"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_sentence(changes, message):
+    with pytest.raises(InputError, match=message):
+        study(**changes)
+
+
+def test_a_combination_that_is_no_config_is_named():
+    axes = [{"setting": "model.num_steps", "values": [1, -1]}]
+    with pytest.raises(InputError, match="num steps -1: .*num_steps"):
+        planned(study(axes=axes))
+
+
+def test_a_file_that_is_not_toml_and_a_misspelt_name_are_refused(tmp_path):
+    (tmp_path / "a.toml").write_text("title = ")
+    with pytest.raises(InputError, match="is not TOML"):
+        open_study(tmp_path / "a.toml")
+    with pytest.raises(InputError, match="did you mean depth"):
+        open_study("dept")
+
+
+class Instant:
+    """An engine that writes finished runs without training; `fails` end with a message."""
+
+    def __init__(self, fails=()):
+        self.fails, self.trained = fails, []
+
+    def run(self, tasks, ended, tick):
+        for task in tasks:
+            self.trained.append(task.folder.name)
+            failed = any(word in task.folder.name for word in self.fails)
+            if failed:
+                task.log.write_text("loading\nlimner: There is no such thing.\n")
+            else:
+                finished(task)
+            ended(task, 2 if failed else 0)
+            tick([])
+
+
+def finished(task):
+    config = json.loads(task.config.read_text())
+    task.folder.mkdir(exist_ok=True)
+    (task.folder / "config.json").write_text(task.config.read_text())
+    figures = {"elbo": -1.0, "reconstruction": -1.0, "kl": 0.0, "kl_per_group": [0.0]}
+    line = {"epoch": config["epochs"], "seconds": 1.0, "images_per_second": 1.0}
+    (task.folder / "metrics.jsonl").write_text(
+        json.dumps(line | {"train": figures, "validation": figures}) + "\n"
+    )
+    one = {"mean": -1.0, "stderr": 0.1}
+    results = {
+        **{name: one for name in ("elbo", "reconstruction", "kl")},
+        "iw_bound": one | {"num_samples": config["evaluate_samples"]},
+        "bits_per_dim": {"elbo": one, "iw_bound": one},
+        **{"active_units": [1], "dataset": "digits", "split": "test", "binarization": "dynamic"},
+        **{"observation": "bernoulli", "num_images": 2, "parameters": 3, "epochs": 1.0},
+        **{"training_seconds": 1.0, "images_per_second": 1.0, "versions": {}},
+    }
+    (task.folder / "results.json").write_text(json.dumps(results))
+
+
+def test_finished_runs_stay_and_a_changed_file_trains_only_what_is_new(tmp_path):
+    plan = planned(study(seeds=[0]))
+    engine = Instant()
+    carry_out(plan, tmp_path, engine)
+    assert len(engine.trained) == 6
+    carry_out(plan, tmp_path, again := Instant())
+    assert again.trained == []
+    more = study(seeds=[0, 1])
+    carry_out(planned(more), tmp_path, again := Instant())
+    assert len(again.trained) == 6
+    assert all(name.endswith("seed-1") for name in again.trained)
+    longer = study(seeds=[0], base=more.base | {"epochs": 2})
+    outcomes = carry_out(planned(longer), tmp_path, again := Instant())
+    assert all(name.endswith("seed-0-2") for name in again.trained)  # the old runs stay
+    assert outcomes[0].run.config.epochs == 2
+
+
+def test_a_run_that_fails_is_reported_and_the_others_are_trained(tmp_path):
+    plan = planned(study(seeds=[0]))
+    outcomes = carry_out(plan, tmp_path, Instant(fails=["narrow"]))
+    problems = [one.problem for one in outcomes]
+    assert problems.count("There is no such thing.") == 2
+    assert problems.count(None) == 4
+    carry_out(plan, tmp_path, again := Instant())
+    assert len(again.trained) == 2  # those that failed are tried again
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(InputError, match="is not a study"):
+        carry_out(planned(study()), tmp_path, Instant())
+
+
+def test_means_over_seeds_and_their_errors():
+    def row(seed, elbo):
+        names = ("-L_K", "bits per dimension", "groups", "steps", "parameters")
+        rest = dict.fromkeys((*names, "training seconds", "memory"), 1.0)
+        return {"model": "a", "seed": seed, "-ELBO": elbo} | rest
+
+    [mean] = averaged([row(0, 1.0), row(1, 2.0), row(2, 6.0)], ["model"])
+    assert mean["model"] == "a"
+    assert mean["-ELBO"] == pytest.approx((3.0, (7 / 3) ** 0.5))  # sd sqrt(7) over sqrt(3)
+
+
+def test_the_last_sentence_of_a_log_is_the_problem(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("limner: first\nTraceback\nValueError: x\n")
+    assert problem_in(log, 1) == "first"
+    log.write_text("killed\n")
+    assert problem_in(log, -9) == "killed"
+    assert "status -9" in problem_in(tmp_path / "none", -9)
+
+
+def test_processes_train_at_once_and_end_with_the_study(tmp_path, monkeypatch):
+    """The processes here are small programs in place of trainings."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "(folder / 'begun').write_text('')\n"
+        "sys.stdin.buffer.read()\n"  # until the study ends
+        "(folder / 'saved').write_text('')\n"
+    )
+    tasks = []
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        tasks.append(Task(tmp_path / name, tmp_path / "none", tmp_path / f"{name}.log"))
+    monkeypatch.setattr("limner.studies.engines.PROGRAM", [str(program)])
+
+    def tick(under_way):
+        assert len(under_way) <= 2
+        if all((task.folder / "begun").exists() for task in tasks[:2]):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Processes([Share(1)] * 2).run(tasks, lambda *_: None, tick)
+    assert [(task.folder / "saved").exists() for task in tasks] == [True, True, False]
+
+
+def test_a_killed_study_continues(tmp_path):
+    """One real run, in a process of its own, then its figures in the table."""
+    text = DEPTH.partition("[[axes]]")[0] + "model.hidden_dim = 8\nmodel.num_steps = 1\n"
+    plan = planned(study(text, seeds=[0], samples=2))
+    outcomes = carry_out(plan, tmp_path, Processes([Share(1)]))
+    assert outcomes[0].problem is None
+    from limner.studies import rows
+    from limner.studies.tables import to_csv
+
+    [row] = rows(outcomes)
+    assert row["groups"] == 1
+    assert row["steps"] == 10  # 1,297 images of the 8 x 8 digits, 128 per step
+    [line] = csv.DictReader(to_csv([row]).splitlines())
+    assert float(line["-ELBO"]) == row["-ELBO"]
