@@ -97,7 +97,7 @@ def test_a_wrong_file_is_refused_in_one_sentence(changes, message):
 
 def test_a_combination_that_is_no_config_is_named():
     axes = [{"setting": "model.num_steps", "values": [1, -1]}]
-    with pytest.raises(InputError, match="num steps -1: .*num_steps"):
+    with pytest.raises(InputError, match=r"num steps -1: .*num_steps"):
         planned(study(axes=axes))
 
 
@@ -138,12 +138,20 @@ def finished(task):
     )
     one = {"mean": -1.0, "stderr": 0.1}
     results = {
-        **{name: one for name in ("elbo", "reconstruction", "kl")},
+        **dict.fromkeys(("elbo", "reconstruction", "kl"), one),
         "iw_bound": one | {"num_samples": config["evaluate_samples"]},
         "bits_per_dim": {"elbo": one, "iw_bound": one},
-        **{"active_units": [1], "dataset": "digits", "split": "test", "binarization": "dynamic"},
-        **{"observation": "bernoulli", "num_images": 2, "parameters": 3, "epochs": 1.0},
-        **{"training_seconds": 1.0, "images_per_second": 1.0, "versions": {}},
+        "active_units": [1],
+        "dataset": "digits",
+        "split": "test",
+        "binarization": "dynamic",
+        "observation": "bernoulli",
+        "num_images": 2,
+        "parameters": 3,
+        "epochs": 1.0,
+        "training_seconds": 1.0,
+        "images_per_second": 1.0,
+        "versions": {},
     }
     (task.folder / "results.json").write_text(json.dumps(results))
 

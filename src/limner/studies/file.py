@@ -48,7 +48,7 @@ class Choice(Settings):
     """One value of an axis that has a name: any settings, and axes of its own."""
 
     name: Name
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Settings of a run, nested as in config.json."""
     axes: tuple["Axis", ...] = ()
 
@@ -98,7 +98,7 @@ class Study(Settings):
     about: str = ""
     recipe: str | None = None
     """Recipe of the base."""
-    base: dict[str, Any] = {}
+    base: dict[str, Any] = Field(default_factory=dict)
     """Settings of every run, nested as in config.json."""
     axes: tuple[Axis, ...] = ()
     seeds: tuple[Seed, ...] = (0,)
@@ -112,7 +112,7 @@ class Study(Settings):
     def _is_whole(self) -> "Study":
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds must be one seed or several different ones")
-        if len(names := list(axis.label for axis in self.axes)) > len(set(names)):
+        if len(names := [axis.label for axis in self.axes]) > len(set(names)):
             raise ValueError("two axes have the same name; give one of them another name")
         if self.lines is not None and self.lines not in names:
             raise ValueError(f"there is no axis {self.lines!r} for lines; choose from {names}")

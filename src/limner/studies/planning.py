@@ -65,7 +65,7 @@ def planned(study: Study, data: Mapping[str, Any] | None = None) -> list[Planned
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings with some changed.
 
-    A model of another kind replaces the whole model, and a budget replaces the other kind of budget.
+    A model of another kind replaces the whole model, and epochs replace minutes.
     """
     result = dict(values)
     if len(BUDGETS & changes.keys()) == 1:

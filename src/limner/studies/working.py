@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,10 +27,8 @@ def work(folder: Path, config: Path) -> int:
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     begun = (folder / "config.json").is_file()
     if begun:
-        try:
+        with suppress(Timeout):  # `limner train` says what holds the folder
             FileLock(folder / ".lock").acquire(timeout=PATIENCE).lock.release()
-        except Timeout:
-            pass  # `limner train` says what holds the folder
         return main(["train", "--resume", "--out", str(folder)])
     return main(["train", "--config", str(config), "--out", str(folder)])
 
