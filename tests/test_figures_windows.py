@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from limner.figures import scenes
-from limner.figures.style import READ_RGB, WRITE_RGB
+from limner.figures.style import CASING_RGB, READ_RGB, WRITE_RGB
 from limner.figures.windows import (
+    THINNEST,
     Rectangle,
     coverage,
+    dash_gaps,
     draw_windows,
     line_width,
     outline,
@@ -24,18 +26,22 @@ def window(x, y, stride, sigma=1.0):
     return Window(center, stride * one, sigma * one, one)
 
 
-def sampled_outline(edges, shape, factor, fine=40):
+def sampled_outline(edges, shape, factor, dashed=False, casing=0.0, fine=40):
     """Opacity by counting sample points, with no separable areas."""
     height, width = shape
     y = 0.5 + (np.arange(height * factor * fine) + 0.5) / (factor * fine)
     x = 0.5 + (np.arange(width * factor * fine) + 0.5) / (factor * fine)
-    half = max(edges.line, 1 / factor) / 2
+    half = max(edges.line, THINNEST / factor) / 2 + casing
     x, y = x[None], y[:, None]
     inside_x, inside_y = (x - edges.left + half) > 0, (y - edges.top + half) > 0
     outer = inside_x & inside_y & (x < edges.right + half) & (y < edges.bottom + half)
     hole = (x > edges.left + half) & (x < edges.right - half)
     hole = hole & (y > edges.top + half) & (y < edges.bottom - half)
-    points = (outer & ~hole).reshape(height * factor, fine, width * factor, fine)
+    line = outer & ~hole
+    for low, high, place in ((edges.left, edges.right, x), (edges.top, edges.bottom, y)):
+        for start, stop in dash_gaps(low, high, max(shape)) if dashed else ():
+            line = line & ~((place > start + casing) & (place < stop - casing))
+    points = line.reshape(height * factor, fine, width * factor, fine)
     return points.mean((1, 3))
 
 
@@ -60,9 +66,9 @@ def test_pixels_are_numbered_from_one_and_cover_half_a_pixel_to_either_side():
 
 def test_a_window_on_whole_pixels_fills_exactly_its_pixels():
     edges = Rectangle(*map(np.asarray, (2.0, 5.0, 3.0, 4.0, 1.0)))
-    opacity = outline(edges, (6, 7), factor=1)
-    wanted = np.zeros((6, 7))
-    wanted[2:4, 1:5] = 1
+    opacity = outline(edges, (6, 7), factor=2)
+    wanted = np.zeros((12, 14))
+    wanted[4:8, 2:10] = 1
     np.testing.assert_array_equal(opacity, wanted)
 
 
@@ -76,16 +82,25 @@ def test_a_window_on_whole_pixels_fills_exactly_its_pixels():
         (2.1, 4.4, 2.2, 3.9, 0.0),
     ],
 )
-def test_opacity_is_the_area_that_the_line_covers(edges):
+@pytest.mark.parametrize(("dashed", "casing"), [(False, 0.0), (True, 0.0), (True, 0.2)])
+def test_opacity_is_the_area_that_the_line_covers(edges, dashed, casing):
     edges = Rectangle(*map(np.asarray, edges))
-    expected = sampled_outline(edges, (6, 7), factor=3)
-    np.testing.assert_allclose(outline(edges, (6, 7), factor=3), expected, atol=0.03)
+    expected = sampled_outline(edges, (6, 7), 3, dashed, casing)
+    np.testing.assert_allclose(outline(edges, (6, 7), 3, dashed, casing), expected, atol=0.03)
+
+
+@pytest.mark.parametrize(("length", "gaps"), [(0.0, 1), (14.0, 1), (21.0, 2), (28.0, 3)])
+def test_dashes_begin_at_both_corners_and_are_as_long_as_gaps(length, gaps):
+    found = np.array(dash_gaps(3.0, 3.0 + length, longest=28.0))
+    assert len(found) == gaps
+    parts = np.diff([3.0, *found.flatten(), 3.0 + length])
+    np.testing.assert_allclose(parts, length / (2 * gaps + 1))
 
 
 def test_one_filter_makes_a_square_around_its_mean():
     black = np.zeros((1, 1, 8, 9, 3), np.uint8)
     drawn = draw_windows(black, window(4.0, 6.0, 5.0, sigma=2.8), 1, (255, 255, 255), factor=10)
-    opacity = drawn[0, 0, ..., 0] / 255
+    opacity = drawn[0, 0, ..., 0] / 255  # a casing does not show on black
     rows, columns = np.nonzero(opacity)
     center = ((columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2)
     assert center == ((4.0 - 0.5) * 10, (6.0 - 0.5) * 10)
@@ -99,9 +114,9 @@ def test_a_window_beyond_the_image_leaves_it_as_it_is():
 
 
 def found_edges(drawn, plain, factor):
-    """Left, right, top, bottom of the red that was drawn, in pixels numbered from 1."""
+    """Left, right, top, bottom of the casing that was drawn, in pixels numbered from 1."""
     drawn, plain = drawn[..., 1].astype(float), plain[..., 1].astype(float)
-    opacity = (drawn - plain) / (WRITE_RGB[1] - plain)
+    opacity = (drawn - plain) / (CASING_RGB[1] - plain)
     edges = []
     for profile in (opacity.max(0), opacity.max(1)):
         touched = np.flatnonzero(profile > 0.005)
@@ -128,7 +143,7 @@ def test_films_show_the_windows_of_the_generation(kind):
     for step in range(config.num_steps):
         for k in range(3):
             one = [float(field[step, k]) for field in edges]
-            wanted = np.array(one[:4]) + np.array([-1, 1, -1, 1]) * one[4] / 2
+            wanted = np.array(one[:4]) + np.array([-1, 1, -1, 1]) * (one[4] / 2 + 0.25)
             height, width = shape[1:]
             assert wanted.min() > 0.5
             assert wanted[1] < width + 0.5
@@ -137,7 +152,7 @@ def test_films_show_the_windows_of_the_generation(kind):
             np.testing.assert_allclose(got, wanted, atol=0.005)
 
 
-def test_reading_is_green_on_the_image_and_writing_red_on_the_canvas():
+def test_reading_is_blue_on_the_image_and_writing_orange_on_the_canvas():
     torch.manual_seed(0)
     model = build(CONFIGS["attention"], (1, 12, 12)).eval()
     film = scenes.explanation_film(model, torch.zeros(1, 1, 12, 12), magnification=8)

@@ -14,7 +14,7 @@ from torch import Tensor
 from limner.evaluation.interpolation import spherical
 from limner.figures.films import Film
 from limner.figures.groups import completed_by_means
-from limner.figures.style import READ_RGB, WRITE_RGB
+from limner.figures.style import READ_RGB, WINDOWS, WRITE_RGB
 from limner.figures.windows import draw_windows
 from limner.layers.attention import Windows
 from limner.models import LatentVariableModel
@@ -22,9 +22,9 @@ from limner.pictures import RGB, magnify, to_rgb
 
 STOPS, STEPS_BETWEEN = 4, 6
 """A walk: the points it passes, and the frames from one to the next."""
-WINDOWS = (
-    "Windows reach from the mean of the first filter to that of the last: reading in green, "
-    "writing in red. The line widens with sigma."
+CAPTION = (
+    f"{WINDOWS[0].upper()}{WINDOWS[1:]}. A window reaches from the mean of its first filter to "
+    "that of its last; the line widens with sigma."
 )
 
 
@@ -44,7 +44,7 @@ def generation_film(
             ("canvas",),
             _steps(len(panel)),
             title="Samples being drawn",
-            caption="" if generation.windows is None else WINDOWS,
+            caption="" if generation.windows is None else CAPTION,
             alt=f"{n} samples being drawn in {len(panel)} steps",
         )
     assert generation.latents is not None
@@ -107,7 +107,7 @@ def _reconstructed(
         ("image", "canvas"),
         _steps(len(canvases)),
         title="Test images being reconstructed",
-        caption="" if windows is None else WINDOWS,
+        caption="" if windows is None else CAPTION,
         alt=f"{len(x)} test images being read and redrawn in {len(canvases)} steps",
     )
 
@@ -119,7 +119,7 @@ def _canvases(
     images = to_rgb(torch.stack([model.observe(canvas).mean for canvas in canvases]))
     if windows is None:
         return magnify(images, factor)
-    return draw_windows(images, windows.write, filters(model)[1], WRITE_RGB, factor)
+    return draw_windows(images, windows.write, filters(model)[1], WRITE_RGB, factor, dashed=True)
 
 
 def filters(model: LatentVariableModel) -> tuple[int, int]:
