@@ -106,7 +106,7 @@ def test_other_evaluations_say_so_and_leave_the_results_alone(folder, capsys):
     assert results["split"] == "validation"
     assert len(results["kl_per_group"]) == len(results["elbo_per_step"]) == 5
     assert results["elbo_per_step"][-1]["mean"] == pytest.approx(values["elbo"].mean().item())
-    assert "ELBO so far" in capsys.readouterr().out
+    assert "-ELBO up to here" in capsys.readouterr().out
 
 
 def test_an_interrupted_evaluation_is_continued_by_the_command(folder):

@@ -50,11 +50,13 @@ def columns_for(count: int) -> int:
     return max(1, int(np.ceil(np.sqrt(count))))
 
 
-def evenly(count: int, at_most: int) -> Sequence[int]:
-    """At most `at_most` indices of range(count), evenly spread, with the first and the last."""
-    if count <= at_most:
-        return range(count)
-    return [round(i * (count - 1) / (at_most - 1)) for i in range(at_most)]
+def strided(count: int, at_most: int) -> range:
+    """At most `at_most` indices of range(count), at equal distances, with the last.
+
+    All of 16, or numbers 2, 4, ... 32 of 32 if counted from 1.
+    """
+    stride = max(1, -(-count // at_most))
+    return range((count - 1) % stride, count, stride)
 
 
 def tile(

@@ -46,6 +46,7 @@ def generation_film(
             title="Samples being drawn",
             caption="" if generation.windows is None else CAPTION,
             alt=f"{n} samples being drawn in {len(panel)} steps",
+            unit="step",
         )
     assert generation.latents is not None
     if model.num_groups > 1:
@@ -60,6 +61,7 @@ def generation_film(
         title="A walk through the latent space",
         caption=f"Along great circles, past {STOPS} samples and back to the first.",
         alt=f"{n} walks through the latent space, from sample to sample",
+        unit="frame",
     )
 
 
@@ -90,6 +92,7 @@ def explanation_film(
         title="A walk from image to image",
         caption="Between the posterior means of test images; beside it the nearest image.",
         alt=f"{len(x)} walks between reconstructions of test images, beside the nearest image",
+        unit="frame",
     )
 
 
@@ -109,6 +112,7 @@ def _reconstructed(
         title="Test images being reconstructed",
         caption="" if windows is None else CAPTION,
         alt=f"{len(x)} test images being read and redrawn in {len(canvases)} steps",
+        unit="step",
     )
 
 
@@ -141,13 +145,14 @@ def _layers(
         for keep in range(1, total + 1)
     )
     caption = "The named layers are drawn; those below are at the mean of their prior."
+    unit = "layers drawn"
     if x is None:
         alt = f"{len(latents[0])} samples, layers fixed one by one from the top"
-        return Film((panel,), ("sample",), captions, "Samples, layer by layer", caption, alt)
+        return Film((panel,), ("sample",), captions, "Samples, layer by layer", caption, alt, unit)
     originals = magnify(to_rgb(x), factor)[None].repeat(total, axis=0)
     alt = f"{len(x)} reconstructions, layers fixed one by one from the top"
     title = "Test images, layer by layer"
-    return Film((originals, panel), ("image", "redrawn"), captions, title, caption, alt)
+    return Film((originals, panel), ("image", "redrawn"), captions, title, caption, alt, unit)
 
 
 def _walked(model: LatentVariableModel, stops: Sequence[Tensor]) -> Tensor:
