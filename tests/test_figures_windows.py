@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from limner.figures import scenes
-from limner.figures.style import CASING_RGB, READ_RGB, WRITE_RGB
+from limner.figures.style import CASING_RGB, READ, READ_RGB, WRITE, WRITE_RGB
 from limner.figures.windows import (
     THINNEST,
     Rectangle,
@@ -111,6 +111,73 @@ def test_a_window_beyond_the_image_leaves_it_as_it_is():
     images = np.full((1, 1, 4, 4, 3), 9, np.uint8)
     drawn = draw_windows(images, window(40.0, 2.0, 1.0), 3, (255, 0, 0), factor=2)
     assert (drawn == 9).all()
+
+
+DEFICIENCIES = {
+    "protanopia": [0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216,
+                   -0.003882, -0.048116, 1.051998],
+    "deuteranopia": [0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413,
+                     -0.011820, 0.042940, 0.968881],
+    "tritanopia": [1.255528, -0.076749, -0.178779, -0.078411, 0.930809, 0.147602,
+                   0.004733, 0.691367, 0.303900],
+}  # fmt: skip
+"""Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB."""
+
+
+def linear(rgb):
+    levels = np.asarray(rgb) / 255
+    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+
+
+def luminance(rgb):
+    return linear(rgb) @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(a, b):
+    """The ratio of WCAG 2, from 1 to 21."""
+    ratio = (luminance(a) + 0.05) / (luminance(b) + 0.05)
+    return np.maximum(ratio, 1 / ratio)
+
+
+def lab(rgb):
+    """CIE 1976 L*a*b* of linear RGB under D65."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(np.clip(xyz @ rgb / xyz.sum(1), 0.0089, None))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+def test_windows_differ_for_every_kind_of_colour_vision(deficiency):
+    seen = np.reshape(DEFICIENCIES[deficiency], (3, 3))
+    reading, writing = (lab(np.clip(seen @ linear(rgb), 0, 1)) for rgb in (READ_RGB, WRITE_RGB))
+    assert np.linalg.norm(reading - writing) > 80, "red and green: 13 to 28"
+
+
+@pytest.mark.parametrize("dashed", [False, True])
+@pytest.mark.parametrize("ground", [0, 64, 128, 192, 255])
+def test_windows_stand_out_on_every_ground(ground, dashed):
+    """Whatever its place between pixels, an edge has a pixel of three times the contrast."""
+    colour = WRITE_RGB if dashed else READ_RGB
+    images = np.full((1, 1, 12, 12, 3), ground, np.uint8)
+    for shift in (0.0, 0.1, 0.17, 0.25):
+        one = window(6.5 + shift, 6.5 + shift, 2.0, sigma=0.1)
+        drawn = draw_windows(images, one, 5, colour, 3, dashed)[0, 0]
+        assert contrast(drawn[7:10, :14], (ground,) * 3).max(1).min() >= 3
+        assert contrast(drawn[:14, 7:10], (ground,) * 3).max(0).min() >= 3
+
+
+def test_only_the_writing_window_has_gaps():
+    black = np.zeros((1, 1, 28, 28, 3), np.uint8)
+    for dashed, gaps in ((False, 0), (True, 1)):
+        drawn = draw_windows(black, window(14.0, 14.0, 2.0), 5, (255, 255, 255), 4, dashed)
+        columns = np.flatnonzero(drawn[0, 0, :40, :, 0].any(0))
+        top = drawn[0, 0, 4 * 10 - 4 : 4 * 10, columns[0] : columns[-1] + 1, 0].max(0) > 0
+        assert np.count_nonzero(np.diff(top.astype(int)) == -1) == gaps
+
+
+def test_colours_in_films_are_those_of_figures():
+    for colour, rgb in ((READ, READ_RGB), (WRITE, WRITE_RGB)):
+        assert tuple(bytes.fromhex(colour[1:])) == rgb
 
 
 def found_edges(drawn, plain, factor):

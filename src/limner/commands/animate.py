@@ -31,8 +31,9 @@ def animate(
     """Animate samples being drawn and test images being reconstructed, as GIFs and still strips.
 
     With attention, the reading window is in sky blue (solid) and the writing window in orange
-    (dashed). A window reaches from its first to its last filter; its line widens with sigma. A ladder is shown layer
-    by layer, and a model with one latent group as a walk through its latent space.
+    (dashed). A window reaches from its first to its last filter; its line widens with sigma. A
+    ladder is shown layer by layer, and a model with one latent group as a walk through its latent
+    space.
 
     Args:
         grid: rows and columns of images

@@ -32,13 +32,8 @@ def figures(
     for picture in progress(drawn, title, gallery.COUNT, "kinds of figures", where):
         if picture is not None:
             heading = f"{picture.title}: {found.name}"
-            tell(
-                style.save(
-                    picture.figure,
-                    folder,
-                    picture.name,
-                    formats,
-                    title=heading,
-                    note=picture.caption,
-                )  # fmt: skip
+            note = picture.caption
+            paths = style.save(
+                picture.figure, folder, picture.name, formats, title=heading, note=note
             )
+            tell(paths)

@@ -13,7 +13,7 @@ from limner.figures.windows import rectangle
 from limner.layers.attention import Window, Windows
 from limner.pictures import strided
 
-MAX_STEPS = 16
+MAX_STEPS = 10
 """Panels in a row. Longer sequences show every second step, every third, and so on."""
 
 

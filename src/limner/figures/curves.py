@@ -118,7 +118,7 @@ def _known(value: float | None) -> float:
 def _by_epoch(axes: Axes) -> None:
     """Label the x axis, with ticks at whole epochs."""
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _dot(epochs: Sequence[float | int]) -> str:

@@ -110,7 +110,8 @@ def _reconstructions(subject: Subject) -> Picture:
     return Picture(
         "reconstructions",
         "Reconstructions",
-        f"{len(x)} test images as the model sees them, and the mean image after one draw from q(z | x).",
+        f"{len(x)} test images as the model sees them, and the mean image after one draw from "
+        "q(z | x).",
         "Test images above, their reconstructions below.",
         grids.pairs(("image", to_rgb(x)), ("redrawn", to_rgb(observation.mean))),
     )

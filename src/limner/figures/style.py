@@ -35,7 +35,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 
 """Line styles that go with `SERIES`, to distinguish lines without colour."""
 HEAT = "cividis"
 
-LETTERS_PER_INCH = 15
+LETTERS_PER_INCH = 17
 """Of text of 8 points."""
 
 Format = Literal["svg", "png", "pdf"]

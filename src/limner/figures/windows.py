@@ -115,11 +115,12 @@ def draw_windows(
 ) -> RGB:
     """Images [steps, n, H, W, 3] magnified, each with the outline of its window [steps, n].
 
-    A casing, one magnified pixel or more, edges the line.
+    A casing of 1.5 magnified pixels or more edges the line: it then covers three quarters of some
+    pixel.
     """
     magnified = magnify(images, factor)
     edges = rectangle(window, size)
-    casing = max(1, factor // 4) / factor
+    casing = max(1.5, factor / 4) / factor
     for index in np.ndindex(images.shape[:-3]):
         one = Rectangle(*(np.asarray(field[index]) for field in edges))
         for paint, wider in ((CASING_RGB, casing), (colour, 0.0)):
