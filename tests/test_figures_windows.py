@@ -7,12 +7,12 @@ import torch
 from limner.figures import scenes
 from limner.figures.style import CASING_RGB, READ, READ_RGB, WRITE, WRITE_RGB
 from limner.figures.windows import (
+    LINES,
     THINNEST,
     Rectangle,
     coverage,
     dash_gaps,
     draw_windows,
-    line_width,
     outline,
     rectangle,
 )
@@ -31,7 +31,7 @@ def sampled_outline(edges, shape, factor, dashed=False, casing=0.0, fine=40):
     height, width = shape
     y = 0.5 + (np.arange(height * factor * fine) + 0.5) / (factor * fine)
     x = 0.5 + (np.arange(width * factor * fine) + 0.5) / (factor * fine)
-    half = max(edges.line, THINNEST / factor) / 2 + casing
+    half = max(min(edges.line, max(shape) / LINES), THINNEST / factor) / 2 + casing
     x, y = x[None], y[:, None]
     inside_x, inside_y = (x - edges.left + half) > 0, (y - edges.top + half) > 0
     outer = inside_x & inside_y & (x < edges.right + half) & (y < edges.bottom + half)
@@ -53,9 +53,13 @@ def test_the_rectangle_spans_the_first_to_the_last_filter_mean():
 
 
 def test_lines_widen_with_sigma_up_to_a_limit():
-    widths = line_width(np.array([0.0, 1.0, 3.0, 100.0]))
-    assert (np.diff(widths) > 0).all()
-    assert widths[-1] == 2.0
+    black = np.zeros((1, 1, 28, 28, 3), np.uint8)
+    widths = []
+    for sigma in (0.1, 1.0, 3.0, 100.0, 1000.0):
+        drawn = draw_windows(black, window(14.0, 14.0, 5.0, sigma), 3, (255, 255, 255), factor=8)
+        widths.append(drawn[0, 0, 112, :112, 0].sum() / 255 / 8)
+    assert (np.diff(widths[:4]) > 0).all()
+    assert widths[-1] == pytest.approx(widths[-2]) == pytest.approx(28 / LINES)
 
 
 def test_pixels_are_numbered_from_one_and_cover_half_a_pixel_to_either_side():
@@ -104,7 +108,7 @@ def test_one_filter_makes_a_square_around_its_mean():
     rows, columns = np.nonzero(opacity)
     center = ((columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2)
     assert center == ((4.0 - 0.5) * 10, (6.0 - 0.5) * 10)
-    assert opacity.sum() == pytest.approx(100 * line_width(np.array([2.8])).item() ** 2, rel=0.01)
+    assert opacity.sum() == pytest.approx(100 * (9 / LINES) ** 2, rel=0.02)
 
 
 def test_a_window_beyond_the_image_leaves_it_as_it_is():

@@ -95,4 +95,5 @@ def _drawn(walks: Sequence[Walk], rows: Sequence[Tensor], frames: int, images: b
     shares = [f"{k / (frames - 1):.2g}" for k in range(frames)]
     headings = ["image", *shares, "image"] if images else shares
     labelled = [(f"on a {one}", to_rgb(row)) for one, row in zip(walks, rows, strict=True)]
-    return grids.labelled_rows(labelled, headings, unit="share of the second end")
+    unit = f"share of the second {'image' if images else 'draw'}"
+    return grids.labelled_rows(labelled, headings, unit=unit)

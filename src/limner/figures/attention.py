@@ -86,7 +86,7 @@ def _median_window(
     edges = rectangle(median, size)
     left, right = np.clip((edges.left, edges.right), 1, shape[1]) - 1
     top, bottom = np.clip((edges.top, edges.bottom), 1, shape[0]) - 1
-    line = style.window_line(kind, width=1.0)
+    line = style.window_line(kind, width=1.0, casing="black")
     axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], **line)
 
 
@@ -105,7 +105,7 @@ def window_sizes(windows: Windows, read_size: int, write_size: int) -> Figure:
         _band(sigmas, window.sigma.cpu().numpy(), line)
     sides.legend(handlelength=3)
     for axes in (sides, sigmas):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return made
 

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from limner.figures import style
-from limner.pictures import strided
 
 Metrics = Sequence[Mapping[str, Any]]
 SPLITS = ("validation", "train")
@@ -78,12 +77,13 @@ def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
 def kl_by_group(metrics: Metrics, group_names: Sequence[str], split: str = "validation") -> Figure:
     """KL of every latent group: bars at the last epoch, and lines by epoch.
 
-    Of more than 6 groups, lines at an even stride are in colour, as their bars; others are grey.
+    Of more than 6 groups, lines at an even stride from the first are in colour, as their bars.
     """
     kl = np.asarray([entry[split]["kl_per_group"] for entry in metrics], dtype=float).T
     epochs = [entry["epoch"] for entry in metrics]
     made, (bars, lines) = style.panels(2, height=2.6)
-    coloured = {group: style.series(k) for k, group in enumerate(strided(len(kl), MOST_LINES))}
+    shown = range(0, len(kl), -(-len(kl) // MOST_LINES))
+    coloured = {group: style.series(k) for k, group in enumerate(shown)}
     colours = [coloured[k]["color"] if k in coloured else style.FAINT for k in range(len(kl))]
     bars.bar(range(len(kl)), kl[:, -1], color=colours, width=0.8)
     bars.set(title=f"KL of each group after epoch {epochs[-1]:g}", ylabel=NATS)
@@ -105,7 +105,7 @@ def _by_group(axes: Axes, names: Sequence[str]) -> None:
     """Label the x axis by group, at an even stride; a word that all names have is its label."""
     words = {name.rpartition(" ")[0] for name in names}
     word = words.pop() if len(words) == 1 else ""
-    shown = strided(len(names), MOST_TICKS)
+    shown = range(0, len(names), -(-len(names) // MOST_TICKS))
     axes.set_xticks(shown, [style.typeset(names[k].removeprefix(f"{word} ")) for k in shown])
     axes.set_xlabel(word or "latent group")
 

@@ -122,7 +122,7 @@ def _steps(subject: Subject) -> Picture:
     return Picture(
         "samples-step-by-step",
         film.title,
-        f"From left to right. {film.caption}".strip(),
+        film.caption,
         film.alt,
         films.strip(film, images=6),
     )
@@ -134,7 +134,7 @@ def _reconstructed_steps(subject: Subject) -> Picture:
     return Picture(
         "reconstructions-step-by-step",
         film.title,
-        f"From left to right. {film.caption}".strip(),
+        film.caption,
         film.alt,
         films.strip(film, images=4),
     )

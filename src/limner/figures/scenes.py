@@ -27,6 +27,8 @@ CAPTION = (
     "that of its last; the line widens with sigma."
 )
 
+CANVAS = "The mean image of the canvas after each step."
+
 
 @torch.no_grad()
 def generation_film(
@@ -44,7 +46,7 @@ def generation_film(
             ("canvas",),
             _steps(len(panel)),
             title="Samples being drawn",
-            caption="" if generation.windows is None else CAPTION,
+            caption=CANVAS if generation.windows is None else CAPTION,
             alt=f"{n} samples being drawn in {len(panel)} steps",
             unit="step",
         )
@@ -110,7 +112,7 @@ def _reconstructed(
         ("image", "canvas"),
         _steps(len(canvases)),
         title="Test images being reconstructed",
-        caption="" if windows is None else CAPTION,
+        caption=CANVAS if windows is None else CAPTION,
         alt=f"{len(x)} test images being read and redrawn in {len(canvases)} steps",
         unit="step",
     )

@@ -65,6 +65,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.5,
+    "lines.markersize": 4,
     "savefig.dpi": 160,
     "svg.hashsalt": "limner",
     "svg.fonttype": "path",
@@ -107,11 +108,13 @@ def panels(columns: int, width: float = 7.2, height: float = 2.3) -> tuple[Figur
     return made, list(made.subplots(1, columns, squeeze=False)[0])
 
 
-def window_line(kind: Literal["reading", "writing"], width: float = 1.2) -> dict[str, Any]:
-    """Colour, line style and dark casing of a line that stands for a window."""
+def window_line(
+    kind: Literal["reading", "writing"], width: float, casing: str = INK
+) -> dict[str, Any]:
+    """Colour, line style and casing of a line that stands for a window."""
     colour, line = (READ, "-") if kind == "reading" else (WRITE, (0, (3.5, 1.8)))
-    casing = [Stroke(linewidth=width + 1.4, foreground=INK), Normal()]
-    return {"color": colour, "linestyle": line, "linewidth": width, "path_effects": casing}
+    effects = [Stroke(linewidth=width + 1.4, foreground=casing), Normal()]
+    return {"color": colour, "linestyle": line, "linewidth": width, "path_effects": effects}
 
 
 def typeset(name: str) -> str:

@@ -19,6 +19,9 @@ from limner.pictures import RGB, magnify
 THINNEST = 2.0
 """Least width of a line in magnified pixels: it then covers some pixel entirely."""
 
+LINES = 14
+"""The longer side of an image in widths of the widest line: 2 pixels of 28."""
+
 
 class Rectangle(NamedTuple):
     """Edges in pixels numbered from 1, and the width of the line along them, in pixels.
@@ -43,8 +46,8 @@ def rectangle(window: Window, size: int) -> Rectangle:
 
 
 def line_width(sigma: np.ndarray) -> np.ndarray:
-    """Width of a window's line in pixels of the image: 0.3 + sigma / 4, at most 2."""
-    return np.minimum(0.3 + 0.25 * sigma, 2.0)
+    """Width of a window's line in pixels of the image: 0.3 + sigma / 4."""
+    return 0.3 + 0.25 * sigma
 
 
 def coverage(low: float, high: float, length: int, factor: int) -> np.ndarray:
@@ -79,15 +82,16 @@ def outline(
 ) -> np.ndarray:
     """Opacity in [0, 1] of one window's line on an image of `shape` (height, width), magnified.
 
-    [height factor, width factor]. The line is centred on the rectangle's edges, and its area is
-    exact in every magnified pixel. Parts outside the image are cut off.
+    [height factor, width factor]. The line is centred on the rectangle's edges, not wider than a
+    14th of the image, and its area is exact in every magnified pixel. Parts outside the image are
+    cut off.
 
     Args:
         dashed: leave gaps between the corners.
         casing: pixels by which the line is wider on both sides, and longer at the ends of dashes.
     """
     left, right, top, bottom, line = (float(field) for field in edges)
-    half = max(line, THINNEST / factor) / 2 + casing
+    half = max(min(line, max(shape) / LINES), THINNEST / factor) / 2 + casing
     inner = -min(half, (right - left) / 2, (bottom - top) / 2)
 
     def covered(low: float, high: float, length: int, margin: float) -> np.ndarray:
