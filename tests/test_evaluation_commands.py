@@ -187,7 +187,7 @@ def test_interpolate_draws_a_row_for_each_walk(folder, tmp_path, monkeypatch):
     interpolate(str(draw.path), images=(0, 3), frames=4, walks="line", out=tmp_path / "between.png")
     ((folder, name, formats), heading), (axes,) = saved[-1], drawn[-1].axes
     assert (folder / f"{name}.{formats[0]}").is_file()
-    assert "images 0 and 3" in heading["note"]
+    assert "images 0 and 3" in heading["title"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["on a line"]
     page = axes.images[0].get_array()[:6, :, 0]
     x = (255 * frozen(draw.dataset(), "test", "bernoulli")).numpy()

@@ -1,11 +1,9 @@
 """`limner interpolate`: a walk between two images or two draws from the prior."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
 
@@ -73,12 +71,14 @@ def interpolate(
     made = (_row(model, noise, shown, frames, one) for one in chosen)
     title = f"interpolating {opened.name}"
     rows = list(progress(made, title, len(chosen), "walks", f"of {frames} frames to {path}"))
-    drawn, folder = _drawn(chosen, rows, frames, images is not None), output_folder(path.parent)
-    note = "Mean images at equal distances between two draws from the prior, in all groups at once."
+    ends = "two draws from the prior"
     if images is not None:
-        note = f"Mean images between {split} images {images[0]} and {images[1]}, in all groups."
-    heading = f"Interpolation: {opened.name}"
-    style.save(drawn, folder, path.stem, ["png"], title=heading, note=note)
+        ends = f"{split} images {images[0]} and {images[1]}"
+    labelled = [(f"on a {one}", to_rgb(row)) for one, row in zip(chosen, rows, strict=True)]
+    drawn, folder = grids.walks(labelled, images is not None), output_folder(path.parent)
+    title = f"Interpolation between {ends}: {opened.name}"
+    note = "Mean images at equal distances, in all latent groups at once."
+    style.save(drawn, folder, path.stem, ["png"], title=title, note=note)
     Console().print(f"written to {path}", highlight=False, soft_wrap=True)
 
 
@@ -88,12 +88,3 @@ def _row(
     """Mean images of one walk [frames, C, H, W], with the images in `shown` at both ends."""
     drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen)).cpu()
     return drawn if shown is None else torch.cat([shown[:1], drawn, shown[1:]])
-
-
-def _drawn(walks: Sequence[Walk], rows: Sequence[Tensor], frames: int, images: bool) -> Figure:
-    """A labelled row of images for each walk [columns, C, H, W]."""
-    shares = [f"{k / (frames - 1):.2g}" for k in range(frames)]
-    headings = ["image", *shares, "image"] if images else shares
-    labelled = [(f"on a {one}", to_rgb(row)) for one, row in zip(walks, rows, strict=True)]
-    unit = f"share of the second {'image' if images else 'draw'}"
-    return grids.labelled_rows(labelled, headings, unit=unit)

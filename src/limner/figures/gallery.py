@@ -187,11 +187,7 @@ def _interpolations(subject: Subject, rows: int = 5, columns: int = 9) -> Pictur
         "Points on a straight line between the posterior means of two test images, in all groups "
         "at once. The outer columns are the test images.",
         f"{rows} rows, each a gradual change from one test image to another.",
-        grids.labelled_rows(
-            [("", images[:, row]) for row in range(rows)],
-            ["image", *[f"{share:.3g}" for share in shares.tolist()], "image"],
-            unit="share of the second image",
-        ),
+        grids.walks([("", images[:, row]) for row in range(rows)], images=True),
     )
 
 

@@ -14,6 +14,8 @@ from limner.pictures import RGB, columns_for, tile
 WIDTH = 7.2
 LETTER = 0.075
 """Width of a letter of a label, in inches."""
+TICKS = 12
+"""Headings above a walk."""
 ROWS = 12
 """More named pairs than this are spread over several columns."""
 
@@ -52,6 +54,20 @@ def labelled_rows(
         axes.set_xlabel(unit)
         axes.xaxis.set_label_position("top")
     return made
+
+
+def walks(rows: Sequence[tuple[str, RGB]], images: bool) -> Figure:
+    """Walks between two ends as labelled rows, under the share of the second end.
+
+    Args:
+        images: whether the ends are images, which stand left and right of the walk.
+    """
+    count = len(rows[0][1]) - 2 * images
+    every = -(-count // TICKS)
+    shares = ["" if k % every else f"{k / (count - 1):.3g}" for k in range(count)]
+    headings = ["image", *shares, "image"] if images else shares
+    unit = f"share of the second {'image' if images else 'draw'}"
+    return labelled_rows(rows, headings, unit=unit)
 
 
 @style.styled
