@@ -81,7 +81,7 @@ def test_evaluate_writes_the_results_of_the_run(folder, capsys):
         vae.path / "results.json"
     ).read_text()
     shown = capsys.readouterr().out
-    assert "K = 4" in shown
+    assert "-L_4" in shown
     assert "results.json" in shown
 
 
