@@ -280,7 +280,7 @@ def test_window_sizes_are_medians_in_pixels():
 
 
 def test_median_windows_lie_on_the_centres_of_each_step():
-    center = torch.tensor([[[2.0, 3.0], [4.0, 5.0], [4.0, 5.0]], [[90.0, 1.0]] * 3])
+    center = torch.tensor([[[2.0, 3.0], [4.0, 5.0], [6.0, 7.0]], [[90.0, 1.0]] * 3])
     window = Window(center, *[torch.full((2, 3), 0.5)] * 3)
     windows = Windows(None, window)
     made = attention.where_it_looks(windows, np.eye(8, 9), read_size=1, write_size=5)
