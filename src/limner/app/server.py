@@ -4,7 +4,7 @@ import importlib.util
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from limner.app.access import Access, Message, refuse
@@ -90,7 +90,9 @@ def _ask_no_proxy(host: str) -> None:
         os.environ[name] = ",".join(filter(None, [known, host, "localhost", "127.0.0.1"]))
 
 
-def serve(player: Player, host: str, port: int | None, names: Collection[str] = ()) -> None:
+def serve(
+    players: Sequence[Player], host: str, port: int | None, names: Collection[str] = ()
+) -> None:
     """Serve the page until interrupted. `names` are further names that browsers may use for it.
 
     Raises:
@@ -104,7 +106,7 @@ def serve(player: Player, host: str, port: int | None, names: Collection[str] = 
 
     from limner.app.page import Page, text, theme
 
-    page, access = Page(player).blocks, Access(host, names)
+    page, access = Page(*players).blocks, Access(host, names)
     page.launch(
         server_name=host,
         server_port=port,
@@ -126,7 +128,8 @@ def serve(player: Player, host: str, port: int | None, names: Collection[str] = 
     )
     try:
         address = access.address(host, port)
-        print(f"{player.run.name} is at {address} (stop with Ctrl-C)", flush=True)
+        shown = " and ".join(player.run.name for player in players)
+        print(f"{shown} on {address} (stop with Ctrl-C)", flush=True)
         threading.Event().wait()
     finally:
         page.close(verbose=False)
