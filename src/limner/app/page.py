@@ -49,12 +49,16 @@ class Page:
         title = " and ".join(player.run.name for player in players)
         with self.gr.Blocks(title=f"Limner: {title}", analytics_enabled=False) as blocks:
             self.blocks = blocks
-            self.gr.Markdown("\n\n".join([f"# {title}", *map(about, players)]))
+            self.gr.Markdown("\n\n".join([f"# {title}", *map(self._about, players)]))
             self.saved = self._part("saved", "saved", visible="hidden")
             drawing = self._redraw()
             self._sample()
             self._interpolate()
             self._complete(drawing)
+
+    def _about(self, player: Player) -> str:
+        subject = f"**{player.run.name}**" if len(self.players) > 1 else "This model"
+        return f"{subject} {about(player)}"
 
     def _redraw(self) -> Any:
         with self.gr.Tab("Redraw"), self.gr.Row():
@@ -84,7 +88,7 @@ class Page:
     def _interpolate(self) -> None:
         gr = self.gr
         with gr.Tab("Interpolate"), gr.Row():
-            with self._column(), gr.Row(elem_classes="pair"):
+            with self._column(2), gr.Row():
                 with gr.Column(min_width=120):
                     first = self._easel("From")
                 with gr.Column(min_width=120):
@@ -120,8 +124,8 @@ class Page:
             title = answers.player.run.name if several else ""
             with self._column(2):
                 film = self._film(name + end, empty, title, resample=redraws)
-                again = self._film(f"resampled{end}", "", "") if redraws else None
                 steps = self._steps(answers.player, name + end)
+                again = self._film(f"resampled{end}", look="few") if redraws else None
                 films.append(Shown(answers, film, steps, again))
         return films
 
@@ -235,8 +239,11 @@ class Page:
         self._fill(easel.submit, self.answers[0].example, [], easel)
         return easel
 
-    def _film(self, name: str, empty: str, title: str, resample: bool = False) -> Any:
-        return self._part("film", name, empty=empty, title=html.escape(title), resample=resample)
+    def _film(
+        self, name: str, empty: str = "", title: str = "", look: str = "", resample: bool = False
+    ) -> Any:
+        title = html.escape(title)
+        return self._part("film", name, empty=empty, title=title, look=look, resample=resample)
 
     def _part(self, kind: str, identity: str, value: Any = None, **props: Any) -> Any:
         """A custom part of the page: its HTML, CSS and script, and their properties."""
@@ -273,7 +280,7 @@ def theme() -> Any:
 
 
 def about(player: Player) -> str:
-    """One sentence about the model for someone who does not know it."""
+    """What the model does, for someone who does not know it; starts with a verb."""
     model = player.model
     channels, height, width = model.image_shape
     if player.steps is not None:
@@ -284,11 +291,10 @@ def about(player: Player) -> str:
         how = f"draws from the top down through {model.num_groups} layers of latent variables"
     else:
         how = "draws at once from one group of latent variables"
-    colours = "grey" if channels == 1 else "colour"
     observation = model.config.observation
     pixels = PIXELS.get(observation, f"{observation.replace('_', ' ')} pixels")
-    kind = getattr(model.config, "kind", "model")
+    colours = "" if channels == 1 else f" in {channels} channels"
     return (
-        f"{player.run.name} ({kind}, {model.num_parameters:,} parameters) {how}: images of "
-        f"{width} x {height} in {colours}, {pixels}."
+        f"{how}. Images of {width} x {height}{colours}, {pixels}; "
+        f"{model.num_parameters:,} parameters."
     )

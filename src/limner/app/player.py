@@ -30,7 +30,7 @@ from limner.training.runs import Run
 EASEL_SIDE = 280
 """Approximate size of an easel, in pixels."""
 MAX_PIXELS, MAX_SEED = 2**25, 2**32 - 1
-MAX_STEPS, MAX_SAMPLES, MAX_FRAMES, MAX_ROUNDS, CHAINS, FUTURES = 128, 36, 60, 100, 3, 8
+MAX_STEPS, MAX_SAMPLES, MAX_FRAMES, MAX_ROUNDS, CHAINS, FUTURES = 128, 36, 60, 100, 3, 6
 MISSING_RGB = np.array((70, 50, 110))
 """The colour of erased parts."""
 PATCH_SIDE, PATCH_GAP = 8, 4
@@ -40,6 +40,7 @@ GLIMPSE = (
     "steps. Glimpse: what the encoder sees, above of the image, below of the error (image minus "
     "canvas, grey is zero)."
 )
+LAYERS = "From the top layer down; layers below are at the mean of their prior."
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ class Player:
             held, kl = [latent.z for latent in inference.latents], kl[::-1]
             means = [completed_by_means(self.model, held, k + 1) for k in range(groups)]
             panels = _still("your image", x), Panel("reconstruction", to_rgb(torch.stack(means)))
-            caption = "From the top layer down; layers below are at the mean of their prior."
+            caption = LAYERS
         return scene._replace(
             panels=panels,
             captions=counted(self.unit, groups),
@@ -176,7 +177,9 @@ class Player:
         if self.steps is None:
             film = generation_film(self.model, n, source, 1)
             panel = Panel(film.panel_names[0], film.panels[0])
-            return Scene((panel,), film.captions, film.alt, film.caption)
+            if self.model.num_groups == 1:
+                return Scene((panel,), film.captions, film.alt, film.caption)
+            return Scene((panel,), counted(self.unit, len(film.captions)), film.alt, LAYERS)
         generation = self.model.generate(n, source)
         assert generation.canvases is not None
         panel = self._written("canvas", generation.canvases, generation.windows)

@@ -46,7 +46,8 @@ class Panel(NamedTuple):
         if self.window is None:
             return magnify(self.frames, factor)
         colour = WRITE_RGB if self.writes else READ_RGB
-        drawn = draw_windows(self.images, self.window, self.filters, colour, factor)
+        images = np.broadcast_to(self.images, (len(self.window.sigma), *self.images.shape[1:]))
+        drawn = draw_windows(images, self.window, self.filters, colour, factor)
         return np.stack([tile(step, self.columns, factor, GROUND) for step in drawn])
 
     def boxes(self) -> list[list[list[float]]] | None:
