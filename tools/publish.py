@@ -176,7 +176,10 @@ def _write_results(folder: Path, run: Run, entry: Entry) -> None:
     subject = Subject(run.model(), run.dataset(), run.metrics())
     for picture in gallery.pictures(subject):
         if picture.name not in LEFT_OUT:
-            style.save(picture.figure, folder, picture.name, ("png",))
+            heading = f"{picture.title}: {run.name}"
+            style.save(
+                picture.figure, folder, picture.name, ("png",), title=heading, note=picture.caption
+            )
 
 
 def _write_model(folder: Path, run: Run, entry: Entry) -> None:
