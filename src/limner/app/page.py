@@ -18,6 +18,7 @@ from limner.app.player import (
 )
 from limner.app.scene import Scene, data_url
 from limner.errors import InputError
+from limner.figures.style import READ, WRITE
 
 BRUSH, ERASER = 24, 48
 """Widths in pixels of an easel; a stroke of MNIST is two or three of 28 pixels wide."""
@@ -262,6 +263,11 @@ def text(name: str) -> str:
     """A file of the page; empty if there is none."""
     file = files("limner.app").joinpath(name)
     return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def styles() -> str:
+    """The style sheet of the page, with the colours of the windows."""
+    return f":root {{ --read: {READ}; --write: {WRITE}; }}\n" + text("page.css")
 
 
 def theme() -> Any:

@@ -9,7 +9,7 @@ from limner.figures.films import GROUND, sprite
 from limner.figures.style import READ_RGB, WRITE_RGB
 from limner.figures.windows import draw_windows, rectangle
 from limner.layers.attention import Window
-from limner.pictures import RGB, beside, columns_for, evenly, gif, magnify, tile
+from limner.pictures import RGB, beside, columns_for, gif, magnify, tile
 
 SIDE = 224
 """Approximate height of a panel of a GIF, in pixels."""
@@ -47,7 +47,7 @@ class Panel(NamedTuple):
             return magnify(self.frames, factor)
         colour = WRITE_RGB if self.writes else READ_RGB
         images = np.broadcast_to(self.images, (len(self.window.sigma), *self.images.shape[1:]))
-        drawn = draw_windows(images, self.window, self.filters, colour, factor)
+        drawn = draw_windows(images, self.window, self.filters, colour, factor, self.writes)
         return np.stack([tile(step, self.columns, factor, GROUND) for step in drawn])
 
     def boxes(self) -> list[list[list[float]]] | None:
@@ -98,10 +98,11 @@ class Scene(NamedTuple):
 
     def value(self) -> dict[str, Any]:
         """The scene as the film on the page shows it."""
-        strip = [] if self.strip is None else list(evenly(len(self.captions), STRIP))
+        last = len(self.captions) - 1
+        stops = np.linspace(0, last, min(STRIP, last + 1)).round().astype(int).tolist()
         return self._asdict() | {
             "panels": [panel.value() for panel in self.panels],
-            "stops": strip,
+            "stops": stops if self.strip is not None else [],
             "ask": self.ask or {},
         }
 

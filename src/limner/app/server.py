@@ -104,7 +104,7 @@ def serve(
     _ask_no_proxy(host)
     from starlette.middleware import Middleware
 
-    from limner.app.page import Page, text, theme
+    from limner.app.page import Page, styles, theme
 
     page, access = Page(*players).blocks, Access(host, names)
     page.launch(
@@ -124,7 +124,7 @@ def serve(
         max_file_size=1,
         app_kwargs={"middleware": [Middleware(access.guard), Middleware(Limits)]},
         theme=theme(),
-        css=text("page.css"),
+        css=styles(),
     )
     try:
         address = access.address(host, port)
