@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw
 
 import limner
 from limner import extras
-from limner.app import drawings, page, server
+from limner.app import drawings, parts, server
 from limner.app.answers import Answers
 from limner.app.drawings import Drawing, as_mnist, as_seen, encoded, levels_of, read_drawing
+from limner.app.panels import glimpses
 from limner.app.player import Player, whole
 from limner.cli import main
 from limner.data import DataConfig, load
@@ -224,7 +225,7 @@ def test_glimpses_are_what_the_encoder_reads(monkeypatch):
     )
     x = chosen.seen(drawn((90, 70)))
     inference = chosen.model.infer(x, noise_from(0), trace=True)
-    found = torch.cat(chosen.glimpses(x, inference.canvases, inference.windows), dim=2)
+    found = torch.cat(glimpses(chosen.model, x, inference.canvases, inference.windows), dim=2)
     torch.testing.assert_close(found.flatten(2).squeeze(1), torch.cat(patches))
 
 
@@ -412,7 +413,7 @@ def test_models_of_images_of_different_shapes_are_refused(run, tmp_path, capsys)
 
 
 def test_the_page_says_what_the_model_is():
-    found = page.about(player("colour"))
+    found = parts.about(player("colour"))
     assert found.startswith("draws in 3 steps, looking through a window that moves.")
     assert "Images of 8 x 6 in 3 channels, each pixel one of 256 levels" in found
-    assert page.about(player("ladder")).startswith("draws from the top down through 3 layers")
+    assert parts.about(player("ladder")).startswith("draws from the top down through 3 layers")

@@ -34,7 +34,7 @@ pytestmark = [
         reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
     ),
 ]
-PATIENCE = 60
+PATIENCE = 120
 KEY = "element-6066-11e4-a52e-4f735466cecf"
 
 

@@ -1,32 +1,15 @@
 """The page: easels to draw on, and films that answer. The answers are in `answers`."""
 
 import functools
-import html
 import random
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
+from limner.app import parts
 from limner.app.answers import Answers
-from limner.app.player import (
-    EASEL_SIDE,
-    MAX_FRAMES,
-    MAX_ROUNDS,
-    MAX_SAMPLES,
-    Player,
-    magnification,
-)
+from limner.app.player import MAX_FRAMES, MAX_ROUNDS, MAX_SAMPLES, Player
 from limner.app.scene import Scene, data_url
 from limner.errors import InputError
-from limner.figures.style import READ, WRITE
-
-BRUSH, ERASER = 24, 48
-"""Widths in pixels of an easel; a stroke of MNIST is two or three of 28 pixels wide."""
-PIXELS = {
-    "bernoulli": "each pixel black or white",
-    "gaussian": "each pixel a level with Gaussian noise",
-    "discretized_logistic": "each pixel one of 256 levels",
-}
 
 
 class Shown(NamedTuple):
@@ -51,7 +34,7 @@ class Page:
         with self.gr.Blocks(title=f"Limner: {title}", analytics_enabled=False) as blocks:
             self.blocks = blocks
             self.gr.Markdown("\n\n".join([f"# {title}", *map(self._about, players)]))
-            self.saved = self._part("saved", "saved", visible="hidden")
+            self.saved = parts.part("saved", "saved", visible="hidden")
             drawing = self._redraw()
             self._sample()
             self._interpolate()
@@ -59,7 +42,7 @@ class Page:
 
     def _about(self, player: Player) -> str:
         subject = f"**{player.run.name}**" if len(self.players) > 1 else "This model"
-        return f"{subject} {about(player)}"
+        return f"{subject} {parts.about(player)}"
 
     def _redraw(self) -> Any:
         with self.gr.Tab("Redraw"), self.gr.Row():
@@ -124,25 +107,11 @@ class Page:
             end = f"-{k + 1}" if k else ""
             title = answers.player.run.name if several else ""
             with self._column(2):
-                film = self._film(name + end, empty, title, resample=redraws)
-                steps = self._steps(answers.player, name + end)
-                again = self._film(f"resampled{end}", look="few") if redraws else None
+                film = parts.film(name + end, empty, title, resample=redraws)
+                steps = parts.steps(answers.player, name + end)
+                again = parts.film(f"resampled{end}", look="few") if redraws else None
                 films.append(Shown(answers, film, steps, again))
         return films
-
-    def _steps(self, player: Player, name: str) -> Any:
-        """The number of steps, hidden if the model has none."""
-        trained = player.steps
-        return self.gr.Slider(
-            1,
-            player.max_steps,
-            trained or 1,
-            step=1,
-            label="Steps",
-            info=f"Trained with {trained}; the same weights work with any number.",
-            visible=trained is not None,
-            elem_id=f"steps-{name}",
-        )
 
     def _on(
         self,
@@ -206,6 +175,8 @@ class Page:
         Its `InputError` is shown on the page; other errors go to the terminal.
         """
 
+        from gradio import EventData
+
         def plain(*values: Any) -> Any:
             try:
                 found = answer(*values)
@@ -214,7 +185,7 @@ class Page:
             value = found.value() if isinstance(found, Scene) else found
             return (value, *[None] * cleared) if cleared else value
 
-        def asking(drawing: Any, steps: Any, event: self.gr.EventData) -> Any:
+        def asking(drawing: Any, steps: Any, event: EventData) -> Any:
             return plain(drawing, steps, event._data)
 
         return asking if asks else plain
@@ -223,84 +194,6 @@ class Page:
         return self.gr.Column(scale=scale, min_width=300)
 
     def _easel(self, name: str, mode: str = "draw", live: bool = False, value: Any = None) -> Any:
-        channels, height, width = self.players[0].model.image_shape
-        factor = magnification(self.players[0].model, EASEL_SIDE)
-        easel = self._part(
-            "easel",
-            name.lower().replace(" ", "-"),
-            value,
-            name=name,
-            mode=mode,
-            live=live,
-            colour=channels > 1,
-            width=width * factor,
-            height=height * factor,
-            brush=ERASER if mode == "erase" else BRUSH,
-        )
-        self._fill(easel.submit, self.answers[0].example, [], easel)
-        return easel
-
-    def _film(
-        self, name: str, empty: str = "", title: str = "", look: str = "", resample: bool = False
-    ) -> Any:
-        title = html.escape(title)
-        return self._part("film", name, empty=empty, title=title, look=look, resample=resample)
-
-    def _part(self, kind: str, identity: str, value: Any = None, **props: Any) -> Any:
-        """A custom part of the page: its HTML, CSS and script, and their properties."""
-        return self.gr.HTML(
-            value,
-            html_template=text(f"{kind}.html"),
-            css_template=text(f"{kind}.css"),
-            js_on_load=text(f"{kind}.js"),
-            apply_default_css=False,
-            elem_id=identity,
-            **props,
-        )
-
-
-def text(name: str) -> str:
-    """A file of the page; empty if there is none."""
-    file = files("limner.app").joinpath(name)
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
-
-
-def styles() -> str:
-    """The style sheet of the page, with the colours of the windows."""
-    return f":root {{ --read: {READ}; --write: {WRITE}; }}\n" + text("page.css")
-
-
-def theme() -> Any:
-    """A plain theme with fonts of the reader's machine and readable secondary text."""
-    from gradio.themes import Base
-
-    light, dark = "*neutral_600", "*neutral_300"
-    return Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]).set(
-        body_text_color_subdued=light,
-        body_text_color_subdued_dark=dark,
-        block_info_text_color=light,
-        block_info_text_color_dark=dark,
-        block_title_text_color="*body_text_color",
-        block_title_text_color_dark="*body_text_color",
-    )
-
-
-def about(player: Player) -> str:
-    """What the model does, for someone who does not know it; starts with a verb."""
-    model = player.model
-    channels, height, width = model.image_shape
-    if player.steps is not None:
-        windows = getattr(model.config, "attention", "none") != "none"
-        how = f"draws in {player.steps} steps"
-        how += ", looking through a window that moves" if windows else ""
-    elif model.num_groups > 1:
-        how = f"draws from the top down through {model.num_groups} layers of latent variables"
-    else:
-        how = "draws at once from one group of latent variables"
-    observation = model.config.observation
-    pixels = PIXELS.get(observation, f"{observation.replace('_', ' ')} pixels")
-    colours = "" if channels == 1 else f" in {channels} channels"
-    return (
-        f"{how}. Images of {width} x {height}{colours}, {pixels}; "
-        f"{model.num_parameters:,} parameters."
-    )
+        made = parts.easel(self.players[0], name, mode, live, value)
+        self._fill(made.submit, self.answers[0].example, [], made)
+        return made

@@ -1,7 +1,6 @@
 """The answers of the playground: images and numbers in, scenes out."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from limner.app.drawings import Drawing, Levels, as_seen, known_pixels, levels_of
+from limner.app.panels import read_and_written, still, written
 from limner.app.scene import Panel, Scene
 from limner.data import DataConfig, load
 from limner.data.catalogue import TAKEN_FROM
@@ -19,12 +19,10 @@ from limner.evaluation import set_num_steps
 from limner.evaluation.completion import complete
 from limner.evaluation.interpolation import decode_noise, noise_of_images, walk
 from limner.figures.groups import completed_by_means
-from limner.figures.scenes import STEPS_BETWEEN, STOPS, filters, generation_film
-from limner.layers.attention import Windows, filterbank
-from limner.layers.attention import read as read_patch
+from limner.figures.scenes import STEPS_BETWEEN, STOPS, generation_film
 from limner.models import Inference, LatentVariableModel, RecurrentModel
 from limner.objectives import elbo
-from limner.pictures import RGB, magnify, to_rgb
+from limner.pictures import magnify, to_rgb
 from limner.training.runs import Run
 
 EASEL_SIDE = 280
@@ -33,14 +31,12 @@ MAX_PIXELS, MAX_SEED = 2**25, 2**32 - 1
 MAX_STEPS, MAX_SAMPLES, MAX_FRAMES, MAX_ROUNDS, CHAINS, FUTURES = 128, 36, 60, 100, 3, 6
 MISSING_RGB = np.array((70, 50, 110))
 """The colour of erased parts."""
-PATCH_SIDE, PATCH_GAP = 8, 4
-"""Pixels by which a number of a glimpse is magnified, and between two glimpses."""
 GLIMPSE = (
     "The line of a window widens with the blur of its filters, and dots are the centres of earlier "
     "steps. Glimpse: what the encoder sees, above of the image, below of the error (image minus "
     "canvas, grey is zero)."
 )
-LAYERS = "From the top layer down; layers below are at the mean of their prior."
+LAYERS = "Layer 1 is the top one; layers below the one shown are at the mean of their prior."
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +118,16 @@ class Player:
         scene = Scene((), (), "the image and its reconstruction", said=sentence(inference))
         if groups == 1 and inference.canvases is None:
             drawn = Panel("reconstruction", to_rgb(inference.observation.mean)[None])
-            return scene._replace(panels=(_still("your image", x), drawn), captions=("at once",))
+            return scene._replace(panels=(still("your image", x), drawn), captions=("at once",))
         if inference.canvases is not None:
-            panels, caption = self._read_and_written(x, inference.canvases, inference.windows)
+            assert isinstance(self.model, RecurrentModel)
+            windows = inference.windows
+            panels = read_and_written(self.model, x, inference.canvases, windows)
+            caption = "" if windows is None else GLIMPSE
         else:
             held, kl = [latent.z for latent in inference.latents], kl[::-1]
             means = [completed_by_means(self.model, held, k + 1) for k in range(groups)]
-            panels = _still("your image", x), Panel("reconstruction", to_rgb(torch.stack(means)))
+            panels = still("your image", x), Panel("reconstruction", to_rgb(torch.stack(means)))
             caption = LAYERS
         return scene._replace(
             panels=panels,
@@ -165,7 +164,7 @@ class Player:
         )
         if generation.canvases is None:
             return scene
-        panel = self._written("resampled", generation.canvases, generation.windows, kept - 1)
+        panel = written(self.model, "resampled", generation.canvases, generation.windows, kept - 1)
         return scene._replace(panels=(panel,), captions=counted("step", groups)[kept - 1 :])
 
     @torch.no_grad()
@@ -182,7 +181,7 @@ class Player:
             return Scene((panel,), counted(self.unit, len(film.captions)), film.alt, LAYERS)
         generation = self.model.generate(n, source)
         assert generation.canvases is not None
-        panel = self._written("canvas", generation.canvases, generation.windows)
+        panel = written(self.model, "canvas", generation.canvases, generation.windows)
         alt = f"{n} samples being drawn in {self.steps} steps"
         return Scene((panel,), counted("step", self.steps), alt)
 
@@ -193,9 +192,9 @@ class Player:
         noise = noise_of_images(self.model, x)
         images = decode_noise(self.model, walk(noise[0], noise[1], count, "sphere"))
         panels = (
-            _still("from", x[:1]),
+            still("from", x[:1]),
             Panel("between", to_rgb(images)[:, None]),
-            _still("to", x[1:]),
+            still("to", x[1:]),
         )
         alt = f"a walk between two drawings in {count} frames"
         return Scene(panels, counted("frame", count), alt, strip=1)
@@ -216,45 +215,6 @@ class Player:
         alt = f"an image with a part erased, and {CHAINS} chains that complete it"
         return Scene((Panel("known", shown[None]), *chains), counted("round", count), alt)
 
-    def _read_and_written(
-        self, x: Tensor, canvases: Tensor, windows: Windows | None
-    ) -> tuple[tuple[Panel, ...], str]:
-        """The image with its reading windows, the glimpses, and the canvas; and their caption."""
-        canvas = self._written("canvas", canvases, windows)
-        if windows is None or windows.read is None:
-            return (_still("your image", x), canvas), ""
-        size = filters(self.model)[0]
-        image = Panel("your image", to_rgb(x)[None], windows.read, size)
-        seen, error = self.glimpses(x, canvases, windows)
-        patches = [
-            to_rgb(seen / seen.abs().max().clamp(min=1e-6)),
-            to_rgb(0.5 + 0.5 * error / error.abs().max().clamp(min=1e-6)),
-        ]
-        return (image, Panel("glimpse", stacked(patches)), canvas), GLIMPSE
-
-    def glimpses(self, x: Tensor, canvases: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-        """What the encoder reads of the image and of the error, both [T, 1, C, N, N]."""
-        assert isinstance(self.model, RecurrentModel)
-        assert windows.read is not None
-        channels, height, width = self.model.image_shape
-        before = torch.cat([self.model.c_0[None, None], canvases[:-1]])[:, :, :channels]
-        F_y, F_x = filterbank(windows.read, filters(self.model)[0], (height, width))
-        seen, drawn = (
-            read_patch(images, F_y, F_x, windows.read.gamma)
-            for images in (x.expand_as(before), before.sigmoid())
-        )
-        return seen, seen - drawn
-
-    def _written(
-        self, name: str, canvases: Tensor, windows: Windows | None, start: int = 0
-    ) -> Panel:
-        """Canvases [T, n, maps, H, W] from step index `start`, with their writing windows."""
-        means = torch.stack([self.model.observe(canvas).mean for canvas in canvases[start:]])
-        if windows is None:
-            return Panel(name, to_rgb(means))
-        window = type(windows.write)(*(field[start:] for field in windows.write))
-        return Panel(name, to_rgb(means), window, filters(self.model)[1], writes=True)
-
     def _check(self, images: int) -> None:
         """Refuse what would not fit in memory, before any work."""
         _, height, width = self.model.image_shape
@@ -274,17 +234,6 @@ def sentence(inference: Inference) -> str:
 
 def counted(unit: str, count: int) -> tuple[str, ...]:
     return tuple(f"{unit} {k} of {count}" for k in range(1, count + 1))
-
-
-def stacked(patches: Sequence[RGB]) -> RGB:
-    """Small pictures [T, 1, N, N, 3] magnified, one below the other."""
-    first, *rest = (magnify(patch, PATCH_SIDE) for patch in patches)
-    bar = np.full((*first.shape[:2], PATCH_GAP, *first.shape[3:]), 128, np.uint8)
-    return np.concatenate([first, *(part for patch in rest for part in (bar, patch))], axis=2)
-
-
-def _still(name: str, x: Tensor) -> Panel:
-    return Panel(name, to_rgb(x)[None])
 
 
 def whole(number: Any, low: int, high: int, what: str) -> int:

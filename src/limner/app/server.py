@@ -20,6 +20,21 @@ QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
+PLAIN: dict[str, Any] = {
+    "share": False,
+    "quiet": True,
+    "prevent_thread_lock": True,
+    "show_error": False,
+    "inbrowser": False,
+    "footer_links": [],
+    "run_history": False,
+    "enable_monitoring": False,
+    "ssr_mode": False,
+    "mcp_server": False,
+    "pwa": False,
+    "max_file_size": 1,
+}
+"""Gradio's server without what it adds to the page or offers to others."""
 
 
 def require_gradio() -> None:
@@ -104,27 +119,17 @@ def serve(
     _ask_no_proxy(host)
     from starlette.middleware import Middleware
 
-    from limner.app.page import Page, styles, theme
+    from limner.app.page import Page
+    from limner.app.parts import styles, theme
 
     page, access = Page(*players).blocks, Access(host, names)
     page.launch(
         server_name=host,
         server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        show_error=False,
-        inbrowser=False,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        mcp_server=False,
-        pwa=False,
-        max_file_size=1,
         app_kwargs={"middleware": [Middleware(access.guard), Middleware(Limits)]},
         theme=theme(),
         css=styles(),
+        **PLAIN,
     )
     try:
         address = access.address(host, port)
