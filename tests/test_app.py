@@ -405,7 +405,8 @@ def test_the_command_serves_the_run_on_the_loopback_address(run, monkeypatch, ca
     assert "--port must be from 1 to 65535" in capsys.readouterr().err
 
 
-def test_models_of_images_of_different_shapes_are_refused(run, tmp_path, capsys):
+def test_models_of_images_of_different_shapes_are_refused(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(server, "serve", lambda *arguments: None)
     images = dataset((1, 8, 8), "dynamic")
     other = str(StandIn("draw", images=images).written(tmp_path / "other").path)
     assert main(["play", run, other]) == 2
