@@ -135,13 +135,14 @@ def output_folder(folder: Path) -> Path:
 
 
 @styled
-def themed_svg(made: Figure) -> str:
+def themed_svg(made: Figure, tight: bool = True) -> str:
     """The figure as SVG whose text and axes follow the browser's light or dark colour scheme.
 
-    Greys of the style become CSS variables, and the background is transparent.
+    Greys of the style become CSS variables, and the background is transparent. If `tight`, empty
+    margins are cut off.
     """
-    stream = io.StringIO()
-    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **_TIGHT)
+    stream, cut = io.StringIO(), _TIGHT if tight else {}
+    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **cut)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
