@@ -15,6 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from limner.errors import InputError
 
@@ -135,13 +136,13 @@ def output_folder(folder: Path) -> Path:
 
 
 @styled
-def themed_svg(made: Figure, tight: bool = True) -> str:
+def themed_svg(made: Figure, box: Bbox | Literal["tight"] | None = "tight") -> str:
     """The figure as SVG whose text and axes follow the browser's light or dark colour scheme.
 
-    Greys of the style become CSS variables, and the background is transparent. If `tight`, empty
-    margins are cut off.
+    Greys of the style become CSS variables, and the background is transparent. Empty margins are
+    cut off, or what is outside a `box` in inches, or nothing.
     """
-    stream, cut = io.StringIO(), _TIGHT if tight else {}
+    stream, cut = io.StringIO(), _TIGHT | {"bbox_inches": box}
     made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **cut)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]

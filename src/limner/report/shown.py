@@ -10,14 +10,18 @@ from limner.figures import depth, style
 from limner.figures.depth import Profile
 from limner.figures.films import Film, sprite
 from limner.figures.gallery import Picture
+from limner.figures.panels import panels_of
 
-MAX_PANELS = 3
+SCREEN = 96
+"""Pixels of a screen per inch of a figure."""
 
 
 @dataclass(frozen=True)
 class Image:
     src: str
     alt: str
+    width: int
+    """In pixels, before it is scaled to its place on the page."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +71,15 @@ class ShownFilm:
 
 
 def shown(picture: Picture) -> ShownPicture:
-    """The figure as SVG that adapts to the reader's colour scheme.
-
-    A few panels of curves become images of their own, so that they stack on a narrow screen.
-    """
-    made, panels = picture.figure, picture.figure.axes
-    curves = all(panel.get_title(loc="left") and not panel.images for panel in panels)
-    if not curves or not 1 < len(panels) <= MAX_PANELS:
-        images = [Image(_uri(style.themed_svg(made)), picture.alt)]
-        return ShownPicture(picture.name, picture.title, picture.caption, images)
-    made.draw_without_rendering()
-    made.set_layout_engine("none")  # panels stay where they are when others are hidden
-    images = []
-    for panel in panels:
-        for other in panels:
-            other.set_visible(other is panel)
-        alt = f"{panel.get_title(loc='left')}. {picture.alt}"
-        images.append(Image(_uri(style.themed_svg(made)), alt))
+    """The figure as SVG that adapts to the reader's colour scheme; curves wrap if it is narrow."""
+    images = [
+        Image(
+            _uri(panel.svg),
+            f"{panel.title}. {picture.alt}" if panel.title else picture.alt,
+            round(SCREEN * panel.width),
+        )
+        for panel in panels_of(picture.figure)
+    ]
     return ShownPicture(picture.name, picture.title, picture.caption, images)
 
 
@@ -102,7 +98,7 @@ def shown_film(
         name,
         film.title,
         film.caption,
-        Image(src, film.alt),
+        Image(src, film.alt, width),
         film.captions,
         zoom * width,
         round(width / height, 4),
@@ -120,8 +116,8 @@ def chart(profile: Profile) -> Chart:
         f"{nats[-1][0]:.1f} after {count}; bars of the KL of each {profile.unit}."
     )
     readings = [f"−ELBO {cost:.1f} nats, KL of this {profile.unit} {kl:.2f}" for cost, kl in nats]
-    src = _uri(style.themed_svg(made, tight=False))
-    return Chart(Image(src, alt), [round(100 * place, 2) for place in places], readings)
+    src = _uri(style.themed_svg(made, box=None))
+    return Chart(Image(src, alt, round(SCREEN * made.get_figwidth())), [round(100 * place, 2) for place in places], readings)
 
 
 def _uri(svg: str) -> str:
