@@ -109,15 +109,15 @@ def shown_film(
 def chart(profile: Profile) -> Chart:
     """-ELBO after each step, and the KL of each, for the side of a film."""
     made, count = depth.step_by_step(profile), len(profile.kl)
-    places = depth.places(made, range(1, count + 1))
+    places = [round(100 * place, 2) for place in depth.places(made, range(1, count + 1))]
     nats = list(zip(profile.costs, profile.kl, strict=True))
     alt = (
         f"−ELBO after each {profile.unit}, from {nats[0][0]:.1f} nats after the first to "
         f"{nats[-1][0]:.1f} after {count}; bars of the KL of each {profile.unit}."
     )
     readings = [f"−ELBO {cost:.1f} nats, KL of this {profile.unit} {kl:.2f}" for cost, kl in nats]
-    src = _uri(style.themed_svg(made, box=None))
-    return Chart(Image(src, alt, round(SCREEN * made.get_figwidth())), [round(100 * place, 2) for place in places], readings)
+    width = round(SCREEN * made.get_figwidth())
+    return Chart(Image(_uri(style.themed_svg(made, box=None)), alt, width), places, readings)
 
 
 def _uri(svg: str) -> str:

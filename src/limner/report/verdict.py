@@ -72,10 +72,7 @@ def _gaps(others: Sequence[Row]) -> str:
         return f"{said}, more than two standard errors"
     if len(close) == 1:
         return f"{said}, less than two standard errors, so the order of the two is uncertain"
-    return (
-        f"{said}, and {_listed(close)} are all within two standard errors, so their order is "
-        "uncertain"
-    )
+    return f"{said}, and {_listed(close)} are within two standard errors, so the order is uncertain"
 
 
 def _positive(gap: Mapping[str, Any]) -> Mapping[str, Any]:
