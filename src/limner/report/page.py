@@ -62,49 +62,51 @@ def render(runs: Sequence[Run], comparison: Mapping[str, Any], device: torch.dev
     """The page as text."""
     labels = sections.labels_of(runs, comparison.get("rows", ()))
     rows = ordered(comparison.get("rows") or rows_of(runs, labels))
-    places = {row["name"]: place for place, row in enumerate(rows)}
-    order = sorted(range(len(runs)), key=lambda k: places.get(labels[k], len(runs)))
-    runs, labels = [runs[k] for k in order], [labels[k] for k in order]
+    named = _in_order(dict(zip(labels, runs, strict=True)), [row["name"] for row in rows])
     total = len(runs) * gallery.COUNT  # films take the place of their strips
     with progress_bar("writing the report", total, "figures") as report:
         done = count(1)
-        content = _content(runs, labels, device, lambda: report(next(done), ""))
-    results = [run.results() for run in runs]
-    missing = [label for label, found in zip(labels, results, strict=True) if found is None]
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            styles=[_asset(f"{name}.css") for name in STYLES],
-            scripts=[_asset(f"{name}.js") for name in SCRIPTS],
-            version=limner.__version__,
-            description=comparison.get("description", ""),
-            command=comparison.get("command", ""),
-            verdict=verdict(rows, [found for found in results if found], missing),
-            table=table(rows),
-            **content,
-        )
-    )
+        content = _content(named, device, lambda: report(next(done), ""))
+    results = {label: run.results() for label, run in named.items()}
+    known = {label: found for label, found in results.items() if found is not None}
+    missing = [label for label in results if label not in known]
+    content |= {
+        "styles": [_asset(f"{name}.css") for name in STYLES],
+        "scripts": [_asset(f"{name}.js") for name in SCRIPTS],
+        "version": limner.__version__,
+        "description": comparison.get("description", ""),
+        "command": comparison.get("command", ""),
+        "verdict": verdict(rows, list(known.values()), missing),
+        "notes": [(label, found["note"]) for label, found in known.items() if "note" in found],
+        "table": table(rows),
+    }
+    return _environment().get_template("page.html").render(content)
+
+
+def _in_order(runs: Mapping[str, Run], names: Sequence[str]) -> dict[str, Run]:
+    """The runs in the order of the rows with their `names`, then the others."""
+    first = [name for name in names if name in runs]
+    return {label: runs[label] for label in dict.fromkeys([*first, *runs])}
 
 
 def _content(
-    runs: Sequence[Run], labels: Sequence[str], device: torch.device, tick: Callable[[], None]
+    runs: Mapping[str, Run], device: torch.device, tick: Callable[[], None]
 ) -> dict[str, Any]:
     """Sections and figures; most of the time goes into the latter."""
-    subjects = _subjects(runs, device)
-    profiles = []
-    for run, subject in zip(runs, subjects, strict=True):
+    labels, subjects, profiles = list(runs), _subjects(list(runs.values()), device), []
+    for run, subject in zip(runs.values(), subjects, strict=True):
         profiles.append(profile(subject, run.results() or {}))
         tick()
     several = len(runs) > 1
     pictures = compared.pictures(labels, subjects, profiles) if several else []
-    parts = zip(runs, labels, sections.anchors(labels), subjects, profiles, strict=True)
+    parts = zip(runs.values(), labels, sections.anchors(labels), subjects, profiles, strict=True)
     draws = [isinstance(subject.model, RecurrentModel) for subject in subjects]
+    datasets = [subject.dataset for subject in subjects]
     return {
         "compared": pictures,
         "sections": [sections.section(*part, tick) for part in parts],
         "lead": draws.index(True) if any(draws) else 0,
-        "literature": ours_and_published(runs, labels, [each.dataset for each in subjects]),
+        "literature": ours_and_published(list(runs.values()), labels, datasets),
     }
 
 

@@ -136,11 +136,7 @@ def numbers(results: Mapping[str, Any]) -> Entries:
         found.append(("active units", f"{sum(active)}{f' of {sum(units)}' if units else ''}"))
     images = f"{number(results.get('num_images'))} {results.get('split', 'test')} images"
     measured = f"{images} of {results['dataset']}, {in_words(results['binarization'])}"
-    return [
-        *found,
-        ("measured on", measured),
-        *([("note", results["note"])] if "note" in results else []),
-    ]
+    return [*found, ("measured on", measured)]
 
 
 def _films(anchor: str, subject: Subject, profile: Profile) -> tuple[ShownFilm, ShownFilm]:
