@@ -60,7 +60,8 @@ def step_by_step(profile: Profile) -> Figure:
     costs.plot(depths, profile.costs, color=style.INK, marker="o", markersize=3)
     costs.set(title=f"−ELBO after each {profile.unit}, nats per image")
     kl.bar(depths, profile.kl, color=style.SERIES[0], width=0.7)
-    kl.set(title=f"KL of each {profile.unit}, nats per image", xlabel=profile.unit)
+    word = "step" if profile.unit == "step" else f"{profile.unit}, from the top"
+    kl.set(title=f"KL of each {profile.unit}, nats per image", xlabel=word)
     kl.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     kl.set_xlim(0.4, len(depths) + 0.6)
     return made
