@@ -121,8 +121,7 @@ def _subjects(runs: Sequence[Run], device: torch.device) -> list[Subject]:
         if sentence := remembered(run, loaded[key].test):
             warn(sentence)
         model, metrics = run.model().to(device), run.metrics()
-        subject = Subject(model, loaded[key], metrics, max_images=MAX_IMAGES, projection="tsne")
-        subjects.append(subject)
+        subjects.append(Subject(model, loaded[key], metrics, max_images=MAX_IMAGES))
     return subjects
 
 
