@@ -29,16 +29,20 @@ class Picture(NamedTuple):
     figure: Figure
 
 
-def pictures(subject: Subject) -> Iterator[Picture]:
-    """The figures that apply to `subject`, in the order of the report."""
-    return (picture for picture in candidates(subject) if picture is not None)
+def pictures(subject: Subject, strips: bool = True) -> Iterator[Picture]:
+    """The figures that apply to `subject`, in the order of the report.
+
+    A page that shows films leaves out their `strips`.
+    """
+    return (picture for picture in candidates(subject, strips) if picture is not None)
 
 
 @torch.no_grad()
-def candidates(subject: Subject) -> Iterator[Picture | None]:
+def candidates(subject: Subject, strips: bool = True) -> Iterator[Picture | None]:
     """`COUNT` figures, or None for each that does not apply to `subject`."""
     for make in _PICTURES:
-        yield make(subject)
+        if strips or make not in _STRIPS:
+            yield make(subject)
 
 
 def _training(subject: Subject) -> Picture | None:
@@ -238,5 +242,6 @@ _PICTURES: tuple[Callable[[Subject], Picture | None], ...] = (
     _training, _kl, _samples, _reconstructions, _steps, _reconstructed_steps, _where, _sizes,
     _neighbours, _interpolations, _resampled, _map,
 )  # fmt: skip
+_STRIPS = (_steps, _reconstructed_steps)
 COUNT = len(_PICTURES)
 """Number of figures of a model that has all of them."""

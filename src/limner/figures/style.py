@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from limner.errors import InputError
 
@@ -192,13 +193,14 @@ def output_folder(folder: Path) -> Path:
 
 
 @styled
-def themed_svg(made: Figure) -> str:
+def themed_svg(made: Figure, box: Bbox | Literal["tight"] | None = "tight") -> str:
     """The figure as SVG whose text and axes follow the browser's light or dark colour scheme.
 
-    Greys of the style become CSS variables, and the background is transparent.
+    Greys of the style become CSS variables, and the background is transparent. Empty margins are
+    cut off, or what is outside a `box` in inches, or nothing.
     """
-    stream = io.StringIO()
-    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **_TIGHT)
+    stream, cut = io.StringIO(), _TIGHT | {"bbox_inches": box}
+    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **cut)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
