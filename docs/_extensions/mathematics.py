@@ -25,15 +25,20 @@ def inline(writer: Any, node: nodes.math) -> None:
     raise nodes.SkipNode
 
 
+def parts(equation: str) -> list[str]:
+    r"""The parts of an equation that \quad and \qquad separate."""
+    return re.split(r"\\q?quad\b", equation)
+
+
 def display(writer: Any, node: nodes.math_block) -> None:
     r"""An equation, and at the right the number that \tag{...} gives it.
 
-    \quad and \qquad separate parts, of which a narrow page shows one per line.
+    A narrow page shows one part per line.
     """
     text = node.astext()
     number = re.search(r"\\tag\{(.*?)\}", text)
-    parts = re.split(r"\\q?quad\b", re.sub(r"\\tag\{.*?\}", "", text))
-    shown = "".join(mathml(part.strip(), shown="block") for part in parts)
+    untagged = re.sub(r"\\tag\{.*?\}", "", text)
+    shown = "".join(mathml(part.strip(), shown="block") for part in parts(untagged))
     label = f'<span class="number">({number[1]})</span>' if number else ""
     writer.body.append(f'<div class="equation"><div class="parts">{shown}</div>{label}</div>\n')
     raise nodes.SkipNode
