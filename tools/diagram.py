@@ -5,6 +5,7 @@
 A colour stands for one set of weights. Arrows show generation.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -50,7 +51,7 @@ def arrow(axes: Axes, start: Place, end: Place) -> None:
 def column(axes: Axes, x: float, names: list[str], colours: tuple[str, ...]) -> None:
     """Latent groups one above another, and the image below them."""
     places = [(x, 1.2 * k) for k in range(len(names), -1, -1)]
-    for above, below in zip(places, places[1:], strict=False):
+    for above, below in pairwise(places):
         arrow(axes, above, below)
     for place, name, colour in zip(places, names, colours, strict=False):
         latent(axes, place, name, colour)
@@ -86,11 +87,13 @@ def diagram() -> None:
     _, axes = plt.subplots(figsize=(8.4, 3.6), layout="constrained", facecolor="white")
     caption(axes, 0.0, "VAE", "one latent group")
     column(axes, 0.0, ["$z$"], WEIGHTS)
-    caption(axes, 3.3, "Ladder VAE: depth in space", "one group per layer,\neach with its own weights")
+    own = "one group per layer,\neach with its own weights"
+    shared = "one group per step,\nall steps share their weights"
+    caption(axes, 3.3, "Ladder VAE: depth in space", own)
     column(axes, 3.3, ["$z_3$", "$z_2$", "$z_1$"], WEIGHTS)
-    caption(axes, 9.5, "DRAW: depth in time", "one group per step,\nall steps share their weights")
+    caption(axes, 9.5, "DRAW: depth in time", shared)
     steps(axes, 6.1, ["1", "2", r"\dots", "T"])
-    axes.set(xlim=(-1.1, 13.1), ylim=(-0.5, 5.4), aspect="equal")
+    axes.set(xlim=(-1.1, 13.5), ylim=(-0.5, 5.4), aspect="equal")
     axes.set_axis_off()
     with mpl.rc_context({"svg.hashsalt": "limner", "svg.fonttype": "path"}):
         plt.savefig(FILE, metadata={"Date": None})

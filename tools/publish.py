@@ -237,7 +237,7 @@ def counterpart(entry: Entry) -> Published | None:
 
 def page(published: Sequence[Entry]) -> str:
     """results/README.md."""
-    columns = ("model", "-ELBO", "-L_K", "published", "hours")
+    columns = ("model", "-ELBO", "-L_K", "K", "published", "hours")
     tables = [
         f"\n## {binarization.capitalize()} binarization\n\n{_table(columns, map(_row, alike))}"
         for binarization in ("dynamic", "static")
@@ -291,14 +291,18 @@ def _soon(entry: Entry) -> list[str]:
 
 def _row(entry: Entry) -> list[str]:
     results, published = entry.results, counterpart(entry)
-    samples = number(results["iw_bound"]["num_samples"])
     return [
         f"[{entry.name}](#{entry.name})",
-        with_error(results["elbo"], -1),
-        f"{with_error(results['iw_bound'], -1)} (K = {samples})",
+        _unbroken(with_error(results["elbo"], -1)),
+        _unbroken(with_error(results["iw_bound"], -1)),
+        number(results["iw_bound"]["num_samples"]),
         f"{published.nats} ({published.bound}, {published.binarization})" if published else NOTHING,
         " + ".join(map(_hours, _trainings(entry))),
     ]
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _section(entry: Entry) -> str:
