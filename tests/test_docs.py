@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 import torch
 import tyro
-import yaml
 
 import limner
 import test_models_all
@@ -291,6 +290,8 @@ def test_the_readme_is_short_and_leaves_provenance_to_the_results():
 
 
 def test_the_citation_is_of_this_version():
+    import yaml
+
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert citation["version"] == limner.__version__

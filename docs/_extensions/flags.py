@@ -1,5 +1,6 @@
 """Tables of flags: `{settings}` shows the fields of a config, `commands.md` every command."""
 
+import os
 import re
 import warnings
 from argparse import Action, ArgumentParser
@@ -22,6 +23,8 @@ from limner.models import kinds
 
 GROUPS = {"optimizer": "Optimizer", "objective": "Objective", "data": "Data", "model": "Model"}
 """Headings of the flags of `limner train` with these prefixes."""
+NOTHING = ("None", "False", "True", "not given", "none")
+"""Defaults that the meaning of a flag makes plain."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -47,7 +50,11 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    return _joined(text).replace("|", r"\|")
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _with_choices(meaning: str, choices: Iterable[object]) -> str:
@@ -112,7 +119,7 @@ def section(*words: str) -> Iterator[str]:
     positional = [one for one in actions(found) if not one.option_strings]
     usage = [one.dest.upper() if one.required else f"[{one.dest.upper()}]" for one in positional]
     flags = ["[FLAGS]"] if len(actions(found)) > len(positional) else []
-    yield f"{found.description}\n"
+    yield from (f"{_joined(paragraph)}\n" for paragraph in (found.description or "").split("\n\n"))
     yield f"```sh\nlimner {' '.join([*words, *usage, *flags])}\n```\n"
     yield table(map(row, actions(found)))
 
@@ -148,6 +155,7 @@ def parser(*words: str) -> ArgumentParser:
     with (
         patch("tyro.cli", one),
         patch("tyro.extras.subcommand_cli_from_dict", several),
+        patch.dict(os.environ, COLUMNS="1000"),  # descriptions are not broken into lines
         suppress(SystemExit),
     ):
         main([*words, "--help"])
@@ -166,7 +174,7 @@ def row(action: Action) -> Row:
     assert parts is not None
     meaning, default = parts.groups()
     flag = action.option_strings[0] if action.option_strings else action.dest.upper()
-    shown = f"`{default}`" if default not in (None, "", "None", "False", "True") else ""
+    shown = f"`{default}`" if default and default not in NOTHING else ""
     return Row(flag, shown, _with_choices(meaning, action.choices or ()))
 
 
