@@ -293,16 +293,12 @@ def _row(entry: Entry) -> list[str]:
     results, published = entry.results, counterpart(entry)
     return [
         f"[{entry.name}](#{entry.name})",
-        _unbroken(with_error(results["elbo"], -1)),
-        _unbroken(with_error(results["iw_bound"], -1)),
+        with_error(results["elbo"], -1),
+        with_error(results["iw_bound"], -1),
         number(results["iw_bound"]["num_samples"]),
         f"{published.nats} ({published.bound}, {published.binarization})" if published else NOTHING,
         " + ".join(map(_hours, _trainings(entry))),
     ]
-
-
-def _unbroken(text: str) -> str:
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _section(entry: Entry) -> str:
