@@ -38,7 +38,11 @@ def display(writer: Any, node: nodes.math_block) -> None:
     text = node.astext()
     number = re.search(r"\\tag\{(.*?)\}", text)
     untagged = re.sub(r"\\tag\{.*?\}", "", text)
-    shown = "".join(mathml(part.strip(), shown="block") for part in parts(untagged))
+    spaces = [*re.findall(r"\\(qquad|quad)\b", untagged), "quad"]
+    shown = "".join(
+        f'<span class="{space}">{mathml(part.strip(), shown="block")}</span>'
+        for part, space in zip(parts(untagged), spaces, strict=True)
+    )
     label = f'<span class="number">({number[1]})</span>' if number else ""
     writer.body.append(f'<div class="equation"><div class="parts">{shown}</div>{label}</div>\n')
     raise nodes.SkipNode
