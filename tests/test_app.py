@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import socket
 import sys
 from pathlib import Path
@@ -14,14 +15,16 @@ from PIL import Image, ImageDraw
 
 import limner
 from limner import extras
-from limner.app import drawings, page, server
+from limner.app import drawings, parts, server
 from limner.app.answers import Answers
 from limner.app.drawings import Drawing, as_mnist, as_seen, encoded, levels_of, read_drawing
+from limner.app.panels import glimpses
 from limner.app.player import Player, whole
 from limner.cli import main
 from limner.data import DataConfig, load
 from limner.errors import InputError
 from limner.models import build
+from limner.pictures import to_rgb
 from test_figures import CONFIGS, StandIn, dataset
 
 
@@ -140,36 +143,106 @@ def test_every_answer_of_every_model(kind):
     _, height, width = chosen.model.image_shape
     drawing = sent(drawn((10 * width, 10 * height), erased=5 * height))
     before = chosen.steps
-    films = {
+    scenes = {
         "redraw": answers.redraw(drawing, steps),
         "sample": answers.sample(3, 1, steps),
         "walk": answers.walk(drawing, answers.example(), 4, steps),
         "complete": answers.complete(drawing, 3, 0, steps),
-        "taken": answers.taken(drawing),
     }
+    if chosen.model.num_groups > 1:
+        scenes["resample"] = answers.resample(drawing, steps, {"keep": 1, "seed": 4})
     assert chosen.steps == before
-    picture = drawings.decoded(films.pop("taken")["picture"])
+    picture = drawings.decoded(answers.taken(drawing)["picture"])
     assert picture.shape[0] % height == picture.shape[1] % width == 0
-    for name, film in films.items():
-        sprite = opened(film["src"])
-        assert sprite.shape == (len(film["captions"]) * film["height"], film["width"], 3), name
+    for name, scene in scenes.items():
+        shown = json.loads(json.dumps(scene.value()))
+        count = len(shown["captions"])
+        for panel in shown["panels"]:
+            sprite = opened(panel["src"])
+            assert panel["frames"] in (1, count), name
+            assert sprite.shape == (panel["frames"] * panel["height"], panel["width"], 3)
+            assert np.shape(panel["boxes"] or np.zeros((count, 1, 5)))[::2] == (count, 5)
         assert sprite.std() > 0
-        assert film["alt"]
+        assert shown["alt"]
+        with Image.open(io.BytesIO(scene.gif())) as film:
+            assert film.n_frames <= (count if name != "walk" else 2 * count - 2)  # no repetitions
+            assert film.height > 200
     if chosen.steps:
-        assert len(films["redraw"]["captions"]) == len(films["sample"]["captions"]) == 2
-    assert len(films["walk"]["captions"]) == 4
-    assert films["complete"]["names"][0] == "known"
-    bound, likelihood, kl = (
-        float(word) for word in films["redraw"]["said"].replace("−", "-").split()
+        assert (
+            scenes["redraw"].captions == scenes["sample"].captions == ("step 1 of 2", "step 2 of 2")
+        )
+    assert scenes["complete"].panels[0].name == "known"
+    total, reconstruction, kl = (
+        float(word) for word in scenes["redraw"].said.replace("−", "-").split()
         if word.lstrip("-").replace(".", "").isdigit()
     )  # fmt: skip
-    assert bound == pytest.approx(likelihood - kl, abs=0.2)
+    assert total == pytest.approx(reconstruction + kl, abs=0.2)
+    assert kl == pytest.approx(sum(scenes["redraw"].kl), abs=0.1) or kind == "vae"
+
+
+def test_what_is_drawn_while_the_pen_moves_is_answered_without_a_film():
+    answers, drawing = Answers(player("draw")), sent(drawn((90, 70)))
+    assert answers.redraw(drawing, 2).plays
+    assert not answers.redraw(drawing | {"live": True}, 2).plays
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["attention", "ladder"])
+def test_resampling_keeps_the_first_latents_and_draws_the_others(kind):
+    chosen, keep = player(kind), 2
+    x = chosen.seen(drawn((90, 70)))
+    scene = chosen.resampled(x, keep, 7)
+    held = [latent.z for latent in chosen.model.infer(x, noise_from(0), trace=True).latents]
+    fixed = [*held[:keep], None, None] if kind == "attention" else [None, *held[1:]]  # the top
+    latents = [z if z is None else z.repeat(6, 1) for z in fixed]
+    wanted = chosen.model.generate(6, noise_from(7), latents=latents)
+    np.testing.assert_array_equal(scene.panels[0].images[-1], to_rgb(wanted.images))
+    if kind == "attention":
+        redrawn = chosen.redrawn(x).panels[-1]
+        first = scene.panels[0].images[0]
+        assert (first == redrawn.images[keep - 1]).all()
+        assert scene.captions == ("step 2 of 4", "step 3 of 4", "step 4 of 4")
+        assert (scene.panels[0].window.center[0] == redrawn.window.center[keep - 1]).all()
+    again, other = chosen.resampled(x, keep, 7), chosen.resampled(x, keep, 8)
+    last = [shown.panels[0].images[-1] for shown in (scene, again, other)]
+    assert (last[0] == last[1]).all()
+    assert (last[0] != last[2]).any()
+    with pytest.raises(InputError, match="to keep must be a whole number from 1 to"):
+        chosen.resampled(x, chosen.model.num_groups, 7)
+
+
+def noise_from(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@torch.no_grad()
+def test_glimpses_are_what_the_encoder_reads(monkeypatch):
+    chosen = player("attention")
+    reader, patches = chosen.model.reader, []
+    read = reader.read
+    monkeypatch.setattr(
+        reader, "read", lambda *inputs: (patches.append(read(*inputs)), patches[-1])[1]
+    )
+    x = chosen.seen(drawn((90, 70)))
+    inference = chosen.model.infer(x, noise_from(0), trace=True)
+    found = torch.cat(glimpses(chosen.model, x, inference.canvases, inference.windows), dim=2)
+    torch.testing.assert_close(found.flatten(2).squeeze(1), torch.cat(patches))
+
+
+def test_boxes_are_the_windows_in_pixels():
+    panel = player("attention").redrawn(torch.zeros(1, 1, 7, 9)).panels[0]
+    left, top, width, height, _ = np.array(panel.boxes())[:, 0].T
+    center = panel.window.center[:, 0].detach().numpy()
+    np.testing.assert_allclose(left + width / 2, center[:, 0], atol=0.011)
+    np.testing.assert_allclose(top + height / 2, center[:, 1], atol=0.011)
+    np.testing.assert_allclose(width, panel.window.stride[:, 0].detach(), atol=0.011)  # 2 filters
 
 
 def test_nothing_drawn_or_erased_is_answered_with_nothing():
     answers = Answers(player("draw"))
     drawing = sent(drawn((90, 70)))
     assert answers.redraw(None, 2) is None
+    assert answers.resample(None, 2, {"keep": 1, "seed": 0}) is None
     assert answers.walk(drawing, None, 4, 2) is None
     assert answers.complete(drawing, 3, 0, 2) is None
     with pytest.raises(InputError, match="no drawing yet"):
@@ -188,6 +261,13 @@ def test_examples_are_test_images_or_where_there_are_none_samples():
     factor = magnified.shape[0] // 7
     np.testing.assert_array_equal(magnified[::factor, ::factor, 0], images.test.levels[3, 0])
     assert Player(WithoutImages("vae"), chosen.model).example(0).shape == magnified.shape
+
+
+def test_installed_digits_are_the_examples_of_a_dataset_that_would_be_downloaded():
+    run = WithoutImages("vae")
+    run.data = DataConfig(name="mnist")
+    found = Player(run, run.model()).examples
+    assert torch.equal(found, load(DataConfig(name="mnist-5k")).test.levels)
 
 
 def test_the_erased_part_is_what_the_chain_may_change():
@@ -315,15 +395,26 @@ def test_the_command_serves_the_run_on_the_loopback_address(run, monkeypatch, ca
     monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
     assert main(["play", run]) == 0
     flags = ["--host", "0.0.0.0", "--port", "8000", "--allow-host", "studio.example"]
-    assert main(["play", run, *flags]) == 0
+    assert main(["play", run, run, *flags]) == 0
     assert [arguments[1:] for arguments in served] == [
         ("127.0.0.1", None, ()),
         ("0.0.0.0", 8000, ("studio.example",)),
     ]
+    assert [len(arguments[0]) for arguments in served] == [1, 2]
     assert main(["play", run, "--port", "0"]) == 2
     assert "--port must be from 1 to 65535" in capsys.readouterr().err
 
 
+def test_models_of_images_of_different_shapes_are_refused(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(server, "serve", lambda *arguments: None)
+    images = dataset((1, 8, 8), "dynamic")
+    other = str(StandIn("draw", images=images).written(tmp_path / "other").path)
+    assert main(["play", run, other]) == 2
+    assert "images of different shapes" in capsys.readouterr().err
+
+
 def test_the_page_says_what_the_model_is():
-    assert "draw" in page.about(player("colour"))
-    assert "3 channels, discretized logistic observation" in page.about(player("colour"))
+    found = parts.about(player("colour"))
+    assert found.startswith("draws in 3 steps, looking through a window that moves.")
+    assert "Images of 8 x 6 in 3 channels, each pixel one of 256 levels" in found
+    assert parts.about(player("ladder")).startswith("draws from the top down through 3 layers")

@@ -1,7 +1,9 @@
 """The playground in a real browser: open the page, draw, and check the answer."""
 
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,11 +16,13 @@ import urllib.request
 from base64 import b64decode
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from limner.config import RunConfig
-from limner.models import DRAWConfig, build
+from limner.models import DRAWConfig, LadderVAEConfig, build
 from limner.training.runs import Run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -30,7 +34,7 @@ pytestmark = [
         reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
     ),
 ]
-PATIENCE = 60
+PATIENCE = 120
 KEY = "element-6066-11e4-a52e-4f735466cecf"
 
 
@@ -135,7 +139,7 @@ class Browser:
     def click(self, selector):
         self.command(f"element/{self.find(selector)[KEY]}/click")
 
-    def drag(self, selector, path):
+    def drag(self, selector, path, release=True):
         """Press the mouse at the first of `path`, places from the element's centre, and draw on."""
         element = self.find(selector)
         self.run("arguments[0].scrollIntoView({block: 'center'})", element)
@@ -143,10 +147,19 @@ class Browser:
             {"type": "pointerMove", "duration": 20, "origin": element, "x": x, "y": y}
             for x, y in path
         ]
-        actions = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:],
-                   {"type": "pointerUp", "button": 0}]  # fmt: skip
+        self.act([moves[0], {"type": "pointerDown", "button": 0}, *moves[1:]])
+        if release:
+            self.release()
+
+    def release(self):
+        self.act([{"type": "pointerUp", "button": 0}])
+
+    def act(self, actions):
         mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}}
         self.command("actions", actions=[mouse | {"actions": actions}])
+
+    def emulate(self, what, **parameters):
+        self.command("goog/cdp/execute", cmd=f"Emulation.{what}", params=parameters)
 
     def screenshot(self):
         return b64decode(request(f"{self.root}/screenshot")[1]["value"])
@@ -177,11 +190,13 @@ def server(tmp_path_factory):
     config = DRAWConfig(
         num_steps=4, attention="filterbank", read_size=3, write_size=3, hidden_dim=8, latent_dim=3
     )
-    run, port = write_run(folder / "tiny-run", config), free_port()
+    ladder = LadderVAEConfig(hidden_dims=(8, 8), latent_dims=(3, 2))
+    runs = [write_run(folder / "tiny-run", config), write_run(folder / "tiny-ladder", ladder)]
+    port = free_port()
     log = folder / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "limner.cli", "play", str(run), "--port", str(port)],
+            [sys.executable, "-m", "limner.cli", "play", *map(str, runs), "--port", str(port)],
             stdout=stream, stderr=subprocess.STDOUT, cwd=folder,
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
@@ -204,7 +219,9 @@ def browser(server):
 
 
 def source(browser, film):
-    return browser.run(f"return document.querySelector('#{film} img')?.getAttribute('src')")
+    """The film's last panel: what the model draws."""
+    script = "return [...document.querySelectorAll(`#${arguments[0]} img`)].at(-1)?.src"
+    return browser.run(script, film)
 
 
 def answer(browser, film, before=None):
@@ -221,19 +238,73 @@ def tab(browser, name):
     until(lambda: browser.run(script, name), f"the tab {name}")
 
 
-def test_a_drawing_is_read_and_redrawn_and_can_be_stepped_through(browser):
-    tab(browser, "Redraw")
-    browser.drag("#your-drawing .mask", ZERO)
-    first = answer(browser, "redrawn")
-    assert "nats" in browser.run("return document.querySelector('#redrawn .said').textContent")
-    step = (
-        "const slider = document.querySelector('#redrawn input[type=range]');"
-        "slider.value = 2; slider.dispatchEvent(new Event('input', {bubbles: true}));"
-        "return document.querySelector('#redrawn output').textContent"
+def content(browser, selector):
+    return browser.run(f"return document.querySelector({selector!r}).textContent")
+
+
+def count(browser, selector):
+    return browser.run(f"return document.querySelectorAll({selector!r}).length")
+
+
+def set_slider(browser, selector, number):
+    browser.run(
+        "const slider = document.querySelector(arguments[0]); slider.value = arguments[1];"
+        "slider.dispatchEvent(new Event('input', {bubbles: true}));"
+        "slider.dispatchEvent(new Event('pointerup', {bubbles: true}))",
+        selector,
+        number,
     )
-    assert until(lambda: browser.run(step) == "2 of 4", "step two")
+
+
+def test_the_page_opens_with_an_image_redrawn_by_both_models(browser):
+    tab(browser, "Redraw")
+    for film, steps in (("redrawn", 4), ("redrawn-2", 2)):
+        answer(browser, film)
+        assert count(browser, f"#{film} .kl i") == steps
+        assert "nats" in content(browser, f"#{film} .said")
+    assert content(browser, "#redrawn .name span") == "tiny-run"
+    assert count(browser, "#redrawn .panel") == 3  # with the glimpse
+    assert count(browser, "#redrawn rect.line") == 2
+    assert count(browser, "#redrawn-2 .panel") == 2
+    assert count(browser, "#redrawn-2 rect.line") == 0
+    drawn = "return document.querySelector('#your-drawing .paper').toDataURL().length > 2000"
+    assert browser.run(drawn)
+
+
+WATCH = """
+window.worked = new Set();
+new MutationObserver((changes) => {
+  for (const { target } of changes)
+    if (target.matches('.pending')) window.worked.add(target.closest('[id]').id);
+}).observe(document.body, { subtree: true, attributes: true, attributeFilter: ['class'] });
+HTMLAnchorElement.prototype.click = function () { window.offered = [this.download, this.href]; };
+"""
+
+
+def test_a_drawing_is_redrawn_while_the_pen_moves_and_can_be_stepped_through(browser):
+    browser.run(WATCH)
+    opened = answer(browser, "redrawn")
+    browser.drag("#your-drawing .mask", ZERO, release=False)
+    first = answer(browser, "redrawn", opened)
+    browser.release()
+    assert {"your-drawing", "redrawn"} <= set(browser.run("return [...window.worked]"))
+    idle = "return document.querySelectorAll('.pending').length === 0"
+    until(lambda: browser.run(idle), "an end of the work")
+    set_slider(browser, "#redrawn .controls input", 2)
+    assert content(browser, "#redrawn output") == "step 2 of 4"
+    browser.click("#redrawn .resample")
+    answer(browser, "resampled")
+    assert content(browser, "#resampled output") == "step 4 of 4"
+    browser.click("#resampled .save")
+    name, address = until(lambda: browser.run("return window.offered"), "a file")
+    assert name == "tiny-run-tiny-ladder-resampled.gif"
+    with Image.open(io.BytesIO(b64decode(address.split(",")[1]))) as film:
+        assert film.format == "GIF"
+    before = source(browser, "redrawn")
     browser.drag("#your-drawing .mask", ONE)
-    second = answer(browser, "redrawn", first)
+    second = answer(browser, "redrawn", before)
+    until(lambda: not source(browser, "resampled") or browser.run(
+        "return document.querySelector('#resampled .shown').hidden"), "no stale film")  # fmt: skip
     browser.click("#your-drawing .clear")
     until(lambda: browser.run("return document.querySelector('#redrawn .shown').hidden"), "nothing")
     browser.click("#your-drawing .example")
@@ -254,15 +325,11 @@ def test_a_drawing_is_still_there_when_one_comes_back(browser):
 def test_steps_are_set_on_a_model_that_has_them(browser):
     tab(browser, "Redraw")
     before = source(browser, "redrawn")
-    script = (
-        "const slider = document.querySelector('#steps input[type=range]');"
-        "slider.value = 7; slider.dispatchEvent(new Event('input', {bubbles: true}));"
-        "slider.dispatchEvent(new Event('pointerup', {bubbles: true}))"
-    )
-    browser.run(script)
+    set_slider(browser, "#steps-redrawn input[type=range]", 7)
     answer(browser, "redrawn", before)
-    last = "return document.querySelector('#redrawn output').textContent"
-    assert until(lambda: browser.run(last) == "7 of 7", "seven steps")
+    until(lambda: content(browser, "#redrawn output") == "step 7 of 7", "seven steps")
+    hidden = "return !document.querySelector('#steps-redrawn-2')?.checkVisibility()"
+    assert browser.run(hidden)
 
 
 def test_samples_change_with_their_seed(browser):
@@ -270,16 +337,17 @@ def test_samples_change_with_their_seed(browser):
     first = answer(browser, "samples")
     browser.run(
         "[...document.querySelectorAll('button')]"
-        ".find((button) => button.textContent.trim() === 'Another seed').click()"
+        ".find((button) => button.textContent.trim() === 'Draw others').click()"
     )
     answer(browser, "samples", first)
 
 
 def test_a_walk_between_two_drawings(browser):
     tab(browser, "Interpolate")
-    browser.drag("#from .mask", ZERO)
-    browser.drag("#to .mask", ONE)
+    for easel, path in (("from", ZERO), ("to", ONE)):
+        browser.drag(f"#{easel} .mask", [(x // 3, y // 3) for x, y in path])
     answer(browser, "walked")
+    until(lambda: count(browser, "#walked .strip span") == 9, "a strip")
 
 
 def test_what_is_erased_is_completed(browser):
@@ -287,6 +355,56 @@ def test_what_is_erased_is_completed(browser):
     browser.drag("#erase-a-part .mask", [(-80, 60), (80, 60)])
     answer(browser, "completed")
     assert not browser.errors()
+
+
+def luminance(colour):
+    levels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in levels
+    ]
+    return np.dot(linear, (0.2126, 0.7152, 0.0722))
+
+
+PLACES = """
+const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+const tabs = [...document.querySelectorAll('button[role=tab]')].filter((b) => b.checkVisibility());
+return {
+  tabs: tabs.map((each) => [each.textContent.trim(), each.getBoundingClientRect().right]),
+  width: document.documentElement.scrollWidth,
+  height: box(arguments[1]).bottom - box(arguments[0]).top,
+  edge: getComputedStyle(document.querySelector('.paper')).borderTopColor,
+  ground: getComputedStyle(document.body).backgroundColor,
+}
+"""
+
+
+def test_on_a_phone_in_the_dark_every_answer_is_next_to_its_control(browser, server):
+    """Control and answer fit on one screen, all tabs are seen, and an easel has a visible edge."""
+    browser.emulate("setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1,
+                    mobile=True)  # fmt: skip
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.emulate("setEmulatedMedia", features=dark)
+    try:
+        browser.open(server[0])
+        answer(browser, "redrawn")
+        for name, control, film in (
+            ("Redraw", "#your-drawing", "#redrawn .panels"),
+            ("Interpolate", "#from", "#walked"),
+            ("Complete", "#erase-a-part", "#completed"),
+        ):
+            tab(browser, name)
+            browser.find(film)
+            found = browser.run(PLACES, control, film)
+            names, right = zip(*found["tabs"], strict=True)
+            assert names == ("Redraw", "Sample", "Interpolate", "Complete")
+            assert max(right) <= 390
+            assert found["width"] <= 390
+            assert 0 < found["height"] < 844
+        edge, ground = luminance(found["edge"]), luminance(found["ground"])
+        assert (edge + 0.05) / (ground + 0.05) > 3
+    finally:
+        browser.emulate("clearDeviceMetricsOverride")
+        browser.emulate("setEmulatedMedia", features=[])
 
 
 def test_the_page_asks_nobody_else_and_shows_no_path(browser, server):

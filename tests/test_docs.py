@@ -9,6 +9,7 @@ import inspect
 import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -38,6 +39,10 @@ PAGES = {
     for path in [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
 }
 EXAMPLE = ROOT / "docs" / "examples" / "new_model.py"
+PLAIN = ROOT / "docs" / "examples" / "plain_draw.py"
+EXTENSIONS = ROOT / "docs" / "_extensions"
+OTHERS = ("CHANGELOG.md", "docs/performance.md", "docs/playground.md")
+"""Pages that the words of the others do not bind."""
 pages = pytest.mark.parametrize("page", PAGES)
 
 
@@ -262,6 +267,102 @@ def test_excerpts_are_there(page):
                 found = [node for node in body if getattr(node, "name", None) == part]
                 assert found, f"{target} has no {name}"
                 body = getattr(found[0], "body", [])
+
+
+# Words, citation, navigation
+
+
+WRONG = (
+    r"goes on|whoever|is told in|from the best|difference to the best|images a second|nats an image"
+    r"|window in (green|red)|−(ELBO|L_)"
+)
+
+
+@pages
+def test_words_are_those_of_the_field(page):
+    if page not in OTHERS:
+        assert not re.findall(WRONG, PAGES[page])
+
+
+def test_the_readme_is_short_and_leaves_provenance_to_the_results():
+    assert len(PAGES["README.md"].splitlines()) < 150
+    assert not re.search(r"\bcommit [0-9a-f]{7}", PAGES["README.md"])
+
+
+def test_the_citation_is_of_this_version():
+    import yaml
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == limner.__version__
+
+
+def test_every_page_is_in_the_navigation():
+    entries = re.findall(
+        r"^```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)^```", PAGES["docs/index.md"], re.M | re.S
+    )
+    listed = {f"docs/{name}.md" for block in entries for name in block.split()}
+    assert listed == {page for page in PAGES if page.startswith("docs/")} - {"docs/index.md"}
+
+
+# The site's own extensions
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    monkeypatch.syspath_prepend(EXTENSIONS)
+    return importlib.import_module
+
+
+def test_the_reference_of_commands_has_their_flags(extension):
+    """Every flag that `--help` lists is in the reference, and no cell is cut by a `|`."""
+    reference = "\n".join(extension("flags").reference())
+    for name in COMMANDS:
+        assert f"\n## {name}\n" in reference
+    for words in (("train", "draw"), ("train", "ladder-vae"), ("evaluate",), ("data", "show")):
+        listed = set(re.findall(r"(?<!\S)--[a-z][\w.-]*", help_of(*words)))
+        assert listed - {"--help"} <= set(re.findall(r"`(--[\w.-]+)`", reference)), words
+    rows = [line for line in reference.splitlines() if line.startswith("|")]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in rows)
+    assert r"p(x \| z)" in reference
+
+
+@pages
+def test_equations_break_only_where_they_can(page, extension):
+    """The parts of an equation, of which a narrow page shows one per line, are whole."""
+    for equation in re.findall(r"^\$\$\n(.*?)^\$\$", PAGES[page], re.MULTILINE | re.DOTALL):
+        for part in extension("mathematics").parts(equation):
+            assert part.count(r"\left") == part.count(r"\right"), part
+            assert part.count("{") == part.count("}"), part
+            assert part.strip()
+
+
+# DRAW in plain torch
+
+
+def test_plain_draw_is_the_librarys_draw():
+    """The same weights and noise: equal KL of every step and equal log p(x | z)."""
+    plain = runpy.run_path(str(PLAIN))
+    torch.manual_seed(0)
+    config = DRAWConfig(
+        num_steps=4, attention="filterbank", read_size=3, write_size=5, hidden_dim=7, latent_dim=3
+    )
+    model = limner.DRAW(config, (1, 9, 9)).double().eval()
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    x = (torch.rand(6, 1, 9, 9) < 0.4).double()
+    noise, again = (torch.Generator().manual_seed(1) for _ in range(2))
+    epsilon = [torch.randn(6, 3, generator=again, dtype=torch.float64) for _ in range(4)]
+    with torch.no_grad():
+        inference = model.infer(x, noise)
+        kl, log_likelihood = plain["draw"](model.state_dict(), x[:, 0], torch.stack(epsilon), 3, 5)
+    torch.testing.assert_close(kl, inference.kl, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(log_likelihood, inference.log_likelihood, rtol=1e-12, atol=1e-12)
+
+
+def test_plain_draw_is_short():
+    body = [line for line in PLAIN.read_text().splitlines() if re.match(r" {4,}[^\s\"]", line)]
+    assert len(body) <= 25
 
 
 # The worked example of a new model

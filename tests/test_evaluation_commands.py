@@ -18,6 +18,8 @@ from limner.config import RunConfig
 from limner.data import DataConfig, frozen
 from limner.evaluation import comparison, evaluate_model
 from limner.evaluation.comparison import SAME, comparison_table
+from limner.evaluation.tables import groups_rows, results_rows
+from limner.figures import style
 from limner.storage import load_tensors, save_tensors
 from limner.training import train
 
@@ -79,7 +81,7 @@ def test_evaluate_writes_the_results_of_the_run(folder, capsys):
         vae.path / "results.json"
     ).read_text()
     shown = capsys.readouterr().out
-    assert "K = 4" in shown
+    assert "-L_4" in shown
     assert "results.json" in shown
 
 
@@ -106,7 +108,7 @@ def test_other_evaluations_say_so_and_leave_the_results_alone(folder, capsys):
     assert results["split"] == "validation"
     assert len(results["kl_per_group"]) == len(results["elbo_per_step"]) == 5
     assert results["elbo_per_step"][-1]["mean"] == pytest.approx(values["elbo"].mean().item())
-    assert "ELBO so far" in capsys.readouterr().out
+    assert "-ELBO up to here" in capsys.readouterr().out
 
 
 def test_an_interrupted_evaluation_is_continued_by_the_command(folder):
@@ -171,16 +173,23 @@ def test_probe_beside_pixels_and_components_of_the_same_size(folder, capsys):
     assert "nearest neighbours" in capsys.readouterr().out
 
 
-def test_interpolate_draws_a_row_a_walk(folder, tmp_path):
-    draw = run(folder, "draw")
+def test_interpolate_draws_a_row_for_each_walk(folder, tmp_path, monkeypatch):
+    draw, saved, drawn, save = run(folder, "draw"), [], [], style.save
+
+    def kept(made, *place, **heading):
+        drawn.append(made)
+        saved.append((place, heading))
+        return save(made, *place, **heading)
+
+    monkeypatch.setattr(style, "save", kept)
     interpolate(str(draw.path), frames=4)
-    with Image.open(draw.path / "figures" / "interpolation.png") as picture:
-        scale = 64 // 6
-        assert picture.size == (scale * (4 * 5 + 3 * 2), scale * (2 * 6 + 2))
-    out = tmp_path / "between.png"
-    interpolate(str(draw.path), images=(0, 3), frames=4, walks="line", out=out)
-    with Image.open(out) as picture:
-        page = np.asarray(picture)[::scale, ::scale]
+    assert (draw.path / "figures" / "interpolation.png").is_file()
+    interpolate(str(draw.path), images=(0, 3), frames=4, walks="line", out=tmp_path / "between.png")
+    ((folder, name, formats), heading), (axes,) = saved[-1], drawn[-1].axes
+    assert (folder / f"{name}.{formats[0]}").is_file()
+    assert "images 0 and 3" in heading["title"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["on a line"]
+    page = axes.images[0].get_array()[:6, :, 0]
     x = (255 * frozen(draw.dataset(), "test", "bernoulli")).numpy()
     assert (page[:, :5] == x[0, 0]).all()
     assert (page[:, -5:] == x[3, 0]).all()
@@ -239,3 +248,27 @@ def test_a_table_says_k_where_runs_differ_in_it():
     assert headings[-1] == "K"
     assert [[*column.cells][-1] for column in columns] == ["5", "10"]
     assert "-L_5" in comparison_table(rows[:1], "").columns[0].cells
+
+
+@pytest.mark.parametrize(("images", "few"), [(20, True), (10_000, False)])
+def test_active_units_of_few_images_are_called_indicative(images, few):
+    results = {
+        "group_names": ["z"], "active_units": [2], "latent_units": [3], "kl_per_group": [1.0],
+        "elbo_per_step": [{"mean": -90.0, "stderr": 0.5}], "num_images": images,
+    }  # fmt: skip
+    headings, rows = groups_rows(results)
+    assert headings[2] == "active units" + " (20 images: indicative)" * few
+    assert rows == [["z", "1.00", "2 of 3", "90.00 ± 0.50"]]
+
+
+def test_shown_figures_are_costs_that_add_up():
+    bits = {"mean": 0.15, "stderr": 0.01}
+    results = {
+        "elbo": {"mean": -90.0, "stderr": 0.5}, "reconstruction": {"mean": -70.0, "stderr": 0.4},
+        "kl": {"mean": 20.0, "stderr": 0.1}, "bits_per_dim": {"elbo": bits},
+        "iw_bound": {"mean": -88.0, "stderr": 0.5, "num_samples": 50},
+    }  # fmt: skip
+    shown = {name: nats for name, nats, _ in results_rows(results)}
+    assert list(shown) == ["-ELBO", "-L_50", "reconstruction, -log p(x | z)", "KL"]
+    elbo, _, reconstruction, kl = (float(nats.split()[0]) for nats in shown.values())
+    assert elbo == reconstruction + kl == 90

@@ -19,7 +19,7 @@ from limner.figures.neighbours import nearest
 from limner.figures.subject import Subject
 from limner.layers.attention import Window, Windows
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
-from limner.pictures import beside, magnify, tile, to_rgb
+from limner.pictures import beside, magnify, strided, tile, to_rgb
 from limner.storage import save_tensors
 from limner.training.runs import Run
 
@@ -193,15 +193,46 @@ def test_a_mean_over_the_few_batches_after_a_validation_is_no_point_of_the_curve
 
 def test_one_epoch_is_enough_for_curves():
     curves.training_curves(metrics(1, epochs=1))
-    curves.kl_heat_map(metrics(3, epochs=1), ["a", "b", "c"])
+    curves.kl_by_group(metrics(3, epochs=1), ["a", "b", "c"])
     curves.compared_curves({"a": metrics(1, epochs=1), "b": metrics(1)})
 
 
-def test_heat_map_holds_the_kl_of_each_group():
-    entries = metrics(3)
-    (image,) = curves.kl_heat_map(entries, ["a", "b", "c"]).axes[0].get_images()
+@pytest.mark.parametrize("groups", [3, 20])
+def test_bars_hold_the_last_kl_of_each_group_and_lines_all(groups):
+    entries = metrics(groups)
+    bars, lines = curves.kl_by_group(entries, [f"step {k + 1}" for k in range(groups)]).axes
     wanted = np.transpose([entry["validation"]["kl_per_group"] for entry in entries])
-    np.testing.assert_allclose(image.get_array(), wanted)
+    np.testing.assert_allclose([bar.get_height() for bar in bars.patches], wanted[:, -1])
+    np.testing.assert_allclose([line.get_ydata() for line in lines.lines], wanted)
+    ticks = [int(tick.get_text()) for tick in bars.get_xticklabels()]
+    assert bars.get_xlabel() == "step"
+    assert ticks == list(range(1, groups + 1, 1 if groups == 3 else 2))
+
+
+def test_groups_of_a_ladder_are_typeset():
+    bars, lines = curves.kl_by_group(metrics(2), ["z_1", "z_2"]).axes
+    legend = [text.get_text() for text in lines.get_legend().get_texts()]
+    assert legend == [tick.get_text() for tick in bars.get_xticklabels()] == ["$z_{1}$", "$z_{2}$"]
+    assert style.typeset("z_5–z_14 new, 3 $") == r"$z_{5}$–$z_{14}$ new, 3 \$"
+
+
+def test_a_saved_figure_has_its_title_and_a_shown_one_has_not(tmp_path):
+    made = curves.training_curves(metrics(2))
+    heights = []
+    for name, heading in (("bare", {}), ("titled", {"title": "A $ 漢", "note": "word " * 60})):
+        (path,) = style.save(made, tmp_path, name, ["png"], **heading)
+        with Image.open(path) as image:
+            heights.append(image.height)
+    assert heights[1] > heights[0] + 30
+    assert made.texts == []
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "wanted"),
+    [(0, 4, []), (4, 4, [0, 1, 2, 3]), (8, 4, [1, 3, 5, 7]), (9, 4, [2, 5, 8]), (5, 4, [0, 2, 4])],
+)
+def test_steps_have_one_stride_and_end_with_the_last(count, most, wanted):
+    assert list(strided(count, most)) == wanted
 
 
 def test_tiles_lie_where_they_should():
@@ -246,6 +277,18 @@ def test_window_sizes_are_medians_in_pixels():
     reading, writing = (line.get_ydata() for line in made.axes[0].get_lines())
     assert list(reading) == [4, 8]
     assert list(writing) == [0, 0]
+
+
+def test_median_windows_lie_on_the_centres_of_each_step():
+    center = torch.tensor([[[2.0, 3.0], [4.0, 5.0], [6.0, 7.0]], [[90.0, 1.0]] * 3])
+    window = Window(center, *[torch.full((2, 3), 0.5)] * 3)
+    windows = Windows(None, window)
+    made = attention.where_it_looks(windows, np.eye(8, 9), read_size=1, write_size=5)
+    first, second = (axes.lines[0] for axes in made.axes)
+    assert (min(first.get_xdata()), max(first.get_xdata())) == (4 - 1 - 1, 4 - 1 + 1)
+    assert (min(first.get_ydata()), max(first.get_ydata())) == (5 - 1 - 1, 5 - 1 + 1)
+    assert set(second.get_xdata()) == {8}, "cut at the edge of the image"
+    assert [axes.get_xlabel() for axes in made.axes] == ["1", "2"]
 
 
 def test_principal_components_keep_the_directions_of_largest_variance():

@@ -63,6 +63,18 @@ def test_every_model_has_its_films(kind, tmp_path):
         assert len(rows) == 2 * panels
 
 
+@pytest.mark.parametrize(("steps", "shown"), [(4, "1 2 3 4"), (32, "2 4 6 8 10 12 14 16 18 20 22")])
+def test_a_strip_shows_every_step_or_an_even_stride(steps, shown):
+    panel = np.zeros((steps, 1, 4, 4, 3), np.uint8)
+    captions = tuple(f"{k} of {steps}" for k in range(1, steps + 1))
+    film = films.Film((panel,), ("canvas",), captions, "", "", "", "step")
+    (axes,) = films.strip(film).axes
+    headings = " ".join(tick.get_text() for tick in axes.get_xticklabels())
+    assert headings.startswith(shown)
+    assert headings.endswith(str(steps))
+    assert axes.get_xlabel() == "step"
+
+
 def test_the_last_frame_is_what_the_model_generates():
     subject = StandIn("draw").subject()
     film = scenes.generation_film(subject.model, 4, subject.generator(), magnification=1)

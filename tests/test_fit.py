@@ -401,6 +401,23 @@ class DropoutVAE(VAE):
         self.encoder = nn.Sequential(self.encoder, nn.Dropout(0.5))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_seeded_noise_leaves_the_global_state_alone(compiled):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    state = torch.get_rng_state()
+    with limner.training.noise.seeded(3, compiled=compiled):
+        found = torch.empty(2).uniform_()
+    assert torch.equal(found, expected)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_loading_does_not_import_the_compiler_of_torch():
+    """torch wraps a dispatch mode in a function that imports it, unless the mode says not to."""
+    assert hasattr(limner.training.noise._BesideCompiled.__torch_dispatch__, "__wrapped__")
+    assert not hasattr(limner.training.noise._Redirected.__torch_dispatch__, "__wrapped__")
+
+
 def test_twice_at_once_in_threads_is_as_each_alone(digits):
     def model(seed):
         with limner.training.noise.seeded(seed):

@@ -113,11 +113,11 @@ def test_the_card_says_what_the_model_is_and_how_good(trained, hub):
         "tags": ["variational-autoencoder", "latent-variable-model", "vae"],
     }
     elbo = trained.results()["elbo"]
-    figure = f"| −ELBO | {-elbo['mean']:.2f} ± {elbo['stderr']:.2f} |"
+    figure = f"| -ELBO | {-elbo['mean']:.2f} ± {elbo['stderr']:.2f} |"
     maker = trained.made()[0]
     for words in (
         figure,
-        "−L, K = 2",
+        "-L_2",
         "![64 mean images from the prior, not chosen](samples.png)",
         f'limner.load("hub:{NAME}")',
         "the weights of first, which are not published here",

@@ -90,7 +90,7 @@ def test_an_inference_shows_means_and_with_a_trace_reconstructions():
     x = torch.rand(3, 1, 8, 6).round()
     plain, traced = model.infer(x), model.infer(x, trace=True)
     html = plain._repr_html_()
-    assert f">{limner.elbo(plain).mean():.2f}<" in html
+    assert f">{-limner.elbo(plain).mean():.2f}<" in html
     assert f">{plain.kl[:, 4].mean():.2f}<" in html
     assert pictures(html) == []
     (image,) = pictures(traced._repr_html_())
@@ -398,7 +398,7 @@ def test_results_are_printed_as_tables(outside, capsys):
     for each in (evaluation, history(3), model_of("vae").infer(torch.zeros(2, 1, 8, 6))):
         assert limner.show(each) is None
     printed = capsys.readouterr().out
-    assert repr(evaluation.elbo) in printed
+    assert f"{-evaluation.elbo.mean:.2f}" in printed
     assert "-97.00" in printed, "the last record"
     assert "log p(x | z)" in printed
     assert list(outside.iterdir()) == []

@@ -247,7 +247,7 @@ def _gain(elbo: float | None, base: float | None) -> str:
     return NOTHING if elbo is None or base is None else f"{elbo - base:+.2f}"
 
 
-_HEAD = f"""| variant | −ELBO | last whole epoch of training | gain | −L_{IW_SAMPLES} | epochs |
+_HEAD = f"""| variant | -ELBO | last whole epoch of training | gain | -L_{IW_SAMPLES} | epochs |
 | --- | --- | --- | --- | --- | --- |"""
 
 

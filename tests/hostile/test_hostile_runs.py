@@ -22,7 +22,8 @@ from limner.figures import curves
 from limner.figures.gallery import _kl
 from limner.figures.subject import Subject
 from limner.models import LadderVAEConfig
-from limner.report import sections
+from limner.report import sections, table
+from limner.report.verdict import verdict
 from limner.storage import load_tensors, read_document, save_tensors
 from limner.training import train
 from limner.training.runs import Run
@@ -66,8 +67,9 @@ def use(path):
     if run.results():
         rows = compare_runs({"run": [run]})
         comparison_table(rows, "one")
-        sections.table(rows)
-        sections._numbers(run.results() or {})
+        table.table(rows)
+        verdict(rows, [run.results() or {}])
+        sections.numbers(run.results() or {})
 
 
 def resume(path):

@@ -1,5 +1,5 @@
-// An easel: strokes of mouse, pen or finger, sent as PNG when one ends. In the mode "erase" strokes
-// mark what is missing and leave the picture alone.
+// An easel: strokes of mouse, pen or finger, sent as PNG when one ends and, on a live easel, while it
+// is drawn. In the mode "erase" strokes mark what is missing and leave the picture alone.
 const erasing = props.mode === "erase";
 const paper = element.querySelector(".paper").getContext("2d");
 const mask = element.querySelector(".mask").getContext("2d");
@@ -7,7 +7,7 @@ const board = mask.canvas;
 const brush = element.querySelector(".brush input");
 const colour = element.querySelector(".colour input");
 const { width, height } = board;
-let fit = true, blank = true, last = null;
+let fit = true, blank = true, last = null, waiting = 0;
 element.querySelector(".easel").classList.toggle("grey", !props.colour);
 
 function wipe(context, ground) {
@@ -29,9 +29,11 @@ function erased() {
   context.drawImage(board, 0, 0);
   return copy.toDataURL("image/png");
 }
-function send() {
-  props.value = blank ? null
-    : { picture: paper.canvas.toDataURL("image/png"), erased: erasing ? erased() : "", fit };
+function send(live = false) {
+  clearTimeout(waiting);
+  waiting = 0;
+  const picture = paper.canvas.toDataURL("image/png");
+  props.value = blank ? null : { picture, erased: erasing ? erased() : "", fit, live };
 }
 function show(image) {
   const scale = Math.min(width / image.width, height / image.height);
@@ -73,6 +75,7 @@ board.addEventListener("pointermove", (event) => {
     stroke(last, next);
     last = next;
   }
+  if (props.live && !waiting) waiting = setTimeout(send, 100, true);
 });
 for (const name of ["pointerup", "pointercancel"])
   board.addEventListener(name, () => {
@@ -100,6 +103,7 @@ file.addEventListener("change", async () => {
   file.value = "";
 });
 function update() {
+  if (last) return;
   if (!props.value) return reset();
   const { picture, fit: placed } = props.value;
   const image = new Image();

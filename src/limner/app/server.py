@@ -4,7 +4,7 @@ import importlib.util
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from limner.app.access import Access, Message, refuse
@@ -20,6 +20,21 @@ QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
+PLAIN: dict[str, Any] = {
+    "share": False,
+    "quiet": True,
+    "prevent_thread_lock": True,
+    "show_error": False,
+    "inbrowser": False,
+    "footer_links": [],
+    "run_history": False,
+    "enable_monitoring": False,
+    "ssr_mode": False,
+    "mcp_server": False,
+    "pwa": False,
+    "max_file_size": 1,
+}
+"""Gradio's server without what it adds to the page or offers to others."""
 
 
 def require_gradio() -> None:
@@ -90,7 +105,9 @@ def _ask_no_proxy(host: str) -> None:
         os.environ[name] = ",".join(filter(None, [known, host, "localhost", "127.0.0.1"]))
 
 
-def serve(player: Player, host: str, port: int | None, names: Collection[str] = ()) -> None:
+def serve(
+    players: Sequence[Player], host: str, port: int | None, names: Collection[str] = ()
+) -> None:
     """Serve the page until interrupted. `names` are further names that browsers may use for it.
 
     Raises:
@@ -102,31 +119,22 @@ def serve(player: Player, host: str, port: int | None, names: Collection[str] = 
     _ask_no_proxy(host)
     from starlette.middleware import Middleware
 
-    from limner.app.page import Page, text, theme
+    from limner.app.page import Page
+    from limner.app.parts import styles, theme
 
-    page, access = Page(player).blocks, Access(host, names)
+    page, access = Page(*players).blocks, Access(host, names)
     page.launch(
         server_name=host,
         server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        show_error=False,
-        inbrowser=False,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        mcp_server=False,
-        pwa=False,
-        max_file_size=1,
         app_kwargs={"middleware": [Middleware(access.guard), Middleware(Limits)]},
         theme=theme(),
-        css=text("page.css"),
+        css=styles(),
+        **PLAIN,
     )
     try:
         address = access.address(host, port)
-        print(f"{player.run.name} is at {address} (stop with Ctrl-C)", flush=True)
+        shown = " and ".join(player.run.name for player in players)
+        print(f"{shown} on {address} (stop with Ctrl-C)", flush=True)
         threading.Event().wait()
     finally:
         page.close(verbose=False)

@@ -30,9 +30,10 @@ def animate(
 ) -> None:
     """Animate samples being drawn and test images being reconstructed, as GIFs and still strips.
 
-    With attention, the write window is red and the read window green. A window reaches from its
-    first to its last filter, and its lines are wider for blurrier filters. A ladder is shown layer
-    by layer, and a model with one latent group as a walk through its latent space.
+    With attention, the reading window is in sky blue (solid) and the writing window in orange
+    (dashed). A window reaches from its first to its last filter; its line widens with sigma. A
+    ladder is shown layer by layer, and a model with one latent group as a walk through its latent
+    space.
 
     Args:
         grid: rows and columns of images
@@ -53,7 +54,9 @@ def animate(
     for name, film in progress(made, title, count, "films", f"to {folder}"):
         gif = folder / f"animation-{name}.gif"
         paths.append(films.save_gif(film.frames(grid[1]), gif, seconds, hold))
-        paths += style.save(films.strip(film, rows), folder, f"animation-{name}-strip")
+        heading = f"{film.title}: {found.name}"
+        still, note = films.strip(film, rows), film.caption
+        paths += style.save(still, folder, f"animation-{name}-strip", title=heading, note=note)
     tell(paths)
 
 

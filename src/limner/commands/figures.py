@@ -31,4 +31,9 @@ def figures(
     title, where = f"drawing {found.name}", f"to {folder}"
     for picture in progress(drawn, title, gallery.COUNT, "kinds of figures", where):
         if picture is not None:
-            tell(style.save(picture.figure, folder, picture.name, formats))
+            heading = f"{picture.title}: {found.name}"
+            note = picture.caption
+            paths = style.save(
+                picture.figure, folder, picture.name, formats, title=heading, note=note
+            )
+            tell(paths)

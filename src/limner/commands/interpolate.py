@@ -1,11 +1,9 @@
 """`limner interpolate`: a walk between two images or two draws from the prior."""
 
-import io
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -20,13 +18,12 @@ from limner.evaluation.interpolation import (
     noise_of_prior,
     walk,
 )
+from limner.figures import grids, style
 from limner.figures.style import output_folder
 from limner.models import LatentVariableModel
-from limner.storage import write_atomically
+from limner.pictures import to_rgb
 
 WALKS: tuple[Walk, ...] = ("line", "sphere")
-MARGIN = 2
-"""Pixels between images."""
 
 
 def interpolate(
@@ -74,8 +71,14 @@ def interpolate(
     made = (_row(model, noise, shown, frames, one) for one in chosen)
     title = f"interpolating {opened.name}"
     rows = list(progress(made, title, len(chosen), "walks", f"of {frames} frames to {path}"))
-    output_folder(path.parent)
-    write_atomically(path, _png(torch.stack(rows)))
+    ends = "two draws from the prior"
+    if images is not None:
+        ends = f"{split} images {images[0]} and {images[1]}"
+    labelled = [(f"on a {one}", to_rgb(row)) for one, row in zip(chosen, rows, strict=True)]
+    drawn, folder = grids.walks(labelled, images is not None), output_folder(path.parent)
+    title = f"Interpolation between {ends}: {opened.name}"
+    note = "Mean images at equal distances, in all latent groups at once."
+    style.save(drawn, folder, path.stem, ["png"], title=title, note=note)
     Console().print(f"written to {path}", highlight=False, soft_wrap=True)
 
 
@@ -85,18 +88,3 @@ def _row(
     """Mean images of one walk [frames, C, H, W], with the images in `shown` at both ends."""
     drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen)).cpu()
     return drawn if shown is None else torch.cat([shown[:1], drawn, shown[1:]])
-
-
-def _png(images: Tensor) -> bytes:
-    """Images [rows, columns, C, H, W] in [0, 1] as a PNG; small images are enlarged."""
-    margins = (0, MARGIN, 0, MARGIN)
-    padded = torch.nn.functional.pad(images, margins, value=1.0)
-    page = padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-MARGIN, :-MARGIN]
-    levels = (255 * page.clamp(0, 1)).round().to(torch.uint8)
-    channels = levels.shape[-1]
-    picture = Image.fromarray((levels[..., 0] if channels == 1 else levels[..., :3]).numpy())
-    scale = max(1, 64 // images.shape[-2])
-    picture = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.BOX)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -53,4 +53,6 @@ def reconstruct(
     else:
         drawn = grids.pairs(("image", shown), ("redrawn", redrawn), columns)
     name = shown_name(found, subject.dataset, pictures, split)
-    tell(style.save(drawn, folder, f"reconstructions-{name}"))
+    heading = f"Reconstructions: {found.name}"
+    note = "Images as the model sees them, and the mean image after one draw from q(z | x)."
+    tell(style.save(drawn, folder, f"reconstructions-{name}", title=heading, note=note))

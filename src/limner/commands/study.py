@@ -167,5 +167,5 @@ def _print_means(means: Sequence[Mapping[str, Any]], axes: Sequence[str], descri
     for heading in headings:
         table.add_column(heading, justify="left" if heading in axes else "right")
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*(cell.text for cell in line))
     Console().print(table)

@@ -1,4 +1,4 @@
-"""Models side by side: one row per model, with the paired difference to the best."""
+"""Models side by side: one row per model, with the paired gap to the best."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ class Comparison(Sequence[dict[str, Any]]):
 
 
 def compare(models: Mapping[str, Subject | Sequence[Subject]]) -> Comparison:
-    """Models side by side, lower is better; the difference to the best is paired by image.
+    """Models side by side, lower is better; the gap to the best is paired by image.
 
     Args:
         models: for each name an `Evaluation`, an evaluated run or its path, or a sequence of these:
@@ -181,17 +181,17 @@ def _known(value: float | None, form: str) -> str:
 
 _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "-ELBO": lambda row: with_error(row["elbo"], 2, -1),
-    "difference to the best": lambda row: (
+    "gap to best": lambda row: (
         with_error(row["difference_to_best"], 2, -1) if row["difference_to_best"] else "best"
     ),
     "-L_{}": lambda row: with_error(row["iw_bound"], 2, -1),
     "reconstruction": lambda row: with_error(row["reconstruction"], 2, -1),
     "KL": lambda row: with_error(row["kl"], 2),
-    "bits per dim": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",
+    "bits per dimension": lambda row: f"{row['bits_per_dim']['elbo']['mean']:.4f}",
     "parameters": lambda row: f"{row['parameters']:,}",
-    "training": lambda row: _known(row["training_seconds"], "{:.0f} s"),
+    "training time": lambda row: _known(row["training_seconds"], "{:.0f} s"),
     "started from": lambda row: row.get("started_from") or "-",
-    "images per second": lambda row: _known(row["images_per_second"], "{:,.0f}"),
+    "images/s": lambda row: _known(row["images_per_second"], "{:,.0f}"),
 }
 
 

@@ -145,11 +145,11 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         figures = self.figures()
-        headings, groups = groups_rows(figures)
+        headings, groups = groups_rows(figures | {"num_images": self.num_images})
         more = len(groups) - GROUPS
         return notebook.page(
             notebook.title(self.title),
-            notebook.table(("", "nats per image", "bits per dim"), results_rows(figures)),
+            notebook.table(("", "nats per image", "bits per dimension"), results_rows(figures)),
             notebook.table(headings, groups[:GROUPS]) if len(groups) > 1 else "",
             notebook.note(f"and {more} more groups") if more > 0 else "",
         )

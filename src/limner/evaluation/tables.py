@@ -7,11 +7,14 @@ from rich.table import Table
 
 from limner.evaluation.estimate import with_error
 
+FEW = 1000
+"""With fewer images, active units are only indicative: units that few images use are not seen."""
+
 
 def results_table(results: Mapping[str, Any], title: str) -> Table:
-    """Bounds with standard errors, in nats and in bits per dimension."""
+    """-ELBO, -L_K and their parts with standard errors; lower is better."""
     table = Table("", title=title, title_justify="left")
-    for heading in ("nats per image", "bits per dim"):
+    for heading in ("nats per image", "bits per dimension"):
         table.add_column(heading, justify="right")
     for row in results_rows(results):
         table.add_row(*row)
@@ -21,20 +24,20 @@ def results_table(results: Mapping[str, Any], title: str) -> Table:
 def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Name, nats and bits of each figure, with standard errors."""
     labels = {
-        "ELBO": "elbo",
-        f"importance-weighted bound, K = {results['iw_bound']['num_samples']}": "iw_bound",
-        "reconstruction, log p(x | z)": "reconstruction",
-        "KL": "kl",
+        "-ELBO": ("elbo", -1),
+        f"-L_{results['iw_bound']['num_samples']}": ("iw_bound", -1),
+        "reconstruction, -log p(x | z)": ("reconstruction", -1),
+        "KL": ("kl", 1),
     }
     bits = results["bits_per_dim"]
     return [
-        [label, with_error(results[key], 2), with_error(bits[key], 4) if key in bits else ""]
-        for label, key in labels.items()
+        [label, with_error(results[key], 2, sign), with_error(bits[key], 4) if key in bits else ""]
+        for label, (key, sign) in labels.items()
     ]
 
 
 def groups_table(results: Mapping[str, Any]) -> Table:
-    """KL, active units and, if measured, the ELBO after each group."""
+    """KL, active units and, if measured, -ELBO after each group."""
     headings, rows = groups_rows(results)
     table = Table(headings[0], title="latent groups", title_justify="left")
     for heading in headings[1:]:
@@ -47,10 +50,13 @@ def groups_table(results: Mapping[str, Any]) -> Table:
 def groups_rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings, and the row of each latent group."""
     per_step = results.get("elbo_per_step")
-    headings, rows = ["group", "KL", "active units", *(["ELBO so far"] if per_step else [])], []
+    images = results.get("num_images")
+    few = f" ({images} images: indicative)" if images is not None and images < FEW else ""
+    last = ["-ELBO up to here"] if per_step else []
+    headings, rows = ["group", "KL", f"active units{few}", *last], []
     for group, name in enumerate(results["group_names"]):
         active = results["active_units"][group]
         units = f"{'-' if active is None else active} of {results['latent_units'][group]}"
-        so_far = [with_error(per_step[group], 2)] if per_step else []
+        so_far = [with_error(per_step[group], 2, -1)] if per_step else []
         rows.append([name, f"{results['kl_per_group'][group]:.2f}", units, *so_far])
     return headings, rows

@@ -1,17 +1,20 @@
 """DRAW's windows by step: density of their centres, their size and their sharpness."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from limner.figures import style
-from limner.layers.attention import Windows
-from limner.pictures import evenly
+from limner.figures.windows import rectangle
+from limner.layers.attention import Window, Windows
+from limner.pictures import strided
 
 MAX_STEPS = 10
-"""Panels in a row. Longer sequences show evenly spread steps."""
+"""Panels in a row. Longer sequences show every second step, every third, and so on."""
 
 
 def center_density(centers: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -27,34 +30,64 @@ def center_density(centers: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 @style.styled
-def where_it_looks(windows: Windows, average: np.ndarray) -> Figure:
-    """Density of reading and writing centres over n images, one panel per step.
+def where_it_looks(
+    windows: Windows, average: np.ndarray, read_size: int, write_size: int
+) -> Figure:
+    """Density of reading and writing centres over n images, and the median window, by step.
 
     `windows` are [steps, n]. Shades are the square root of the density, relative to the panel's
     maximum. `average` [H, W] is the average image; its contour at half its maximum is drawn.
     """
-    shape = average.shape
-    rows = [("reading", windows.read), ("writing", windows.write)]
-    rows = [(name, window) for name, window in rows if window is not None]
-    steps = evenly(len(windows.write.sigma), MAX_STEPS)
-    inch = min(0.72, 6.4 / len(steps))
-    made = style.figure(
-        len(steps) * inch + 0.7, len(rows) * (inch * shape[0] / shape[1] + 0.05) + 0.3
-    )
+    rows = _named(windows, read_size, write_size)
+    steps = strided(len(windows.write.sigma), MAX_STEPS)
+    inch, share = min(0.72, 6.4 / len(steps)), average.shape[0] / average.shape[1]
+    made = style.figure(len(steps) * inch + 0.7, len(rows) * (inch * share + 0.05) + 0.5)
     grid = made.subplots(len(rows), len(steps), squeeze=False)
-    for row, (name, window) in zip(grid, rows, strict=True):
+    for row, (kind, window, size) in zip(grid, rows, strict=True):
         for axes, step in zip(row, steps, strict=True):
-            density = center_density(window.center[step].cpu().numpy(), shape)
-            axes.imshow(np.sqrt(density), cmap=style.HEAT, vmin=0)
-            axes.contour(average, [average.max() / 2], colors="white", linewidths=0.4, alpha=0.7)
-            axes.grid(False)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        row[0].set_ylabel(name)
-    for axes, step in zip(grid[0], steps, strict=True):
-        axes.set_title(f"{step + 1}", loc="center", fontsize=8, pad=2)
+            one = Window(*(field[step] for field in window))
+            _centers(axes, one, average)
+            _median_window(axes, one, size, kind, average.shape)
+        row[0].set_ylabel(kind)
+    for axes, step in zip(grid[-1], steps, strict=True):
+        axes.set_xlabel(f"{step + 1}", fontsize=8, labelpad=2)
+    made.supxlabel("step", fontsize=8.5)
     made.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)  # type: ignore[union-attr,call-arg]
     return made
+
+
+def _named(
+    windows: Windows, read_size: int, write_size: int
+) -> list[tuple[Literal["reading", "writing"], Window, int]]:
+    """The kinds of windows that there are, with their filters per side."""
+    writing = ("writing", windows.write, write_size)
+    return [writing] if windows.read is None else [("reading", windows.read, read_size), writing]
+
+
+def _centers(axes: Axes, window: Window, average: np.ndarray) -> None:
+    """The density of centres [n, 2], under the outline of the average image."""
+    density = center_density(window.center.cpu().numpy(), average.shape)
+    axes.imshow(np.sqrt(density), cmap=style.HEAT, vmin=0)
+    axes.contour(average, [average.max() / 2], colors="white", linewidths=0.4, alpha=0.7)
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _median_window(
+    axes: Axes,
+    window: Window,
+    size: int,
+    kind: Literal["reading", "writing"],
+    shape: tuple[int, int],
+) -> None:
+    """The window of median centre and stride over n images, cut at the edge of the image."""
+    median = Window(*(field.cpu().quantile(0.5, dim=0) for field in window))
+    edges = rectangle(median, size)
+    left, right = np.clip((edges.left, edges.right), 1, shape[1]) - 1
+    top, bottom = np.clip((edges.top, edges.bottom), 1, shape[0]) - 1
+    line = style.window_line(kind, width=1.0, casing="black")
+    axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], **line)
 
 
 @style.styled
@@ -64,27 +97,22 @@ def window_sizes(windows: Windows, read_size: int, write_size: int) -> Figure:
     Lines are medians over images, bands the 10th to 90th percentile. A single filter has side 0.
     """
     made, (sides, sigmas) = style.panels(2, height=2.6)
-    sides.set(title="side of the window, pixels", xlabel="step")
-    sigmas.set(title="sigma of its filters, pixels", xlabel="step", yscale="log")
-    style.plain_log_ticks(sigmas)
-    for name, window, size, colour, line in (
-        ("reading", windows.read, read_size, style.READ, "-"),
-        ("writing", windows.write, write_size, style.WRITE, "--"),
-    ):
-        if window is None:
-            continue
-        label = f"{name} ({size} × {size} filters)"
-        stride, sigma = window.stride.cpu().numpy(), window.sigma.cpu().numpy()
-        _band(sides, (size - 1) * stride, colour, line, label)
-        _band(sigmas, sigma, colour, line, label)
-    sides.legend()
-    sides.set_ylim(bottom=0)
+    sides.set(title="side of the window", xlabel="step", ylabel="pixels")
+    sigmas.set(title="sigma of its filters", xlabel="step", ylabel="pixels")
+    for kind, window, size in _named(windows, read_size, write_size):
+        line = style.window_line(kind, width=1.6) | {"label": f"{kind} ({size} × {size} filters)"}
+        _band(sides, (size - 1) * window.stride.cpu().numpy(), line)
+        _band(sigmas, window.sigma.cpu().numpy(), line)
+    sides.legend(handlelength=3)
+    for axes in (sides, sigmas):
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return made
 
 
-def _band(axes: Axes, values: np.ndarray, colour: str, line: str, label: str) -> None:
+def _band(axes: Axes, values: np.ndarray, line: dict[str, Any]) -> None:
     """Median over images of [steps, n], and a band from the 10th to the 90th percentile."""
     low, middle, high = np.percentile(values, (10, 50, 90), axis=1)
     steps: Sequence[int] = range(1, len(middle) + 1)
-    axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(steps, middle, line, color=colour, label=label)
+    axes.fill_between(steps, low, high, color=line["color"], alpha=0.25, linewidth=0)
+    axes.plot(steps, middle, **line)

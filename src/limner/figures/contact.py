@@ -2,11 +2,11 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 from limner.data import SPLITS, Dataset, Images
 from limner.data.sizing import fitted
 from limner.figures.grids import labelled_rows
+from limner.figures.style import legible
 from limner.pictures import RGB, to_rgb
 
 COLUMNS, ROWS = 10, 10
@@ -43,9 +43,7 @@ def drawable(name: str) -> str:
     """A name without its middle if it is long, with ? for what the font lacks, no mathematics."""
     if len(name) > _LONGEST:
         name = f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
-    known = get_font(findfont("DejaVu Sans")).get_charmap()
-    shown = "".join(c if ord(c) in known else "?" for c in name)
-    return shown.replace("$", r"\$")
+    return legible(name).replace("$", r"\$")
 
 
 def _training_rows(dataset: Dataset) -> list[tuple[str, np.ndarray]]:

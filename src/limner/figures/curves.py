@@ -1,4 +1,4 @@
-"""Training curves: bounds and their parts by epoch, KL of each latent group.
+"""Training curves: -ELBO and its parts by epoch, KL of each latent group.
 
 `metrics` is one dictionary per epoch, as in a run's metrics.jsonl. Curves show costs in nats per
 image, -ELBO = -log p(x | z) + KL: lower is better.
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +17,10 @@ from limner.figures import style
 
 Metrics = Sequence[Mapping[str, Any]]
 SPLITS = ("validation", "train")
+NATS = "nats per image"
+MOST_TICKS = 12
+MOST_LINES = 6
+"""Groups whose lines are in colour; with more groups, the others are grey."""
 
 
 @style.styled
@@ -28,7 +31,11 @@ def training_curves(metrics: Metrics) -> Figure:
     than half the longest interval between validations is left out.
     """
     made, axes = style.panels(3)
-    quantities = (("elbo", "−ELBO", -1), ("reconstruction", "−log p(x | z)", -1), ("kl", "KL", 1))
+    quantities = (
+        ("elbo", "−ELBO", -1),
+        ("reconstruction", "reconstruction, −log p(x | z)", -1),
+        ("kl", "KL", 1),
+    )
     epochs = [entry["epoch"] for entry in metrics]
     spans = np.diff(epochs, prepend=0.0)
     few = {"validation": np.zeros_like(spans, bool), "train": spans < spans.max(initial=0.0) / 2}
@@ -39,9 +46,10 @@ def training_curves(metrics: Metrics) -> Figure:
             values = np.array([sign * _known(entry[split][key]) for entry in metrics])
             values[few[split]] = math.nan
             panel.plot(epochs, values, line, color=colour, label=split, marker=_dot(epochs))
-        panel.set(title=f"{title}, nats")
+        panel.set(title=title)
         _by_epoch(panel)
         _leave_out_the_start(panel)
+    axes[0].set_ylabel(NATS)
     axes[0].legend()
     return made
 
@@ -51,14 +59,14 @@ def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
     """Validation -ELBO of several runs by name, against epochs and time."""
     made, (by_epoch, by_time) = style.panels(2, height=2.8)
     for k, (name, entries) in enumerate(metrics.items()):
-        bound = [-_known(entry["validation"]["elbo"]) for entry in entries]
+        costs = [-_known(entry["validation"]["elbo"]) for entry in entries]
         minutes = [entry["seconds"] / 60 for entry in entries]
         epochs = [entry["epoch"] for entry in entries]
-        by_epoch.plot(epochs, bound, label=name, marker=_dot(epochs), **style.series(k))
-        by_time.plot(minutes, bound, marker=_dot(epochs), **style.series(k))
-    by_epoch.set(title="validation −ELBO, nats")
+        by_epoch.plot(epochs, costs, label=name, marker=_dot(epochs), **style.series(k))
+        by_time.plot(minutes, costs, marker=_dot(epochs), **style.series(k))
+    by_epoch.set(title="validation −ELBO by epoch", ylabel=NATS)
     _by_epoch(by_epoch)
-    by_time.set(title="validation −ELBO, nats", xlabel="minutes of training")
+    by_time.set(title="validation −ELBO by time", xlabel="minutes of training")
     for panel in (by_epoch, by_time):
         _leave_out_the_start(panel)
     by_epoch.legend()
@@ -66,29 +74,40 @@ def compared_curves(metrics: Mapping[str, Metrics]) -> Figure:
 
 
 @style.styled
-def kl_heat_map(metrics: Metrics, group_names: Sequence[str], split: str = "validation") -> Figure:
-    """Heat map of the KL of every latent group: epochs on x, groups on y.
+def kl_by_group(metrics: Metrics, group_names: Sequence[str], split: str = "validation") -> Figure:
+    """KL of every latent group: bars at the last epoch, and lines by epoch.
 
-    Colour scales with the square root, so that 1 nat is visible beside 20.
+    Of more than 6 groups, lines at an even stride from the first are in colour, as their bars.
     """
     kl = np.asarray([entry[split]["kl_per_group"] for entry in metrics], dtype=float).T
-    groups, epochs = kl.shape
-    made = style.figure(7.2, min(4.0, 0.9 + 0.2 * max(groups, 4)))
-    axes = made.subplots()
-    last = float(metrics[-1]["epoch"])
-    first = last - (last - float(metrics[0]["epoch"])) * epochs / max(epochs - 1, 1)
-    first = first if epochs > 1 else last - 1
-    image = axes.imshow(
-        kl, aspect="auto", origin="lower", cmap=style.HEAT,
-        norm=PowerNorm(0.5, 0, kl[:, epochs // 10 :].max() or 1.0),
-        extent=(first + 0.5, last + 0.5, -0.5, groups - 0.5),
-    )  # fmt: skip
-    axes.grid(False)
-    shown = range(0, groups, -(-groups // 11))
-    axes.set_yticks(shown, [group_names[k] for k in shown])
-    _by_epoch(axes)
-    made.colorbar(image, ax=axes, label="KL, nats", pad=0.01)
+    epochs = [entry["epoch"] for entry in metrics]
+    made, (bars, lines) = style.panels(2, height=2.6)
+    shown = range(0, len(kl), -(-len(kl) // MOST_LINES))
+    coloured = {group: style.series(k) for k, group in enumerate(shown)}
+    colours = [coloured[k]["color"] if k in coloured else style.FAINT for k in range(len(kl))]
+    bars.bar(range(len(kl)), kl[:, -1], color=colours, width=0.8)
+    bars.set(title=f"KL of each group after epoch {epochs[-1]:g}", ylabel=NATS)
+    _by_group(bars, group_names)
+    for group, values in enumerate(kl):
+        look = coloured.get(group, {"color": style.FAINT, "linewidth": 0.8})
+        label = style.typeset(group_names[group]) if group in coloured else None
+        layer = 2.1 if group in coloured else 1.9
+        lines.plot(epochs, values, label=label, marker=_dot(epochs), zorder=layer, **look)
+    lines.set(title="KL of each group by epoch")
+    _by_epoch(lines)
+    _leave_out_the_start(lines)
+    lines.set_ylim(bottom=0)
+    lines.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=2.6)
     return made
+
+
+def _by_group(axes: Axes, names: Sequence[str]) -> None:
+    """Label the x axis by group, at an even stride; a word that all names have is its label."""
+    words = {name.rpartition(" ")[0] for name in names}
+    word = words.pop() if len(words) == 1 else ""
+    shown = range(0, len(names), -(-len(names) // MOST_TICKS))
+    axes.set_xticks(shown, [style.typeset(names[k].removeprefix(f"{word} ")) for k in shown])
+    axes.set_xlabel(word or "latent group")
 
 
 def _known(value: float | None) -> float:
@@ -99,7 +118,7 @@ def _known(value: float | None) -> float:
 def _by_epoch(axes: Axes) -> None:
     """Label the x axis, with ticks at whole epochs."""
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _dot(epochs: Sequence[float | int]) -> str:

@@ -65,7 +65,10 @@ def exhibit_of(what: object) -> Exhibit:  # noqa: PLR0911
         )
     if isinstance(what, Evaluation):
         figures = what.figures()
-        tables = results_table(figures, what.title), groups_table(figures)
+        tables = (
+            results_table(figures, what.title),
+            groups_table(figures | {"num_images": what.num_images}),
+        )
         return Exhibit(what._repr_html_, Group(*tables))
     if isinstance(what, Comparison):
         return Exhibit(what._repr_html_, _table(*what.table()))

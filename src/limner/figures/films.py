@@ -12,11 +12,12 @@ from PIL import Image
 from limner import notebook
 from limner.errors import InputError
 from limner.figures.grids import labelled_rows
-from limner.pictures import COLOURS, RGB, beside, columns_for, evenly, gif, tile
+from limner.figures.style import typeset
+from limner.pictures import COLOURS, RGB, beside, columns_for, gif, strided, tile
 
 GROUND = (128, 128, 128)
 """The gap between images: differs from black and from white."""
-STRIP_STEPS = 12
+STRIP_STEPS = 16
 NOTEBOOK_PIXELS = 2**23
 """Limit on the pixels of all frames in a notebook; a larger film shows fewer images."""
 
@@ -32,6 +33,8 @@ class Film(NamedTuple):
     title: str
     caption: str
     alt: str
+    unit: str = ""
+    """What captions count: steps, frames or layers."""
 
     @property
     def size(self) -> int:
@@ -87,10 +90,14 @@ def sprite(frames: RGB) -> bytes:
 
 
 def strip(film: Film, images: int = 5, steps: int = STRIP_STEPS) -> Figure:
-    """The film as a still figure: one row per image and panel, one column per step."""
-    chosen = list(evenly(len(film.captions), steps))
+    """The film as a still figure: one row per image and panel, one column per step.
+
+    Of a film of more than `steps` frames, every second is shown, or every third, and so on.
+    """
+    chosen = list(strided(len(film.captions), steps))
     rows = []
     for k in range(min(images, film.size)):
         for name, panel in zip(film.panel_names, film.panels, strict=True):
             rows.append((name if len(film.panels) > 1 else "", panel[chosen, k]))
-    return labelled_rows(rows, [film.captions[t].split(" of ")[0] for t in chosen])
+    headings = [typeset(film.captions[t].split(" of ")[0]) for t in chosen]
+    return labelled_rows(rows, headings, unit=film.unit)

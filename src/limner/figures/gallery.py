@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from limner.figures import attention, curves, films, grids, maps, scenes
 from limner.figures.groups import carried_means, from_the_top
 from limner.figures.neighbours import nearest
+from limner.figures.style import WINDOWS, typeset
 from limner.figures.subject import Subject
 from limner.models import RecurrentModel
 from limner.pictures import to_rgb
@@ -28,29 +29,33 @@ class Picture(NamedTuple):
     figure: Figure
 
 
-def pictures(subject: Subject) -> Iterator[Picture]:
-    """The figures that apply to `subject`, in the order of the report."""
-    return (picture for picture in candidates(subject) if picture is not None)
+def pictures(subject: Subject, strips: bool = True) -> Iterator[Picture]:
+    """The figures that apply to `subject`, in the order of the report.
+
+    A page that shows films leaves out their `strips`.
+    """
+    return (picture for picture in candidates(subject, strips) if picture is not None)
 
 
 @torch.no_grad()
-def candidates(subject: Subject) -> Iterator[Picture | None]:
+def candidates(subject: Subject, strips: bool = True) -> Iterator[Picture | None]:
     """`COUNT` figures, or None for each that does not apply to `subject`."""
     for make in _PICTURES:
-        yield make(subject)
+        if strips or make not in _STRIPS:
+            yield make(subject)
 
 
 def _training(subject: Subject) -> Picture | None:
     if not subject.metrics:
         return None
     last = subject.metrics[-1]
-    bound = last["validation"]["elbo"]
-    told = "not finite" if bound is None else f"{-bound:.1f} nats"
+    elbo = last["validation"]["elbo"]
+    told = "not finite" if elbo is None else f"{-elbo:.1f} nats"
     return Picture(
         "training",
         "Training",
-        "The bound and its two parts by epoch. Validation uses the weights that are saved, "
-        "training those of each step.",
+        "−ELBO and its two parts, by epoch; lower is better. Validation uses the weights that are "
+        "saved, training those of each step.",
         f"Curves of −ELBO, reconstruction and KL; after epoch {last['epoch']} the validation −ELBO "
         f"is {told}.",
         curves.training_curves(subject.metrics),
@@ -69,9 +74,9 @@ def _kl(subject: Subject) -> Picture | None:
     return Picture(
         "kl-per-group",
         "KL of each latent group",
-        "KL per validation image, by epoch. The model does not use a group whose row stays dark.",
-        "Heat map of KL by latent group and epoch.",
-        curves.kl_heat_map(known, names),
+        "Mean over validation images. The model does not use a group whose KL stays near zero.",
+        "Bars of the KL of each latent group, and curves of it by epoch.",
+        curves.kl_by_group(known, names),
     )
 
 
@@ -80,7 +85,7 @@ def _samples(subject: Subject) -> Picture:
     return Picture(
         "samples",
         "Samples",
-        f"Mean images E[x | z] with z from the prior, seed {subject.seed}; not selected.",
+        f"60 mean images E[x | z] with z from the prior, seed {subject.seed}; not selected.",
         "A grid of 60 images drawn by the model.",
         grids.image_grid(to_rgb(images), columns=12, width=grids.WIDTH),
     )
@@ -109,7 +114,8 @@ def _reconstructions(subject: Subject) -> Picture:
     return Picture(
         "reconstructions",
         "Reconstructions",
-        "Test images as the model sees them, and the mean image after one draw from q(z | x).",
+        f"{len(x)} test images as the model sees them, and the mean image after one draw from "
+        "q(z | x).",
         "Test images above, their reconstructions below.",
         grids.pairs(("image", to_rgb(x)), ("redrawn", to_rgb(observation.mean))),
     )
@@ -120,7 +126,7 @@ def _steps(subject: Subject) -> Picture:
     return Picture(
         "samples-step-by-step",
         film.title,
-        f"From left to right. {film.caption}".strip(),
+        film.caption,
         film.alt,
         films.strip(film, images=6),
     )
@@ -132,7 +138,7 @@ def _reconstructed_steps(subject: Subject) -> Picture:
     return Picture(
         "reconstructions-step-by-step",
         film.title,
-        f"From left to right. {film.caption}".strip(),
+        film.caption,
         film.alt,
         films.strip(film, images=4),
     )
@@ -145,9 +151,12 @@ def _where(subject: Subject) -> Picture | None:
         "where-it-looks",
         "Where the windows lie",
         f"Density of window centres over {len(subject.x):,} test images, by step; lighter is "
-        "denser. The line outlines the average image.",
+        f"denser. Rectangles are median windows: {WINDOWS}. The white line outlines the average "
+        "image.",
         "Density of the centres of reading and writing windows, step by step.",
-        attention.where_it_looks(subject.windows, subject.x.mean((0, 1)).cpu().numpy()),
+        attention.where_it_looks(
+            subject.windows, subject.x.mean((0, 1)).cpu().numpy(), *scenes.filters(subject.model)
+        ),
     )
 
 
@@ -157,7 +166,7 @@ def _sizes(subject: Subject) -> Picture | None:
     return Picture(
         "window-size",
         "Size and sharpness of the windows",
-        f"Median and 10 to 90 % band over {len(subject.x):,} test images.",
+        f"Median and 10 to 90 % band over {len(subject.x):,} test images: {WINDOWS}.",
         "Curves of the window's side and of sigma by step, for reading and writing.",
         attention.window_sizes(subject.windows, *scenes.filters(subject.model)),
     )
@@ -182,9 +191,7 @@ def _interpolations(subject: Subject, rows: int = 5, columns: int = 9) -> Pictur
         "Points on a straight line between the posterior means of two test images, in all groups "
         "at once. The outer columns are the test images.",
         f"{rows} rows, each a gradual change from one test image to another.",
-        grids.labelled_rows(
-            [("", images[:, row]) for row in range(rows)], ["image", *[""] * columns, "image"]
-        ),
+        grids.walks([("", images[:, row]) for row in range(rows)], images=True),
     )
 
 
@@ -198,7 +205,7 @@ def _resampled(subject: Subject, draws: int = 4) -> Picture | None:
     rows = [("image", to_rgb(x))]
     for keep in range(total, -1, -1):
         below = total - keep
-        new = names[0] if below == 1 else f"{names[0]}–{names[below - 1]}"
+        new = typeset(names[0] if below == 1 else f"{names[0]}–{names[below - 1]}")
         label = f"{new} new" if below else "all kept"
         rows.append((label, to_rgb(from_the_top(model, held, keep, generator))))
     return Picture(
@@ -235,5 +242,6 @@ _PICTURES: tuple[Callable[[Subject], Picture | None], ...] = (
     _training, _kl, _samples, _reconstructions, _steps, _reconstructed_steps, _where, _sizes,
     _neighbours, _interpolations, _resampled, _map,
 )  # fmt: skip
+_STRIPS = (_steps, _reconstructed_steps)
 COUNT = len(_PICTURES)
 """Number of figures of a model that has all of them."""

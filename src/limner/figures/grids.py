@@ -1,6 +1,7 @@
 """Figures of image grids and of labelled rows of images."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from limner.pictures import RGB, columns_for, tile
 WIDTH = 7.2
 LETTER = 0.075
 """Width of a letter of a label, in inches."""
+TICKS = 12
+"""Headings above a walk."""
 ROWS = 12
 """More named pairs than this are spread over several columns."""
 
@@ -32,19 +35,39 @@ def labelled_rows(
     headings: Sequence[str] | None = None,
     width: float = WIDTH,
     image_inches: float = 0.62,
+    unit: str = "",
 ) -> Figure:
     """Rows of images [n, H, W, 3], each with its label at the left.
 
     Args:
         headings: a text above each column.
+        unit: what the headings count, such as steps.
         width: largest width of the figure, in inches.
         image_inches: largest width of an image.
     """
     margin, size = _margin(rows), _tiled(rows).shape
     inches = min(width - margin, len(rows[0][1]) * image_inches)
-    made = style.figure(margin + inches, inches * size[0] / size[1] + 0.25)
-    _draw(made.subplots(), rows, headings)
+    made = style.figure(margin + inches, inches * size[0] / size[1] + 0.25 + 0.17 * bool(unit))
+    axes = made.subplots()
+    _draw(axes, rows, headings)
+    if unit:
+        axes.set_xlabel(unit)
+        axes.xaxis.set_label_position("top")
     return made
+
+
+def walks(rows: Sequence[tuple[str, RGB]], images: bool) -> Figure:
+    """Walks between two ends as labelled rows, under the share of the second end.
+
+    Args:
+        images: whether the ends are images, which stand left and right of the walk.
+    """
+    count = len(rows[0][1]) - 2 * images
+    every = -(-count // TICKS)
+    shares = ["" if k % every else f"{k / (count - 1):.3g}" for k in range(count)]
+    headings = ["image", *shares, "image"] if images else shares
+    unit = f"share of the second {'image' if images else 'draw'}"
+    return labelled_rows(rows, headings, unit=unit)
 
 
 @style.styled
@@ -67,7 +90,7 @@ def named_pairs(
 
 def _margin(rows: Sequence[tuple[str, RGB]]) -> float:
     """Room for the labels of rows, in inches."""
-    return LETTER * max(len(label) for label, _ in rows) + 0.1
+    return LETTER * max(len(re.sub(r"[$_{}]", "", label)) for label, _ in rows) + 0.1
 
 
 def _tiled(rows: Sequence[tuple[str, RGB]]) -> RGB:

@@ -14,7 +14,7 @@ from torch import Tensor
 from limner.evaluation.interpolation import spherical
 from limner.figures.films import Film
 from limner.figures.groups import completed_by_means
-from limner.figures.style import READ_RGB, WRITE_RGB
+from limner.figures.style import READ_RGB, WINDOWS, WRITE_RGB
 from limner.figures.windows import draw_windows
 from limner.layers.attention import Windows
 from limner.models import LatentVariableModel
@@ -22,10 +22,12 @@ from limner.pictures import RGB, magnify, to_rgb
 
 STOPS, STEPS_BETWEEN = 4, 6
 """A walk: the points it passes, and the frames from one to the next."""
-WINDOWS = (
-    "Windows reach from the mean of the first filter to that of the last: reading in green, "
-    "writing in red. The line widens with sigma."
+CAPTION = (
+    f"{WINDOWS[0].upper()}{WINDOWS[1:]}. A window reaches from the mean of its first filter to "
+    "that of its last; the line widens with sigma."
 )
+
+CANVAS = "The mean image of the canvas after each step."
 
 
 @torch.no_grad()
@@ -44,8 +46,9 @@ def generation_film(
             ("canvas",),
             _steps(len(panel)),
             title="Samples being drawn",
-            caption="" if generation.windows is None else WINDOWS,
+            caption=CANVAS if generation.windows is None else CAPTION,
             alt=f"{n} samples being drawn in {len(panel)} steps",
+            unit="step",
         )
     assert generation.latents is not None
     if model.num_groups > 1:
@@ -60,6 +63,7 @@ def generation_film(
         title="A walk through the latent space",
         caption=f"Along great circles, past {STOPS} samples and back to the first.",
         alt=f"{n} walks through the latent space, from sample to sample",
+        unit="frame",
     )
 
 
@@ -90,6 +94,7 @@ def explanation_film(
         title="A walk from image to image",
         caption="Between the posterior means of test images; beside it the nearest image.",
         alt=f"{len(x)} walks between reconstructions of test images, beside the nearest image",
+        unit="frame",
     )
 
 
@@ -107,8 +112,9 @@ def _reconstructed(
         ("image", "canvas"),
         _steps(len(canvases)),
         title="Test images being reconstructed",
-        caption="" if windows is None else WINDOWS,
+        caption=CANVAS if windows is None else CAPTION,
         alt=f"{len(x)} test images being read and redrawn in {len(canvases)} steps",
+        unit="step",
     )
 
 
@@ -119,7 +125,7 @@ def _canvases(
     images = to_rgb(torch.stack([model.observe(canvas).mean for canvas in canvases]))
     if windows is None:
         return magnify(images, factor)
-    return draw_windows(images, windows.write, filters(model)[1], WRITE_RGB, factor)
+    return draw_windows(images, windows.write, filters(model)[1], WRITE_RGB, factor, dashed=True)
 
 
 def filters(model: LatentVariableModel) -> tuple[int, int]:
@@ -141,13 +147,14 @@ def _layers(
         for keep in range(1, total + 1)
     )
     caption = "The named layers are drawn; those below are at the mean of their prior."
+    unit = "layers drawn"
     if x is None:
         alt = f"{len(latents[0])} samples, layers fixed one by one from the top"
-        return Film((panel,), ("sample",), captions, "Samples, layer by layer", caption, alt)
+        return Film((panel,), ("sample",), captions, "Samples, layer by layer", caption, alt, unit)
     originals = magnify(to_rgb(x), factor)[None].repeat(total, axis=0)
     alt = f"{len(x)} reconstructions, layers fixed one by one from the top"
     title = "Test images, layer by layer"
-    return Film((originals, panel), ("image", "redrawn"), captions, title, caption, alt)
+    return Film((originals, panel), ("image", "redrawn"), captions, title, caption, alt, unit)
 
 
 def _walked(model: LatentVariableModel, stops: Sequence[Tensor]) -> Tensor:

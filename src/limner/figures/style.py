@@ -7,6 +7,7 @@ decorated with `styled`. Hues are from Okabe and Ito, safe for colour-blind read
 import functools
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -14,18 +15,29 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from limner.errors import InputError
 
 INK, MUTED, RULE = "#24292f", "#6e7781", "#d0d7de"
-READ, WRITE = "#2a9d4a", "#cc3333"
-"""Windows: reading in green, writing in red."""
-READ_RGB, WRITE_RGB = (42, 157, 74), (204, 51, 51)
+FAINT = "#a5adb6"
+"""Bars and lines beside those in colour."""
+READ, WRITE = "#56b4e9", "#e69f00"
+"""Windows: reading in sky blue and solid, writing in orange and dashed."""
+READ_RGB, WRITE_RGB, CASING_RGB = (86, 180, 233), (230, 159, 0), (0, 0, 0)
+"""The casing is a dark edge on both sides of a window's line, so that it is seen on white too."""
+WINDOWS = "reading window in sky blue (solid), writing window in orange (dashed)"
+"""The words for captions."""
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (2, 3)))
 """Line styles that go with `SERIES`, to distinguish lines without colour."""
 HEAT = "cividis"
+
+LETTERS_PER_INCH = 17
+"""Of text of 8 points."""
 
 Format = Literal["svg", "png", "pdf"]
 FORMATS: tuple[Format, ...] = ("svg", "png")
@@ -54,6 +66,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.5,
+    "lines.markersize": 4,
     "savefig.dpi": 160,
     "svg.hashsalt": "limner",
     "svg.fonttype": "path",
@@ -96,11 +109,24 @@ def panels(columns: int, width: float = 7.2, height: float = 2.3) -> tuple[Figur
     return made, list(made.subplots(1, columns, squeeze=False)[0])
 
 
-def plain_log_ticks(axes: Axes) -> None:
-    """Label a logarithmic y axis 0.5, 1, 2, 5, 10 rather than by powers."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
+def window_line(
+    kind: Literal["reading", "writing"], width: float, casing: str = INK
+) -> dict[str, Any]:
+    """Colour, line style and casing of a line that stands for a window."""
+    colour, line = (READ, "-") if kind == "reading" else (WRITE, (0, (3.5, 1.8)))
+    effects = [Stroke(linewidth=width + 1.4, foreground=casing), Normal()]
+    return {"color": colour, "linestyle": line, "linewidth": width, "path_effects": effects}
+
+
+def typeset(name: str) -> str:
+    """The name of a latent group with its number as an index: z_5 becomes $z_5$."""
+    return re.sub(r"\bz_(\d+)", r"$z_{\1}$", name.replace("$", r"\$"))
+
+
+def legible(text: str) -> str:
+    """A text with ? for every character that the font lacks."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(c if ord(c) in known else "?" for c in text)
 
 
 def bare(axes: Axes) -> Axes:
@@ -111,16 +137,48 @@ def bare(axes: Axes) -> Axes:
 
 
 @styled
-def save(made: Figure, folder: Path, name: str, formats: Iterable[Format] = FORMATS) -> list[Path]:
-    """Write `folder/name` in each format, on white. Returns the paths of the files."""
+def save(
+    made: Figure,
+    folder: Path,
+    name: str,
+    formats: Iterable[Format] = FORMATS,
+    *,
+    title: str = "",
+    note: str = "",
+) -> list[Path]:
+    """Write `folder/name` in each format, on white. Returns the paths of the files.
+
+    Args:
+        title: a line above the figure, in the files only.
+        note: lines below the title.
+    """
     paths = [folder / f"{name}.{kind}" for kind in formats]
+    heading = _heading(made, title, note)
     for path in paths:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
         try:
             made.savefig(path, facecolor="white", metadata=metadata[path.suffix[1:]], **_TIGHT)
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror}).") from None
+    for text in heading:
+        text.remove()
     return paths
+
+
+def _heading(made: Figure, title: str, note: str) -> list[Text]:
+    """Texts above the figure, outside its layout."""
+    width, height = made.get_size_inches()
+    letters = max(48, int(LETTERS_PER_INCH * width))
+    notes = "\n".join(textwrap.wrap(legible(note), letters))
+    titles = "\n".join(textwrap.wrap(legible(title), int(0.78 * letters)))
+    texts, bottom = [], 1 + 0.1 / height
+    for text, size, weight in ((notes, 8, "normal"), (titles, 10, "bold")):
+        if text:
+            drawn = made.text(0, bottom, text, va="bottom", size=size, weight=weight,
+                              parse_math=False, linespacing=1.25)  # fmt: skip
+            bottom += (text.count("\n") + 1) * size * 1.35 / 72 / height + 0.04 / height
+            texts.append(drawn)
+    return texts
 
 
 def output_folder(folder: Path) -> Path:
@@ -135,13 +193,14 @@ def output_folder(folder: Path) -> Path:
 
 
 @styled
-def themed_svg(made: Figure) -> str:
+def themed_svg(made: Figure, box: Bbox | Literal["tight"] | None = "tight") -> str:
     """The figure as SVG whose text and axes follow the browser's light or dark colour scheme.
 
-    Greys of the style become CSS variables, and the background is transparent.
+    Greys of the style become CSS variables, and the background is transparent. Empty margins are
+    cut off, or what is outside a `box` in inches, or nothing.
     """
-    stream = io.StringIO()
-    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **_TIGHT)
+    stream, cut = io.StringIO(), _TIGHT | {"bbox_inches": box}
+    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None}, **cut)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)

@@ -12,8 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from limner.figures.style import CASING_RGB
 from limner.layers.attention import Window
 from limner.pictures import RGB, magnify
+
+THINNEST = 2.0
+"""Least width of a line in magnified pixels: it then covers some pixel entirely."""
+
+LINES = 14
+"""The longer side of an image in widths of the widest line: 2 pixels of 28."""
 
 
 class Rectangle(NamedTuple):
@@ -39,8 +46,8 @@ def rectangle(window: Window, size: int) -> Rectangle:
 
 
 def line_width(sigma: np.ndarray) -> np.ndarray:
-    """Width of a window's line in pixels of the image: 0.3 + sigma / 4, at most 2."""
-    return np.minimum(0.3 + 0.25 * sigma, 2.0)
+    """Width of a window's line in pixels of the image: 0.3 + sigma / 4."""
+    return 0.3 + 0.25 * sigma
 
 
 def coverage(low: float, high: float, length: int, factor: int) -> np.ndarray:
@@ -55,32 +62,73 @@ def coverage(low: float, high: float, length: int, factor: int) -> np.ndarray:
     return np.clip(covered, 0.0, 1.0)
 
 
-def outline(edges: Rectangle, shape: tuple[int, int], factor: int) -> np.ndarray:
+def dash_gaps(low: float, high: float, longest: float) -> list[tuple[float, float]]:
+    """The gaps of a dashed edge from `low` to `high`, which has a dash at either corner.
+
+    Dashes and gaps are equally long. An edge as long as `longest` has four dashes, and half of it
+    or less has two: then a window is its four corners.
+    """
+    dashes = max(2, round(4 * (high - low) / longest))
+    part = (high - low) / (2 * dashes - 1)
+    return [(low + (2 * k + 1) * part, low + (2 * k + 2) * part) for k in range(dashes - 1)]
+
+
+def outline(
+    edges: Rectangle,
+    shape: tuple[int, int],
+    factor: int,
+    dashed: bool = False,
+    casing: float = 0.0,
+) -> np.ndarray:
     """Opacity in [0, 1] of one window's line on an image of `shape` (height, width), magnified.
 
-    [height factor, width factor]. The line is centred on the rectangle's edges, and its area is
-    exact in every magnified pixel. Parts outside the image are cut off.
+    [height factor, width factor]. The line is centred on the rectangle's edges, not wider than a
+    14th of the image, and its area is exact in every magnified pixel. Parts outside the image are
+    cut off.
+
+    Args:
+        dashed: leave gaps between the corners.
+        casing: pixels by which the line is wider on both sides, and longer at the ends of dashes.
     """
     left, right, top, bottom, line = (float(field) for field in edges)
+    half = max(min(line, max(shape) / LINES), THINNEST / factor) / 2 + casing
+    inner = -min(half, (right - left) / 2, (bottom - top) / 2)
+
+    def covered(low: float, high: float, length: int, margin: float) -> np.ndarray:
+        first, last = low - margin, high + margin
+        line = coverage(first, last, length, factor)
+        for start, stop in dash_gaps(low, high, max(shape)) if dashed else ():
+            gap = max(start + casing, first), min(stop - casing, last)
+            line = line - coverage(*gap, length, factor)
+        return line
 
     def block(margin: float) -> np.ndarray:
-        rows = coverage(top - margin, bottom + margin, shape[0], factor)
-        columns = coverage(left - margin, right + margin, shape[1], factor)
-        return np.outer(rows, columns)
+        rows = covered(top, bottom, shape[0], margin)
+        return np.outer(rows, covered(left, right, shape[1], margin))
 
-    half = max(line, 1 / factor) / 2
-    return block(half) - block(-min(half, (right - left) / 2, (bottom - top) / 2))
+    return block(half) - block(inner)
 
 
 def draw_windows(
-    images: RGB, window: Window, size: int, colour: tuple[int, int, int], factor: int
+    images: RGB,
+    window: Window,
+    size: int,
+    colour: tuple[int, int, int],
+    factor: int,
+    dashed: bool = False,
 ) -> RGB:
-    """Images [steps, n, H, W, 3] magnified, each with the outline of its window [steps, n]."""
+    """Images [steps, n, H, W, 3] magnified, each with the outline of its window [steps, n].
+
+    A casing of 1.5 magnified pixels or more edges the line: it then covers three quarters of some
+    pixel.
+    """
     magnified = magnify(images, factor)
     edges = rectangle(window, size)
+    casing = max(1.5, factor / 4) / factor
     for index in np.ndindex(images.shape[:-3]):
         one = Rectangle(*(np.asarray(field[index]) for field in edges))
-        opacity = outline(one, images.shape[-3:-1], factor)[..., None]
-        blended = magnified[index] * (1 - opacity) + np.asarray(colour) * opacity
-        magnified[index] = np.rint(blended).astype(np.uint8)
+        for paint, wider in ((CASING_RGB, casing), (colour, 0.0)):
+            opacity = outline(one, images.shape[-3:-1], factor, dashed, wider)[..., None]
+            blended = magnified[index] * (1 - opacity) + np.asarray(paint) * opacity
+            magnified[index] = np.rint(blended).astype(np.uint8)
     return magnified

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limner import notebook
 from limner.layers.observation import Observation
-from limner.pictures import Grid, evenly, grid, png
+from limner.pictures import Grid, grid, png, strided
 
 if TYPE_CHECKING:
     from limner.models.base import Generation, Inference
@@ -30,8 +30,8 @@ def generation_html(generation: Generation) -> str:
     parts = [images_html(generation.images, "images")]
     canvases = generation.canvases
     if canvases is not None and canvases.shape[1] and len(canvases) > 1:
-        steps = list(evenly(len(canvases), STEPS))
-        means = _observed(generation.observation, canvases.detach()[steps, 0])
+        steps = strided(len(canvases), STEPS)
+        means = _observed(generation.observation, canvases.detach()[list(steps), 0])
         counted = ", ".join(str(step + 1) for step in steps)
         parts.append(notebook.note(f"The first image after steps {counted} of {len(canvases)}:"))
         parts.append(grid_html(grid(means, len(steps)), "canvases of the first image"))
@@ -44,7 +44,7 @@ def generation_png(generation: Generation) -> bytes | None:
 
 
 def inference_html(inference: Inference) -> str:
-    """Means of the bound and its parts, KL of each group, and reconstructions of a trace."""
+    """Means of -ELBO and its parts, KL of each group, and reconstructions of a trace."""
     headings, rows = inference_rows(inference)
     parts = [notebook.table(headings, rows)]
     if inference.observation is not None and len(inference.log_likelihood):
@@ -54,11 +54,15 @@ def inference_html(inference: Inference) -> str:
 
 
 def inference_rows(inference: Inference) -> tuple[list[str], list[list[str]]]:
-    """The heading and the rows of a table of the bound and its parts."""
+    """The heading and the rows of a table of -ELBO = reconstruction + KL; lower is better."""
     kl = inference.kl.detach().double()
-    log_likelihood = inference.log_likelihood.detach().double()
-    count = len(log_likelihood)
-    named = {"ELBO": log_likelihood - kl.sum(1), "log p(x | z)": log_likelihood, "KL": kl.sum(1)}
+    reconstruction = -inference.log_likelihood.detach().double()
+    count = len(reconstruction)
+    named = {
+        "-ELBO": reconstruction + kl.sum(1),
+        "reconstruction, -log p(x | z)": reconstruction,
+        "KL": kl.sum(1),
+    }
     groups = kl.shape[1]
     if groups > 1:
         named |= {f"KL of group {k + 1}": kl[:, k] for k in range(min(groups, GROUPS))}
@@ -66,7 +70,7 @@ def inference_rows(inference: Inference) -> tuple[list[str], list[list[str]]]:
     if groups > GROUPS:
         rest = kl[:, GROUPS:].sum(1)
         rows.append([f"KL of {groups - GROUPS} more groups", notebook.number(_mean(rest))])
-    return [f"mean over {count:,} image{'' if count == 1 else 's'}", "nats"], rows
+    return [f"mean over {count:,} image{'' if count == 1 else 's'}", "nats per image"], rows
 
 
 def reconstructions(observation: Observation) -> Tensor:

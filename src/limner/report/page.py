@@ -1,7 +1,8 @@
 """The report: one self-contained HTML file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,24 @@ import limner
 from limner.data import Dataset
 from limner.device import Device, pick_device
 from limner.errors import InputError
+from limner.figures import gallery
 from limner.figures.style import output_folder
 from limner.figures.subject import Subject
+from limner.models import RecurrentModel
 from limner.progress import progress_bar, warn
-from limner.report import sections
+from limner.report import compared, sections
+from limner.report.depth import profile
+from limner.report.published import ours_and_published
+from limner.report.table import ordered, rows_of, table
+from limner.report.verdict import verdict
 from limner.storage import write_atomically
 from limner.training.runs import Run
 from limner.training.seen import remembered
+
+MAX_IMAGES = 1000
+"""Test images used for the statistics of the page."""
+STYLES = ("page", "contents", "film", "table", "print")
+SCRIPTS = ("contents", "film", "table", "enlarge")
 
 
 def write(
@@ -41,46 +53,61 @@ def write(
     """
     if not runs:
         raise InputError("A report needs at least one run; give the folder of one.")
-    subjects = _subjects(runs, pick_device(device))
     output_folder(out.parent)
-    write_atomically(out, render(runs, subjects, comparison or {}))
+    write_atomically(out, render(runs, comparison or {}, pick_device(device)))
     return out
 
 
-def render(runs: Sequence[Run], subjects: Sequence[Subject], comparison: Mapping[str, Any]) -> str:
+def render(runs: Sequence[Run], comparison: Mapping[str, Any], device: torch.device) -> str:
     """The page as text."""
-    datasets = [subject.dataset for subject in subjects]
     labels = sections.labels_of(runs, comparison.get("rows", ()))
-    rows = comparison.get("rows") or sections.rows_of(runs, labels)
-    environment = Environment(
-        loader=PackageLoader("limner.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
-        style=_part("page.css"),
-        script=_part("page.js"),
-        version=limner.__version__,
-        description=comparison.get("description", ""),
-        command=comparison.get("command", ""),
-        rows=sections.table(rows),
-        samples=sections.samples_in(rows),
-        compared=sections.compared(labels, subjects) if len(runs) > 1 else [],
-        literature=sections.ours_and_published(runs, labels, datasets),
-        sections=list(_sections(runs, labels, subjects)),
-    )
+    rows = ordered(comparison.get("rows") or rows_of(runs, labels))
+    named = _in_order(dict(zip(labels, runs, strict=True)), [row["name"] for row in rows])
+    total = len(runs) * gallery.COUNT  # films take the place of their strips
+    with progress_bar("writing the report", total, "figures") as report:
+        done = count(1)
+        content = _content(named, device, lambda: report(next(done), ""))
+    results = {label: run.results() for label, run in named.items()}
+    known = {label: found for label, found in results.items() if found is not None}
+    missing = [label for label in results if label not in known]
+    content |= {
+        "styles": [asset(f"{name}.css") for name in STYLES],
+        "scripts": [asset(f"{name}.js") for name in SCRIPTS],
+        "version": limner.__version__,
+        "description": comparison.get("description", ""),
+        "command": comparison.get("command", ""),
+        "verdict": verdict(rows, list(known.values()), missing),
+        "notes": [(label, found["note"]) for label, found in known.items() if "note" in found],
+        "table": table(rows),
+    }
+    return environment().get_template("page.html").render(content)
 
 
-def _sections(
-    runs: Sequence[Run], labels: Sequence[str], subjects: Sequence[Subject]
-) -> Iterator[sections.Section]:
-    """One section a run; most of the time goes into their figures."""
-    with progress_bar("writing the report", len(runs), "runs") as report:
-        for index, about in enumerate(zip(runs, labels, subjects, strict=True), 1):
-            yield sections.section(index, *about)
-            report(index, "")
+def _in_order(runs: Mapping[str, Run], names: Sequence[str]) -> dict[str, Run]:
+    """The runs in the order of the rows with their `names`, then the others."""
+    first = [name for name in names if name in runs]
+    return {label: runs[label] for label in dict.fromkeys([*first, *runs])}
+
+
+def _content(
+    runs: Mapping[str, Run], device: torch.device, tick: Callable[[], None]
+) -> dict[str, Any]:
+    """Sections and figures; most of the time goes into the latter."""
+    labels, subjects, profiles = list(runs), _subjects(list(runs.values()), device), []
+    for run, subject in zip(runs.values(), subjects, strict=True):
+        profiles.append(profile(subject, run.results() or {}))
+        tick()
+    several = len(runs) > 1
+    pictures = compared.pictures(labels, subjects, profiles) if several else []
+    parts = zip(runs.values(), labels, sections.anchors(labels), subjects, profiles, strict=True)
+    draws = [isinstance(subject.model, RecurrentModel) for subject in subjects]
+    datasets = [subject.dataset for subject in subjects]
+    return {
+        "compared": pictures,
+        "sections": [sections.section(*part, tick) for part in parts],
+        "lead": draws.index(True) if any(draws) else 0,
+        "literature": ours_and_published(list(runs.values()), labels, datasets),
+    }
 
 
 def _subjects(runs: Sequence[Run], device: torch.device) -> list[Subject]:
@@ -93,12 +120,22 @@ def _subjects(runs: Sequence[Run], device: torch.device) -> list[Subject]:
             loaded[key] = run.dataset()
         if sentence := remembered(run, loaded[key].test):
             warn(sentence)
-        images, shown = loaded[key], sections.MAX_IMAGES
-        model = run.model().to(device)
-        subjects.append(Subject(model, images, run.metrics(), max_images=shown, projection="tsne"))
+        model, metrics = run.model().to(device), run.metrics()
+        subjects.append(Subject(model, loaded[key], metrics, max_images=MAX_IMAGES))
     return subjects
 
 
-def _part(name: str) -> Markup:
-    """A file of this package, inserted into the page unchanged."""
-    return Markup(files("limner.report").joinpath(name).read_text(encoding="utf-8"))
+def environment() -> Environment:
+    """The templates of this package."""
+    return Environment(
+        loader=PackageLoader("limner.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def asset(name: str) -> Markup:
+    """A style or script of this package, inserted into the page unchanged."""
+    return Markup(files("limner.report").joinpath("assets", name).read_text(encoding="utf-8"))

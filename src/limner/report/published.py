@@ -5,7 +5,14 @@ same kind of bound are comparable: on MNIST, static binarization costs about two
 dynamic, and an ELBO is two to four nats worse than an importance-weighted bound.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from markupsafe import Markup
+
+from limner.data import Dataset
+from limner.report.wording import number, with_error
+from limner.training.runs import Run
 
 
 class Published(NamedTuple):
@@ -19,6 +26,12 @@ class Published(NamedTuple):
     """ELBO, or IW: the importance-weighted bound with its number of samples K."""
     binarization: str
     source: str
+
+    @property
+    def cited(self) -> Markup:
+        """The source, with a link to the paper."""
+        authors, _, number = self.source.partition("arXiv:")
+        return Markup("{}{}").format(authors, _arxiv(number)) if number else Markup.escape(authors)
 
 
 _DRAW = "Gregor et al. 2015, arXiv:1502.04623"
@@ -44,6 +57,9 @@ PUBLISHED = (
     Published("omniglot", "Ladder VAE, five layers", "102.11", _L_5000, "dynamic", _LADDER),
 )
 
+PAPERS = {"vae": "1312.6114", "ladder-vae": "1602.02282", "draw": "1502.04623"}
+"""The paper on arXiv of each kind of model."""
+
 SAME_IMAGES = {"mnist-5k": "mnist", "static-mnist": "mnist"}
 """Datasets with images of the same kind as a published one, though maybe fewer."""
 
@@ -52,3 +68,35 @@ def published_for(dataset: str) -> list[Published]:
     """Published results on images like those of `dataset`."""
     kind = SAME_IMAGES.get(dataset, dataset)
     return [entry for entry in PUBLISHED if entry.dataset == kind]
+
+
+def ours_and_published(
+    runs: Sequence[Run], labels: Sequence[str], datasets: Sequence[Dataset]
+) -> dict[str, list[Published]]:
+    """The bounds of this page and published ones, each with what it was measured on."""
+    ours, published = [], []
+    for run, images, label in zip(runs, datasets, labels, strict=True):
+        results = run.results()
+        if results is None:
+            continue
+        dataset, count = results["dataset"], number(len(images.train.levels))
+        about = f"{dataset}, {count} training images" if run.shows_its_own else dataset
+        for key, bound in (("elbo", "ELBO"), ("iw_bound", "IW")):
+            samples = results[key].get("num_samples")
+            kind = f"{bound}, K = {samples}" if samples else bound
+            nats = with_error(results[key], -1)
+            ours.append(Published(about, label, nats, kind, results["binarization"], "this page"))
+        published += [entry for entry in published_for(dataset) if entry not in published]
+    return {"ours": ours, "published": published}
+
+
+def link_of(kind: str) -> Markup:
+    """The kind of a model, with a link to its paper if that is known."""
+    paper = PAPERS.get(kind)
+    return Markup("{} ({})").format(kind, _arxiv(paper)) if paper else Markup.escape(kind)
+
+
+def _arxiv(number: str) -> Markup:
+    return Markup('<a href="https://arxiv.org/abs/{0}" rel="noreferrer">arXiv:{0}</a>').format(
+        number
+    )

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import limner
 from limner.figures import style
+from limner.report.page import asset, environment
+from limner.report.table import Cell
 from limner.storage import write_atomically
 from limner.studies import Study
 
 
 def cells(
     means: Sequence[Mapping[str, Any]], axes: Sequence[str], samples: int
-) -> tuple[list[str], list[list[str]]]:
+) -> tuple[list[str], list[list[Cell]]]:
     """Headings and lines of the table of means."""
     figures = {
         "-ELBO": ("-ELBO", "{:.2f}", 1),
@@ -29,12 +29,13 @@ def cells(
     }
     lines = []
     for row in means:
-        line = [str(row.get(axis, "")) for axis in axes]
+        line = [Cell(str(row.get(axis, "")), None) for axis in axes]
         for name, form, scale in figures.values():
             value = row[name]
             text = form.format(scale * value.mean)
             bounded = name.startswith("-") and value.stderr is not None
-            line.append(f"{text} ± {form.format(value.stderr)}" if bounded else text)
+            shown = f"{text} ± {form.format(value.stderr)}" if bounded else text
+            line.append(Cell(shown, value.mean))
         lines.append(line)
     return [*axes, *figures], lines
 
@@ -49,27 +50,25 @@ def write_page(
 ) -> Path:
     """Write the page to the file `out`."""
     headings, lines = cells(means, axes, study.samples)
-    environment = Environment(
-        loader=PackageLoader("limner.report", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     best = min(means, key=lambda row: row["-ELBO"].mean)
     name = ", ".join(str(best.get(axis)) for axis in axes if best.get(axis)) or "the only model"
-    text = environment.get_template("study.html").render(
-        study=study,
-        style=Markup(_css()),
-        version=limner.__version__,
-        summary=f"{sum(row['seeds'] for row in means)} runs. The lowest −ELBO has {name}: "
-        f"{best['-ELBO'].mean:.2f} nats per image.",
-        figure="data:image/svg+xml," + quote(style.themed_svg(made)),
-        alt=f"{study.title}: " + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),
-        headings=headings,
-        lines=lines,
-        problems=problems,
+    text = (
+        environment()
+        .get_template("study.html")
+        .render(
+            study=study,
+            styles=[asset(f"{name}.css") for name in ("page", "table", "print")],
+            script=asset("table.js"),
+            version=limner.__version__,
+            summary=f"{sum(row['seeds'] for row in means)} runs. The lowest −ELBO has {name}: "
+            f"{best['-ELBO'].mean:.2f} nats per image.",
+            figure="data:image/svg+xml," + quote(style.themed_svg(made)),
+            alt=f"{study.title}: "
+            + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),
+            headings=headings,
+            lines=lines,
+            problems=problems,
+        )
     )
     write_atomically(out, text)
     return out
-
-
-def _css() -> str:
-    return (Path(__file__).parent / "page.css").read_text(encoding="utf-8")

@@ -27,9 +27,9 @@ _KINDS = {
     "conv-draw": "convolutional DRAW model",
 }
 _MEASURES = {
-    "elbo": ("−ELBO", -1),
-    "iw_bound": ("−L, K = {samples}", -1),
-    "reconstruction": ("−log p(x given z)", -1),
+    "elbo": ("-ELBO", -1),
+    "iw_bound": ("-L_{samples}", -1),
+    "reconstruction": ("reconstruction", -1),
     "kl": ("KL", 1),
 }
 
@@ -115,9 +115,9 @@ def _figures(results: Mapping[str, Any] | None) -> str:
     about = (
         f"On {number(results['num_images'])} {escaped(results['split'])} images of "
         f"{escaped(results['dataset'])}, {escaped(in_words(results['binarization']))}; lower is "
-        "better. Errors are standard errors over images. −L is the importance-weighted bound of K "
-        "samples. Figures are comparable with others only if images, binarization, bound and K "
-        "are the same."
+        "better. Errors are standard errors over images. -ELBO is the sum of reconstruction, "
+        "-log p(x given z), and KL. L_K is the importance-weighted bound of K samples. Figures are "
+        "comparable with others only if images, binarization, bound and K are the same."
     )
     note = f"\n\nNote: {escaped(results['note'])}" if "note" in results else ""
     return "\n".join(lines) + f"\n\n{about}{note}"

@@ -9,18 +9,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int, compiled: bool = True) -> Iterator[None]:
     """A context in which this thread draws CPU noise from a generator of its own.
 
     The numbers are those that follow `torch.manual_seed(seed)`. Neither the global random state nor
-    other threads are affected.
+    other threads are affected. Where no `compiled` code runs, torch need not import its compiler,
+    which takes five seconds.
     """
-    with _Redirected(torch.Generator().manual_seed(seed)):
+    mode = _BesideCompiled if compiled else _Redirected
+    with mode(torch.Generator().manual_seed(seed)):
         yield
 
 
 class _Redirected(TorchDispatchMode):
     """Hands `generator` to every operation that would draw from the global random state."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
     def __init__(self, generator: torch.Generator):
         super().__init__()
@@ -36,3 +42,13 @@ class _Redirected(TorchDispatchMode):
                 func = func.overloadpacket.generator
             kwargs = kwargs | {"generator": self.generator}
         return func(*args, **kwargs)
+
+
+class _BesideCompiled(_Redirected):
+    """The same, which torch's compiler leaves alone."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return True
+
+    __torch_dispatch__ = _Redirected.__torch_dispatch__

@@ -49,6 +49,8 @@ class Results(Record):
     kl: Statistic
     iw_bound: ImportanceBound
     bits_per_dim: BitsPerDim
+    kl_per_group: list[float] = []
+    elbo_per_step: list[Statistic] = []
     active_units: list[NonNegativeInt | None]
     latent_units: list[NonNegativeInt] = []
     dataset: str

@@ -27,7 +27,7 @@ def filled(
     current = known.current_names(state)
     if _form(known.state_dict()) != _form(current):
         raise InputError(f"The weights in {where} do not fit its config; restore the folder.")
-    with seeded(0):
+    with seeded(0, compiled=False):
         model = build(config, image_shape).to(_precision(state))
     if bad := not_finite(current, model.state_dict()):
         raise InputError(
