@@ -23,9 +23,9 @@ def cells(
         "-ELBO": ("-ELBO", "{:.2f}", 1),
         f"-L_{samples}": ("-L_K", "{:.2f}", 1),
         "groups": ("groups", "{:,.0f}", 1),
-        "parameters": ("parameters", "{:,.0f}", 1),
-        "training, s": ("training seconds", "{:,.0f}", 1),
-        "memory, MiB": ("memory", "{:,.1f}", 2**-20),
+        "weights": ("parameters", "{:.2f} M", 1e-6),
+        "seconds": ("training seconds", "{:,.0f}", 1),
+        "MiB": ("memory", "{:,.1f}", 2**-20),
     }
     lines = []
     for row in means:
