@@ -16,18 +16,29 @@ from pydantic import (
 )
 
 from limner.data import DataConfig
-from limner.device import named_device
 from limner.errors import InputError
+from limner.estimators import Gradient, ObjectiveKind, check_objective
 from limner.models import ModelConfig, RecurrentConfig, config_from
-from limner.objectives import check_objective
 from limner.settings import Hidden, Settings, read_json
 
 SCHEMA_VERSION = 1
+USUAL_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def _named_device(device: object) -> object:
+    """The name of a device; only a name of torch, such as cuda:1, needs torch to be checked."""
+    if device in USUAL_DEVICES:
+        return device
+    from limner.device import named_device
+
+    return named_device(device)  # pyright: ignore[reportArgumentType]
+
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=2**20)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-DeviceName = Annotated[str, BeforeValidator(named_device)]
+DeviceName = Annotated[str, BeforeValidator(_named_device)]
 AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_from)]
 """The config of a registered model, or plain data with its `kind`."""
 
@@ -57,13 +68,11 @@ class OptimizerConfig(Settings):
 class ObjectiveConfig(Settings):
     """The objective that training maximises."""
 
-    kind: Literal["elbo", "iwae"] = Field(
-        default="elbo", description="ELBO, or importance-weighted bound"
-    )
+    kind: ObjectiveKind = Field(default="elbo", description="ELBO, or importance-weighted bound")
     num_samples: Samples = Field(
         default=1, description="samples K of the importance-weighted bound, or draws for the ELBO"
     )
-    gradient: Literal["plain", "stl", "dreg"] = Field(
+    gradient: Gradient = Field(
         default="plain",
         description="estimator: plain, sticking the landing, doubly reparameterised",
     )

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, field_validator
 
 from limner.settings import Settings
 
+Split = Literal["train", "validation", "test"]
 Binarization = Literal["dynamic", "static", "threshold", "none"]
 Fit = Literal["crop", "pad", "stretch"]
 Colour = Literal["auto", "grey", "rgb"]
