@@ -1,11 +1,14 @@
 """The command line: finds a command by name and imports only the modules it needs."""
 
 import _thread
+import functools
 import importlib
 import io
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +18,7 @@ from types import CodeType
 from typing import NamedTuple
 
 from limner.cpu.heap import kept_memory
-from limner.errors import InputError, Stopped, enough_memory, unknown
+from limner.errors import InputError, Stopped, enough_memory, on_command_line, unknown
 
 
 class Command(NamedTuple):
@@ -26,6 +29,7 @@ class Command(NamedTuple):
     """Whether the function parses the arguments itself."""
     keeps_memory: bool = False
     """Whether freed memory stays with the process, for speed; see cpu/README.md."""
+    needs_torch: bool = True
 
 
 COMMANDS = {
@@ -33,7 +37,7 @@ COMMANDS = {
         "train:train", "train a model, then evaluate it", parses=True, keeps_memory=True
     ),
     "evaluate": Command(
-        "evaluate:evaluate", "ELBO, importance-weighted bound, active units", keeps_memory=True
+        "evaluate:evaluate", "-ELBO, -L_K, KL and active units of a run", keeps_memory=True
     ),
     "compare": Command(
         "compare:compare", "train and compare models, or compare finished runs", keeps_memory=True
@@ -48,7 +52,12 @@ COMMANDS = {
     "figures": Command("figures:figures", "all figures of a run"),
     "play": Command("play:play", "draw with a model in the browser"),
     "push": Command("push:push", "publish a run on the Hugging Face Hub"),
-    "models": Command("models:models", "list the trained models that come with Limner"),
+    "models": Command(
+        "models:models", "list the trained models that come with Limner", needs_torch=False
+    ),
+    "recipes": Command(
+        "recipes:recipes", "list the recipes of limner train, or show one", needs_torch=False
+    ),
     "benchmark": Command("benchmark:benchmark", "speed and memory, compared with a textbook DRAW"),
     "data": Command(
         "data:data",
@@ -129,15 +138,15 @@ def _main(arguments: list[str] | None) -> int:
             raise unknown("command", name, COMMANDS)
         from limner.progress import once, printed
 
-        with printed(), once(), enough_memory("ask for fewer images or samples"):
+        with on_command_line(), printed(), once(), enough_memory("ask for fewer images or samples"):
             _run(name, COMMANDS[name], rest)
     except InputError as error:
-        print(f"limner: {error}", file=sys.stderr)
+        _tell(error)
         return 2
     except KeyboardInterrupt:
         return 130
     except Stopped as error:
-        print(f"limner: {error}", file=sys.stderr)
+        _tell(error)
         return error.status
     return 0
 
@@ -151,19 +160,33 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
         if command.parses:
             function(arguments)
         else:
-            parse(name, function, arguments)
+            from limner.commands.flags import parsed
+
+            shown = with_torch(function) if command.needs_torch else function
+            parsed(shown, f"limner {name}", arguments)
 
 
-def parse(name: str, function: Callable[..., None], arguments: list[str]) -> None:
-    """Parse `arguments` as flags of `function` and call it."""
-    import tyro
+def with_torch(function: Callable[..., None]) -> Callable[..., None]:
+    """`function`, which first imports torch, the slow part, and shows so."""
 
-    tyro.cli(
-        function,
-        prog=f"limner {name}",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    @functools.wraps(function)
+    def shown(*values: object, **flags: object) -> None:
+        from limner.progress import waiting
+
+        with waiting("loading PyTorch"):
+            importlib.import_module("limner.training.runs")
+        function(*values, **flags)
+
+    return shown
+
+
+def _tell(error: Exception) -> None:
+    """Print the sentence of an error, wrapped on a terminal."""
+    text = f"limner: {error}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    print(text, file=sys.stderr)
 
 
 def _help() -> str:

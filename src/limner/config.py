@@ -22,6 +22,8 @@ from limner.models import ModelConfig, RecurrentConfig, config_from
 from limner.settings import Hidden, Settings, read_json
 
 SCHEMA_VERSION = 1
+EPOCHS = 20
+"""Passes over the training images, at least, if a command gives no budget."""
 USUAL_DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

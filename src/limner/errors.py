@@ -40,6 +40,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 _in_python = ContextVar("in_python", default=False)
+_on_command_line = ContextVar("on_command_line", default=False)
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """A context in which configs name their settings as flags."""
+    token = _on_command_line.set(True)
+    try:
+        yield
+    finally:
+        _on_command_line.reset(token)
+
+
+def names_flags() -> bool:
+    """Whether configs name their settings as flags."""
+    return _on_command_line.get()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The base of every config: frozen, with unknown keys and bad values refused in one sentence."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,13 +77,20 @@ class Settings(BaseModel):
         )
 
 
-def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings in nested mappings that are not None."""
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted name."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}"
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def dotted(values: Mapping[str, Any]) -> set[str]:
+    """Dotted names of all settings in nested mappings that are not None."""
+    return {name for name, value in flat(values).items() if value is not None}
 
 
 def _sentence(name: str, error: ValidationError) -> str:

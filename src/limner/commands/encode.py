@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from rich.console import Console
 
 from limner.commands.options import (
@@ -17,11 +16,9 @@ from limner.commands.options import (
     shown_images,
     shown_name,
 )
-from limner.data import Frozen, Split
+from limner.data import Split
 from limner.errors import InputError
-from limner.evaluation.representations import check_groups, encode_images
-from limner.progress import counted, progress_bar
-from limner.storage import write_atomically
+from limner.progress import counted, progress_bar, suggest
 
 
 def encode(
@@ -50,6 +47,12 @@ def encode(
         features: write the decoder's final state instead of latent groups
         num_images: encode only this many images, the first of the split; all if not given
     """
+    import numpy as np
+
+    from limner.data import Frozen
+    from limner.evaluation.representations import check_groups, encode_images
+    from limner.storage import write_atomically
+
     opened = subject.data.open(run)
     check_split(pictures, split)
     if out is not None and out.suffix != ".npz":
@@ -84,3 +87,4 @@ def encode(
         highlight=False,
         soft_wrap=True,
     )
+    suggest("probe" if images.labels is not None else "figures", run)

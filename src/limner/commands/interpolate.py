@@ -2,28 +2,22 @@
 
 import io
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from PIL import Image
 from rich.console import Console
-from torch import Tensor
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.commands.pictures import progress, require_seed
-from limner.data import Frozen, Split
+from limner.data import Split
 from limner.errors import InputError
-from limner.evaluation.interpolation import (
-    Walk,
-    decode_noise,
-    noise_of_images,
-    noise_of_prior,
-    walk,
-)
-from limner.figures.style import output_folder
-from limner.models import LatentVariableModel
-from limner.storage import write_atomically
+from limner.progress import suggest
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limner.models import LatentVariableModel
+
+Walk = Literal["line", "sphere"]
 WALKS: tuple[Walk, ...] = ("line", "sphere")
 MARGIN = 2
 """Pixels between images."""
@@ -54,6 +48,13 @@ def interpolate(
         split: the split of the images
         seed: seed of the draws from the prior
     """
+    import torch
+
+    from limner.data import Frozen
+    from limner.evaluation.interpolation import noise_of_images, noise_of_prior
+    from limner.figures.style import output_folder
+    from limner.storage import write_atomically
+
     opened = subject.data.open(run)
     require_seed(seed)
     if frames < 2:
@@ -77,18 +78,30 @@ def interpolate(
     output_folder(path.parent)
     write_atomically(path, _png(torch.stack(rows)))
     Console().print(f"written to {path}", highlight=False, soft_wrap=True)
+    suggest("animate", run)
 
 
 def _row(
-    model: LatentVariableModel, noise: Tensor, shown: Tensor | None, frames: int, chosen: Walk
-) -> Tensor:
+    model: "LatentVariableModel",
+    noise: "Tensor",
+    shown: "Tensor | None",
+    frames: int,
+    chosen: Walk,
+) -> "Tensor":
     """Mean images of one walk [frames, C, H, W], with the images in `shown` at both ends."""
+    import torch
+
+    from limner.evaluation.interpolation import decode_noise, walk
+
     drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen)).cpu()
     return drawn if shown is None else torch.cat([shown[:1], drawn, shown[1:]])
 
 
-def _png(images: Tensor) -> bytes:
+def _png(images: "Tensor") -> bytes:
     """Images [rows, columns, C, H, W] in [0, 1] as a PNG; small images are enlarged."""
+    import torch
+    from PIL import Image
+
     margins = (0, MARGIN, 0, MARGIN)
     padded = torch.nn.functional.pad(images, margins, value=1.0)
     page = padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-MARGIN, :-MARGIN]

@@ -1,31 +1,40 @@
 """`limner models`: the trained models that come with Limner."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from limner.report.wording import number, with_error
+from limner.progress import suggest
+from limner.settings import read_json
 from limner.training import named
-from limner.training.runs import Run
 
 
 def models() -> None:
     """List the trained models that `limner.load` and every command know by name.
 
-    The bounds are in nats per image on test images (lower is better); L_K is the
-    importance-weighted bound of K samples. Each model's folder has a model card, README.md.
+    -ELBO and -L_K, the importance-weighted bound with K samples, are in nats per image on test
+    images; lower is better. Each model's folder has a model card, README.md.
     """
-    table = Table(title=f"in {named.FOLDER}", title_justify="left")
+    names, counts = named.names(), set()
+    if not names:
+        print("This installation of Limner has no trained models.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("name", "-ELBO", "-L_K", "K", "test images"):
-        table.add_column(heading, no_wrap=heading == "name")
-    for name in named.names():
-        results = Run.at(named.FOLDER / name).results()
-        assert results is not None
-        bound, count = results["iw_bound"], number(results["num_images"])
+        right = heading in ("-ELBO", "-L_K", "K")
+        table.add_column(heading, no_wrap=True, justify="right" if right else "left")
+    for name in names:
+        results = read_json(named.FOLDER / name / "results.json")
+        bound = results["iw_bound"]
+        counts.add(f"{results['num_images']:,}")
         table.add_row(
             name,
-            with_error(results["elbo"], -1),
-            with_error(bound, -1),
-            number(bound["num_samples"]),
-            f"{count} {results['dataset']}, {results['binarization']}",
+            f"{-results['elbo']['mean']:.2f}",
+            f"{-bound['mean']:.2f}",
+            f"{bound['num_samples']:,}",
+            f"{results['dataset']}, {results['binarization']}",
         )
-    Console().print(table if table.rows else "This installation of Limner has no trained models.")
+    Console().print(table)
+    print(f"nats per image, lower is better; {' or '.join(sorted(counts))} images each")
+    print(f"in {named.FOLDER}")
+    suggest("animate", names[0])

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject
 from limner.errors import InputError
+from limner.progress import waiting
 
 
 def play(
@@ -26,10 +27,11 @@ def play(
         port: port to listen on; the first free one from 7860 if not given
         allow_host: names under which a browser reaches the page, as through a proxy
     """
-    from limner.app.player import Player
-    from limner.app.server import serve
-
     if port is not None and not 1 <= port <= 65535:
         raise InputError(f"--port must be from 1 to 65535; got {port}.")
+    with waiting("loading the playground"):
+        from limner.app.player import Player
+        from limner.app.server import serve
+
     opened = subject.data.open(run)
     serve(Player(opened, subject.load(opened)), host, port, allow_host)

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from limner.commands.options import RunName
-from limner.sharing import push as publish
+from limner.progress import suggest, waiting
 
 
 def push(
@@ -31,8 +31,10 @@ def push(
             given
         message: one line about this version
     """
-    print(
-        publish(
+    from limner.sharing import push as publish
+
+    with waiting(f"publishing {name}"):
+        address = publish(
             run,
             name,
             private=private,
@@ -40,4 +42,5 @@ def push(
             license=license,
             commit_message=message,
         )
-    )
+    print(address)
+    suggest("sample", f"hub:{name.removeprefix('hub:')}")

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import tyro
 
-from limner.data import SPLITS, DataConfig, Dataset, natural_observation
-from limner.data.census import size_range
-from limner.data.mapped import is_mapped
-from limner.data.needs import preview
+from limner.data import DataConfig
 from limner.errors import InputError, printable
+from limner.progress import suggest
+
+if TYPE_CHECKING:
+    from limner.data import Dataset
 
 DEFAULT_DATA = DataConfig()
 _MOST = 12
@@ -32,6 +33,7 @@ def show(
         data: how the images are read, with the flags of `limner train`
         out: the file of the contact sheet, .png; by default SOURCE-contact-sheet.png, here
     """
+    from limner.data.needs import preview
     from limner.figures import style
     from limner.figures.contact import contact_sheet
 
@@ -45,6 +47,7 @@ def show(
     folder = style.output_folder(path.parent)
     style.save(contact_sheet(dataset), folder, path.stem, ["png"])
     print(f"{'sheet':<13}{printable(str(path))}")
+    suggest("train vae --data.name", source or data.name)
 
 
 def _stem(name: str) -> str:
@@ -53,8 +56,11 @@ def _stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in last) or "images"
 
 
-def _lines(dataset: Dataset) -> dict[str, str]:
+def _lines(dataset: "Dataset") -> dict[str, str]:
     """What there is to say, by subject."""
+    from limner.data import SPLITS, natural_observation
+    from limner.data.census import size_range
+
     found = dataset.found
     counts = {split: len(dataset.split(split)) for split in SPLITS if len(dataset.split(split))}
     channels, height, width = dataset.image_shape
@@ -78,7 +84,11 @@ def _lines(dataset: Dataset) -> dict[str, str]:
     return lines
 
 
-def _classes(dataset: Dataset) -> str:
+def _classes(dataset: "Dataset") -> str:
+    import numpy as np
+
+    from limner.data import SPLITS
+
     labels, names = [dataset.split(split).labels for split in SPLITS], dataset.class_names
     known = [part.numpy() for part in labels if part is not None]
     if not known:
@@ -88,7 +98,10 @@ def _classes(dataset: Dataset) -> str:
     return f"{len(classes):,}: {_listed(dict(zip(shown, counts.tolist(), strict=True)))}"
 
 
-def _memory(dataset: Dataset) -> str:
+def _memory(dataset: "Dataset") -> str:
+    from limner.data import SPLITS
+    from limner.data.mapped import is_mapped
+
     size = sum(dataset.split(split).levels.numel() for split in SPLITS)
     large = any(is_mapped(dataset.split(split).levels) for split in SPLITS)
     place = "in a file that is mapped, of which little is in memory" if large else "in memory"

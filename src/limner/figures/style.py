@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from limner.errors import InputError
+from limner.figures.names import FORMATS, Format
 
 INK, MUTED, RULE = "#24292f", "#6e7781", "#d0d7de"
 READ, WRITE = "#2a9d4a", "#cc3333"
@@ -26,9 +27,6 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (2, 3)))
 """Line styles that go with `SERIES`, to distinguish lines without colour."""
 HEAT = "cividis"
-
-Format = Literal["svg", "png", "pdf"]
-FORMATS: tuple[Format, ...] = ("svg", "png")
 
 _RC: dict[Any, Any] = {
     "axes.edgecolor": MUTED,

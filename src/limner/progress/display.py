@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from limner.notebook import in_notebook
-from limner.progress.lines import Lines
+from limner.progress.lines import Lines, Notice
 from limner.progress.messages import LOGGER, PROGRESS, is_first_process
 from limner.progress.notebook import Notebook
 from limner.progress.terminal import Bar, on_terminal
@@ -77,6 +77,22 @@ def progress_bar(title: str, total: int, unit: str = "images", about: str = "") 
     start = f"{total:,} {unit} {about}".strip()
     with _displayed(title, f"0 of {total:,} {unit}", start) as display:
         yield report
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """The display of work whose length is not known, such as loading a model.
+
+    A terminal shows it at once, and a log if it takes more than two seconds.
+    """
+    views: list[Bar | Notice] = []
+    if is_first_process() and PROGRESS.isEnabledFor(logging.INFO):
+        views = [Bar(what, "", None) if on_terminal() else Notice(what)]
+    try:
+        yield
+    finally:
+        for view in views:
+            view.close(True)
 
 
 @contextmanager

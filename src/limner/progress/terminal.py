@@ -66,8 +66,9 @@ class _Printing(logging.Handler):
 class Bar:
     """A progress bar, removed at the end."""
 
-    def __init__(self, title: str, figures: str):
-        self._progress, self._task = _bars.add(title, figures)
+    def __init__(self, title: str, figures: str, total: float | None = 1.0):
+        """Without `total`, the bar moves to and fro."""
+        self._progress, self._task = _bars.add(title, figures, total)
         self._shown = time.monotonic() - INTERVAL
 
     def due(self) -> bool:
@@ -96,7 +97,7 @@ class _Bars:
         self._lock = threading.Lock()
         self._progress: Progress | None = None
 
-    def add(self, title: str, figures: str) -> tuple[Progress, TaskID]:
+    def add(self, title: str, figures: str, total: float | None) -> tuple[Progress, TaskID]:
         with self._lock:
             if self._progress is None:
                 name, bar = _plain("description", style="bold"), BarColumn(bar_width=20)
@@ -104,7 +105,7 @@ class _Bars:
                 columns = (SpinnerColumn(), name, bar, _TimeLeft(), rest)
                 self._progress = Progress(*columns, console=console, transient=True, expand=True)
                 self._progress.start()
-            task = self._progress.add_task(title, total=1.0, figures=figures, left=None)
+            task = self._progress.add_task(title, total=total, figures=figures, left=None)
             return self._progress, task
 
     def remove(self, task: TaskID) -> None:

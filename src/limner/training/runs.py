@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -45,11 +45,10 @@ from limner.storage import (
 )
 from limner.training import named
 from limner.training.made import Maker
+from limner.training.named import Checkpoint, WeightKind
 from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
 from limner.training.weights import filled
 
-Checkpoint = Literal["best", "last"]
-WeightKind = Literal["ema", "raw"]
 T = TypeVar("T")
 MAX_METRICS = 2**27
 """Bytes of metrics.jsonl."""
