@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -48,6 +48,7 @@ AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_f
 class OptimizerConfig(Settings):
     """The optimizer and its schedule."""
 
+    prefix: ClassVar[str] = "optimizer."
     name: Literal["adam", "adamw"] = Field(default="adam", description="Adam, or AdamW")
     learning_rate: PositiveFloat = Field(default=2e-3, description="peak learning rate")
     weight_decay: NonNegativeFloat = Field(
@@ -70,6 +71,7 @@ class OptimizerConfig(Settings):
 class ObjectiveConfig(Settings):
     """The objective that training maximises."""
 
+    prefix: ClassVar[str] = "objective."
     kind: ObjectiveKind = Field(default="elbo", description="ELBO, or importance-weighted bound")
     num_samples: Samples = Field(
         default=1, description="samples K of the importance-weighted bound, or draws for the ELBO"
@@ -148,14 +150,14 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _is_whole(self) -> "RunConfig":
         if self.epochs is None and self.minutes is None:
-            raise ValueError("a run needs a budget; give epochs or minutes")
+            raise ValueError("a run needs a budget; give --epochs or --minutes")
         self._check_growth()
         aim = self.objective
         check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
         memory = self.model.memory if isinstance(self.model, RecurrentConfig) else None
         if aim.traced and memory == "recompute":
             raise ValueError(
-                f"the {aim.gradient} gradient needs every step kept; choose memory store or auto"
+                f"the {aim.gradient} gradient keeps every step; choose --model.memory store or auto"
             )
         return self
 
@@ -164,13 +166,15 @@ class RunConfig(Settings):
         if not self.growth:
             return
         if not isinstance(self.model, RecurrentConfig):
-            raise ValueError(f"growth is for recurrent models; {self.model.kind} has no steps")
+            raise ValueError(
+                f"--growth is for recurrent models, and {self.model.kind} has no steps"
+            )
         shares, steps = zip(*self.growth, strict=True)
         if list(shares) != sorted(set(shares)):
-            raise ValueError("the shares of growth must rise")
+            raise ValueError("the shares of --growth must rise")
         if (grown := [*steps, self.model.num_steps]) != sorted(set(grown)):
             raise ValueError(
-                f"the steps of growth must rise, up to the model's {self.model.num_steps}"
+                f"the steps of --growth must rise, up to the model's {self.model.num_steps}"
             )
 
     def steps_at(self, share: float) -> int:

@@ -75,7 +75,7 @@ class Weights:
     """Which weights of a run to load, and where to compute with them."""
 
     checkpoint: Checkpoint = "best"
-    """best by the validation bound, or last"""
+    """best by validation -ELBO, or last"""
     weights: WeightKind = "ema"
     """averaged over training steps (ema), or raw"""
     device: str = "auto"

@@ -16,6 +16,7 @@ MAX_LAYERS = 64
 class ModelConfig(Settings):
     """Settings that all models share."""
 
+    prefix: ClassVar[str] = "model."
     free: ClassVar[frozenset[str]] = frozenset()
     """Settings that may differ from those of the model whose weights training starts from."""
     observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
@@ -35,7 +36,7 @@ class RecurrentConfig(ModelConfig):
 
 
 class VAEConfig(ModelConfig):
-    """Widths of a VAE; the decoder mirrors the encoder."""
+    """A variational autoencoder: MLPs, one latent group; the decoder mirrors the encoder."""
 
     kind: Annotated[Literal["vae"], Hidden] = "vae"
     hidden_dims: tuple[Width, ...] = Field(
@@ -46,7 +47,7 @@ class VAEConfig(ModelConfig):
 
 
 class LadderVAEConfig(ModelConfig):
-    """Widths of a Ladder VAE, bottom first. The number of entries is the number of layers."""
+    """A Ladder VAE: one latent group per layer. Widths are bottom first, one per layer."""
 
     kind: Annotated[Literal["ladder-vae"], Hidden] = "ladder-vae"
     hidden_dims: tuple[Width, ...] = Field(
@@ -67,14 +68,14 @@ class LadderVAEConfig(ModelConfig):
     def _one_latent_group_a_layer(self) -> "LadderVAEConfig":
         if len(self.hidden_dims) != len(self.latent_dims):
             raise ValueError(
-                f"hidden_dims has {len(self.hidden_dims)} layers and latent_dims "
+                f"--model.hidden-dims has {len(self.hidden_dims)} layers and --model.latent-dims "
                 f"{len(self.latent_dims)}; give both the same number"
             )
         return self
 
 
 class DRAWConfig(RecurrentConfig):
-    """Settings of DRAW. The defaults are a short DRAW without attention."""
+    """DRAW: recurrent, one latent group per step. The defaults are short and without attention."""
 
     kind: Annotated[Literal["draw"], Hidden] = "draw"
     attention: Literal["none", "filterbank"] = Field(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -60,7 +60,8 @@ class _Printing(logging.Handler):
         line = record.getMessage()
         # Standard error is closed or full, or a signal came while it was written to:
         with suppress(OSError, RuntimeError):
-            console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+            wraps = not on_terminal()  # there rich breaks lines between words
+            console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=wraps)
 
 
 class Bar:
@@ -100,10 +101,8 @@ class _Bars:
     def add(self, title: str, figures: str, total: float | None) -> tuple[Progress, TaskID]:
         with self._lock:
             if self._progress is None:
-                name, bar = _plain("description", style="bold"), BarColumn(bar_width=20)
-                rest = _plain("fields[figures]", Column(ratio=1, no_wrap=True))  # cut off if long
-                columns = (SpinnerColumn(), name, bar, _TimeLeft(), rest)
-                self._progress = Progress(*columns, console=console, transient=True, expand=True)
+                columns = SpinnerColumn(), _title(), BarColumn(bar_width=20), _TimeLeft()
+                self._progress = _TwoLines(*columns, console=console, transient=True)
                 self._progress.start()
             task = self._progress.add_task(title, total=total, figures=figures, left=None)
             return self._progress, task
@@ -117,9 +116,20 @@ class _Bars:
                     self._progress = None
 
 
-def _plain(field: str, column: Column | None = None, style: str = "none") -> TextColumn:
-    """A column of text in which brackets have no meaning."""
-    return TextColumn(f"{{task.{field}}}", style=style, markup=False, table_column=column)
+class _TwoLines(Progress):
+    """For each task its bar, and below it the figures, cut off at the edge of the terminal."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["figures"]:
+                yield Text(f"  {task.fields['figures']}", no_wrap=True, overflow="ellipsis")
+
+
+def _title() -> TextColumn:
+    """The title, in which brackets have no meaning; a long one is cut off."""
+    column = Column(no_wrap=True, overflow="ellipsis")
+    return TextColumn("{task.description}", style="bold", markup=False, table_column=column)
 
 
 _bars = _Bars()

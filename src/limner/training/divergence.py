@@ -32,7 +32,7 @@ def remarks(
     guess = uniform_bound(dataset, config.model.observation)
     bit = math.log(2) * math.prod(dataset.image_shape)
     if bound is None:
-        yield f"The last validation bound is not finite: training diverged; {advice}."
+        yield f"The last validation -ELBO is not finite: training diverged; {advice}."
     elif step <= warmup:
         if config.minutes is not None:
             yield (
@@ -41,8 +41,8 @@ def remarks(
             )
     elif trained is not None and trained < guess - bit:
         yield (
-            f"The last bound of training, {trained:,.4g} nats per image, is far worse than the "
-            f"{guess:,.4g} of random guessing: training diverged; {advice}."
+            f"The last training -ELBO, {-trained:,.4g} nats per image, is far worse than the "
+            f"{-guess:,.4g} of random guessing: training diverged; {advice}."
         )
     else:
         yield from _memorised(records, bit, dataset)
@@ -56,9 +56,9 @@ def _memorised(records: Sequence[Mapping[str, Any]], bit: float, dataset: Datase
     if fall > bit / 10:
         yield (
             f"Validation was best at epoch {best['epoch']:g} of {last['epoch']:g}, "
-            f"{best['validation']['elbo']:,.4g} nats per image, and is {fall:,.3g} lower at the "
-            f"end: from then on the model memorised its {len(dataset.train):,} training images. "
-            "The weights of that epoch are used; more images or --data.augment.* help."
+            f"-ELBO {-best['validation']['elbo']:,.4g} nats per image, and is {fall:,.3g} higher "
+            f"at the end: from then on the model memorised its {len(dataset.train):,} training "
+            "images. The weights of that epoch are used; more images or --data.augment.* help."
         )
 
 

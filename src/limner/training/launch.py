@@ -13,7 +13,7 @@ from limner.data import load as load_dataset
 from limner.data.config import in_words
 from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, RecurrentConfig
-from limner.progress import counted, duration, once, say, training_display, warn
+from limner.progress import counted, duration, once, say, training_display, waiting, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling, wants_graphs
 from limner.training.divergence import remarks
@@ -66,7 +66,7 @@ def train(
     require(config.trackers)
     with own_mode(), processes(config.device, out) as group, enough_memory(savings(config)):
         if dataset is None:
-            with group.first_of_host_first():
+            with group.first_of_host_first(), waiting(f"loading {config.data.name}"):
                 dataset = load_dataset(Run(out, config).data if resume else config.data)
         if adapt is not None and not resume:
             config = adapt(config, dataset)
@@ -188,9 +188,12 @@ def to_the_end(trainer: Trainer, title: str) -> int:
     if group.is_first and epochs is not None:  # trials of a step are eager, so not with graphs
         left = epochs * steps - trainer.counters.step
         share = trainer.batches.batch_size // group.count
-        if sentence := time_needed(config, model, trainer.dataset, share, left):
+        with waiting("estimating the time"):
+            sentence = time_needed(config, model, trainer.dataset, share, left)
+        if sentence:
             warn(sentence)
     if compiles:
+        say("Compiling, once; this takes up to a minute.")
         model.compile_parts()
     if graphs:
         trainer.use_graphs()
@@ -285,5 +288,5 @@ def _outcome(trainer: Trainer, title: str) -> str:
     return (
         f"{title}: trained {counters.epoch + counters.index / trainer.batches.steps_per_epoch:.4g} "
         f"epochs in {duration(counters.seconds)}"
-        + ("." if best is None else f", best validation bound {best:.2f}.")
+        + ("." if best is None else f", best validation {trainer.validator.shown} {-best:.2f}.")
     )

@@ -150,8 +150,8 @@ def _remarks(run: Run) -> Iterator[str]:
     if _budget(position.config) != _budget(config) and rates[1] > 1.01 * rates[0]:
         yield (
             f"The cosine schedule continues at {_share(config, position):.0%} of the new budget: "
-            f"the learning rate rises from {rates[0]:.2g} to {rates[1]:.2g} at once, so the bound "
-            "may fall before it rises."
+            f"the learning rate rises from {rates[0]:.2g} to {rates[1]:.2g} at once, so -ELBO "
+            "may rise before it falls."
         )
 
 
