@@ -7,13 +7,13 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import tyro
 from rich import box
 from rich.console import Console
 
 from limner.commands.evaluate import Options, evaluate_run
+from limner.commands.options import RunNames
 from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.data.config import in_words
@@ -28,7 +28,7 @@ DEFAULT_DATA = DataConfig()
 
 
 def compare(
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    runs: RunNames = (),
     /,
     *,
     out: Path = Path("runs/comparison"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -19,6 +19,9 @@ from limner.progress import suggest
 if TYPE_CHECKING:
     from limner.data.cache import Listed
 
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAMES")]
+
 
 def list_datasets() -> None:
     """List the datasets, what each needs and its default binarization."""
@@ -28,7 +31,7 @@ def list_datasets() -> None:
     suggest("data show", CATALOGUE[0].name)
 
 
-def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None:
+def get(name: Name, /, *, root: Path | None = None) -> None:
     """Download a dataset's files to the cache, or check the files in a folder.
 
     Args:
@@ -43,12 +46,14 @@ def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None
 
 
 def cache(
-    name: tyro.conf.Positional[tuple[str, ...]] = (),
+    name: Names = (),
     /,
     *,
     clear: bool = False,
 ) -> None:
-    """List the images that are kept decoded, or remove them; they are decoded again when needed.
+    """List the images that are kept decoded, or remove them.
+
+    Removed images are decoded again when needed.
 
     Args:
         name: entries or their sources, as listed; all if none is named.

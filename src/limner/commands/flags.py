@@ -1,9 +1,12 @@
 """Flags from the parameters of a function or the fields of a class, with tyro."""
 
 import dataclasses
+import inspect
+import shutil
 from collections.abc import Callable, Sequence
-from types import NoneType
-from typing import Any, get_args
+from textwrap import fill, indent
+from types import NoneType, UnionType
+from typing import Any, Union, get_args
 
 import tyro
 from tyro.constructors import (
@@ -14,30 +17,60 @@ from tyro.constructors import (
 )
 
 Spec = PrimitiveConstructorSpec | UnsupportedTypeAnnotationError | None
-MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
-"""No --no-FLAG, no choice of a class, and no value None: a flag is left out instead."""
+MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
+"""No --no-FLAG, and no choice of a class."""
 REGISTRY = ConstructorRegistry()
 _inside: set[object] = set()
 
 
-def parsed(what: Callable[..., Any], prog: str, arguments: Sequence[str], **settings: Any) -> Any:
-    """`what`, called with the values of flags; `settings` are those of `tyro.cli`."""
+def parsed(
+    what: Callable[..., Any],
+    prog: str,
+    arguments: Sequence[str],
+    about: str | None = None,
+    default: Any = tyro.MISSING,
+) -> Any:
+    """`what`, called with the values of flags.
+
+    Args:
+        about: the text before the flags; the docstring of `what` if not given.
+        default: an instance of `what` whose fields are the defaults.
+    """
+    text = _filled((inspect.getdoc(what) if about is None else about) or "")
+    given = {} if default is tyro.MISSING else {"default": default}
     with REGISTRY:
-        return tyro.cli(what, prog=prog, args=arguments, config=MARKERS, **settings)
+        return tyro.cli(what, prog=prog, args=arguments, description=text, config=MARKERS, **given)
+
+
+def _filled(text: str) -> str:
+    """A docstring without its arguments, in lines as wide as the terminal.
+
+    tyro joins lines that begin with a letter, so all begin with spaces.
+    """
+    width = shutil.get_terminal_size().columns
+    return "\n\n".join(
+        indent(paragraph if paragraph.startswith(" ") else fill(paragraph, width - 2), "  ")
+        for paragraph in text.partition("\nArgs:")[0].strip("\n").split("\n\n")
+    )
 
 
 @REGISTRY.primitive_rule
-def _none(type_info: PrimitiveTypeInfo) -> Spec:
-    """None as a default is shown as "not given"."""
-    if type_info.type is not NoneType:
+def _optional(type_info: PrimitiveTypeInfo) -> Spec:
+    """A value or None: only a default is None, and is shown as "not given"."""
+    kinds = [kind for kind in get_args(type_info.type) if kind is not NoneType]
+    if type_info.type_origin not in (Union, UnionType) or NoneType not in get_args(type_info.type):
         return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="{None}",
-        instance_from_str=lambda _: None,
-        is_instance=lambda value: value is None,
-        str_from_instance=lambda _: ["not", "given"],
-        choices=("None",),
+    kind = Union[tuple(kinds)]  # noqa: UP007
+    spec = ConstructorRegistry.get_primitive_spec(
+        PrimitiveTypeInfo.make(kind, parent_markers=type_info.markers)
+    )
+    if isinstance(spec, UnsupportedTypeAnnotationError):
+        return spec
+    matches, shown = spec.is_instance, spec.str_from_instance
+    return dataclasses.replace(
+        spec,
+        is_instance=lambda value: value is None or matches(value),
+        str_from_instance=lambda value: ["not", "given"] if value is None else shown(value),
     )
 
 

@@ -29,8 +29,11 @@ FLAT = tyro.conf.arg(name="")
 RunName = Annotated[
     str,
     tyro.conf.Positional,
-    tyro.conf.arg(help="a run folder, the name of a trained model, or hub:owner/name"),
+    tyro.conf.arg(
+        metavar="RUN", help="a run folder, the name of a trained model, or hub:owner/name"
+    ),
 ]
+RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS")]
 
 Pictures = Annotated[
     tuple[Path, ...],

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator
+from typing import Annotated
 
 import tyro
 
@@ -13,12 +14,14 @@ from limner.progress import suggest
 from limner.recipes import RECIPES
 from limner.settings import flat
 
+Name = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 
-def recipes(name: tyro.conf.Positional[str | None] = None, /) -> None:
+
+def recipes(name: Name = None, /) -> None:
     """List the recipes of `limner train`, or show the whole of one.
 
     Args:
-        name: the recipe to show; all are listed if not given
+        name: the recipe to show whole
     """
     if name is None:
         _list()

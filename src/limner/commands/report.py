@@ -2,17 +2,14 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from limner.commands.options import IMAGES, Images
+from limner.commands.options import IMAGES, Images, RunNames
 from limner.commands.pictures import tell
 from limner.progress import suggest
 
 
 def report(
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional],
+    runs: RunNames,
     /,
     *,
     out: Path | None = None,

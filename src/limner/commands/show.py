@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -20,7 +20,7 @@ _SIZES = 5
 
 
 def show(
-    source: tyro.conf.Positional[str | None] = None,
+    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = None,
     /,
     *,
     data: DataConfig = DEFAULT_DATA,

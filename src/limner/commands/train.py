@@ -67,7 +67,7 @@ def train(arguments: list[str]) -> None:
         TrainOptions,
         f"limner train {chosen.words}".strip(),
         chosen.flags,
-        description=chosen.about,
+        about=chosen.about,
         default=TrainOptions(chosen.config),
     )
     with waiting("loading PyTorch"):
