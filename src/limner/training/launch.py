@@ -71,7 +71,8 @@ def train(
         if adapt is not None and not resume:
             config = adapt(config, dataset)
         dataset = checked_images(config, dataset, group.device)
-        run, model = opened(config, out, dataset, group, resume)
+        with waiting("preparing the model"):
+            run, model = opened(config, out, dataset, group, resume)
         with in_folder(run, dataset, group, model, resume, overwrite) as trainer:
             signum = to_the_end(trainer, title or config.model.kind)
     if group.is_first:
@@ -155,9 +156,10 @@ def in_folder(
         names = config.trackers if group.is_first else ()
         with trackers(names, run.path) as log, on_own_stream(group.device):
             extras = replace(extras, log=log)
-            trainer = Trainer(config, dataset, group, model.to(group.device), run, extras)
-            if resume:
-                trainer.restore()
+            with waiting("preparing the training"):
+                trainer = Trainer(config, dataset, group, model.to(group.device), run, extras)
+                if resume:
+                    trainer.restore()
             yield trainer
         group.wait()
 
@@ -285,8 +287,9 @@ def _budget(trainer: Trainer) -> str:
 def _outcome(trainer: Trainer, title: str) -> str:
     counters = trainer.counters
     best = counters.best_bound
+    epochs = counters.epoch + counters.index / trainer.batches.steps_per_epoch
     return (
-        f"{title}: trained {counters.epoch + counters.index / trainer.batches.steps_per_epoch:.4g} "
-        f"epochs in {duration(counters.seconds)}"
+        f"{title}: trained {epochs:.4g} epoch{'' if epochs == 1 else 's'} "
+        f"in {duration(counters.seconds)}"
         + ("." if best is None else f", best validation {trainer.validator.shown} {-best:.2f}.")
     )
