@@ -1,14 +1,11 @@
 """The command line: finds a command by name and imports only the modules it needs."""
 
 import _thread
-import functools
 import importlib
 import io
 import os
-import shutil
 import signal
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +121,7 @@ def _interrupt_after(hook: CodeType) -> None:
 
 
 def _main(arguments: list[str] | None) -> int:
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # a search through all packages
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_help())
@@ -152,6 +150,8 @@ def _main(arguments: list[str] | None) -> int:
 
 
 def _run(name: str, command: Command, arguments: list[str]) -> None:
+    from limner.commands.flags import bound
+
     module, _, function_name = command.home.partition(":")
     function: Callable[..., None] = getattr(
         importlib.import_module(f"limner.commands.{module}"), function_name
@@ -160,33 +160,24 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
         if command.parses:
             function(arguments)
         else:
-            from limner.commands.flags import parsed
-
-            shown = with_torch(function) if command.needs_torch else function
-            parsed(shown, f"limner {name}", arguments)
+            _call(bound(function, f"limner {name}", arguments), command.needs_torch)
 
 
-def with_torch(function: Callable[..., None]) -> Callable[..., None]:
-    """`function`, which first imports torch, the slow part, and shows so."""
+def _call(function: Callable[[], None], needs_torch: bool) -> None:
+    """Call a command; importing torch, which is slow, is shown."""
+    from limner.progress import waiting
 
-    @functools.wraps(function)
-    def shown(*values: object, **flags: object) -> None:
-        from limner.progress import waiting
-
+    if needs_torch:
         with waiting("loading PyTorch"):
             importlib.import_module("limner.training.runs")
-        function(*values, **flags)
-
-    return shown
+    function()
 
 
 def _tell(error: Exception) -> None:
-    """Print the sentence of an error, wrapped on a terminal."""
-    text = f"limner: {error}"
-    if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns
-        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-    print(text, file=sys.stderr)
+    """Print the sentence of an error."""
+    from limner.progress import wrapped
+
+    print(wrapped(f"limner: {error}"), file=sys.stderr)
 
 
 def _help() -> str:

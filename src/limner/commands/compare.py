@@ -9,9 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rich import box
-from rich.console import Console
-
 from limner.commands.evaluate import Options, evaluate_run
 from limner.commands.options import RunNames
 from limner.config import RunConfig
@@ -113,6 +110,9 @@ def compare(
 
 def _show(groups: "Mapping[str, Sequence[Run]]", out: Path, device: str) -> None:
     """Write results.json and the report of a comparison, and print its table."""
+    from rich import box
+    from rich.console import Console
+
     from limner.evaluation.comparison import compare_runs, comparison_table
     from limner.report import write
     from limner.storage import write_atomically

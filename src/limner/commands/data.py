@@ -1,20 +1,19 @@
 """`limner data`: list the datasets, download one, show what one has, or look after the cache."""
 
+import importlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from limner.commands.flags import parsed
+from limner.commands.flags import bound
 from limner.commands.show import show
 from limner.data import CATALOGUE
 from limner.errors import InputError, printable, unknown
-from limner.progress import suggest
+from limner.progress import suggest, waiting
 
 if TYPE_CHECKING:
     from limner.data.cache import Listed
@@ -26,8 +25,9 @@ Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 def list_datasets() -> None:
     """List the datasets, what each needs and its default binarization."""
     for entry in CATALOGUE:
-        print(f"{entry.name}\n  {entry.description}\n  needs {entry.needs}")
-        print(f"  binarization: {entry.binarization}")
+        about = f"{entry.description}; {entry.binarization} binarization; needs {entry.needs}"
+        name, margin = f"{entry.name:<15}", " " * 15
+        print(fill(about, 80, initial_indent=name, subsequent_indent=margin))
     suggest("data show", CATALOGUE[0].name)
 
 
@@ -59,6 +59,10 @@ def cache(
         name: entries or their sources, as listed; all if none is named.
         clear: remove them, except those that a process uses.
     """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     from limner.data import cache as pixels
 
     pixels.sweep()
@@ -117,7 +121,11 @@ def data(arguments: list[str]) -> None:
         return
     if name not in SUBCOMMANDS:
         raise unknown("command", f"data {name}", [f"data {known}" for known in SUBCOMMANDS])
-    parsed(SUBCOMMANDS[name], f"limner data {name}", rest)
+    command = bound(SUBCOMMANDS[name], f"limner data {name}", rest)
+    if name != "list":
+        with waiting("loading PyTorch"):
+            importlib.import_module("limner.data.catalogue")
+    command()
 
 
 def _help() -> str:

@@ -4,8 +4,6 @@ import io
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
-
 from limner.commands.options import (
     FLAT,
     SUBJECT,
@@ -82,9 +80,5 @@ def encode(
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
     count = "" if pictures else f"{counted(len(means), f'{split} image')} of "
-    Console().print(
-        f"{count}{dataset.name} as vectors of {means.shape[1]}, written to {path}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print(f"{count}{dataset.name} as vectors of {means.shape[1]}, written to {path}")
     suggest("probe" if images.labels is not None else "figures", run)

@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from limner.commands.options import (
     FLAT,
     Pictures,
@@ -26,6 +22,8 @@ from limner.errors import InputError, printable
 from limner.progress import counted, progress_bar, suggest, warn
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from limner.data import Dataset, Frozen
     from limner.evaluation import Evaluation
     from limner.training.runs import Run
@@ -75,10 +73,10 @@ def evaluate(
     *,
     pictures: Pictures = (),
 ) -> None:
-    """-ELBO, -L_K, reconstruction, KL and active units of a trained model.
+    """Measure -ELBO, -L_K, reconstruction, KL and active units of a trained model.
 
-    -ELBO and -L_K, the importance-weighted bound with K samples, are in nats per image; lower is
-    better.
+    Figures are in nats per image; lower is better. L_K is the importance-weighted bound with K
+    samples.
 
     Writes RUN/evaluation/NAME.json, whose name says what was evaluated, and the values of each
     image beside it. The evaluation of all test images with the best averaged weights and the
@@ -100,6 +98,8 @@ def evaluate_run(
 
 def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> Evaluated:
     """Evaluate a run on its `data`, or on `pictures`, and write the results."""
+    from rich.console import Console
+
     from limner.data import Frozen
     from limner.evaluation import evaluate_model, results_of, set_num_steps
     from limner.training.made import maker
@@ -216,8 +216,11 @@ def _images(results: dict[str, Any], total: int) -> str:
     return f"{count:,} of {total:,} {split} images of {dataset}, indicative only"
 
 
-def _pictures_table(names: list[str], evaluation: "Evaluation") -> Table:
+def _pictures_table(names: list[str], evaluation: "Evaluation") -> "Table":
     """The figures of each picture."""
+    from rich.markup import escape
+    from rich.table import Table
+
     values, samples = evaluation.per_image, evaluation.num_samples
     table = Table("picture", title="nats, lower is better", title_justify="left")
     for heading in ("-ELBO", f"-L_{samples}", "KL"):
@@ -230,6 +233,8 @@ def _pictures_table(names: list[str], evaluation: "Evaluation") -> Table:
 
 def show(run: "Run", done: Evaluated) -> None:
     """Print the tables of an evaluation."""
+    from rich.console import Console
+
     from limner.evaluation.tables import groups_table, results_table
 
     results = done.results
@@ -245,4 +250,4 @@ def show(run: "Run", done: Evaluated) -> None:
     elif None not in results["active_units"]:
         active, units = sum(results["active_units"]), sum(results["latent_units"])
         console.print(f"{active:,} of {units:,} latent units are active")
-    console.print(f"written to {done.path}", highlight=False, soft_wrap=True)
+    print(f"written to {done.path}")

@@ -2,9 +2,13 @@
 
 import dataclasses
 import inspect
+import io
 import shutil
+import sys
 from collections.abc import Callable, Sequence
-from textwrap import fill, indent
+from contextlib import redirect_stderr
+from functools import partial, wraps
+from textwrap import fill
 from types import NoneType, UnionType
 from typing import Any, Union, get_args
 
@@ -15,6 +19,8 @@ from tyro.constructors import (
     PrimitiveTypeInfo,
     UnsupportedTypeAnnotationError,
 )
+
+from limner.errors import InputError
 
 Spec = PrimitiveConstructorSpec | UnsupportedTypeAnnotationError | None
 MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
@@ -38,19 +44,48 @@ def parsed(
     """
     text = _filled((inspect.getdoc(what) if about is None else about) or "")
     given = {} if default is tyro.MISSING else {"default": default}
-    with REGISTRY:
-        return tyro.cli(what, prog=prog, args=arguments, description=text, config=MARKERS, **given)
+    errors = io.StringIO()
+    try:
+        with REGISTRY, redirect_stderr(errors):
+            return tyro.cli(
+                what, prog=prog, args=arguments, description=text, config=MARKERS, **given
+            )
+    except SystemExit as stopped:
+        if refused := _refused(stopped):
+            errors = io.StringIO()  # tyro's words about the same
+            raise refused from None
+        raise
+    finally:
+        sys.stderr.write(errors.getvalue())
+
+
+def bound(function: Callable[..., None], prog: str, arguments: Sequence[str]) -> partial[None]:
+    """`function` with the values of its flags, to be called."""
+
+    @wraps(function)
+    def values(*positional: Any, **flags: Any) -> partial[None]:
+        return partial(function, *positional, **flags)
+
+    return parsed(values, prog, arguments)
+
+
+def _refused(error: BaseException | None) -> InputError | None:
+    """The error of a config that made tyro exit."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__context__
+    return error
 
 
 def _filled(text: str) -> str:
     """A docstring without its arguments, in lines as wide as the terminal.
 
-    tyro joins lines that begin with a letter, so all begin with spaces.
+    tyro joins a line that begins with a letter to the one before, so these begin with spaces.
     """
     width = shutil.get_terminal_size().columns
+    paragraphs = text.partition("\nArgs:")[0].strip("\n").split("\n\n")
     return "\n\n".join(
-        indent(paragraph if paragraph.startswith(" ") else fill(paragraph, width - 2), "  ")
-        for paragraph in text.partition("\nArgs:")[0].strip("\n").split("\n\n")
+        paragraph if "\n  " in paragraph else fill(paragraph, width, subsequent_indent="  ")
+        for paragraph in paragraphs
     )
 
 

@@ -4,8 +4,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from rich.console import Console
-
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.commands.pictures import progress, require_seed
 from limner.data import Split
@@ -77,7 +75,7 @@ def interpolate(
     rows = list(progress(made, title, len(chosen), "walks", f"of {frames} frames to {path}"))
     output_folder(path.parent)
     write_atomically(path, _png(torch.stack(rows)))
-    Console().print(f"written to {path}", highlight=False, soft_wrap=True)
+    print(f"written to {path}")
     suggest("animate", run)
 
 

@@ -4,15 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
-
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.commands.pictures import progress
 from limner.errors import InputError
 from limner.progress import Report, progress_bar, suggest
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from limner.data import Dataset, Split
     from limner.evaluation.probes import Accuracy, Labelled, Probe
     from limner.models import LatentVariableModel
@@ -39,6 +38,8 @@ def probe(
         num_train: number of training images, chosen at random
         num_test: number of test images, chosen at random; all if not given
     """
+    from rich.console import Console
+
     from limner.evaluation.representations import check_groups
     from limner.storage import write_atomically
 
@@ -133,7 +134,9 @@ def _plain(found: "Probe") -> dict[str, object]:
     }
 
 
-def _table(probes: "dict[str, Probe]", title: str) -> Table:
+def _table(probes: "dict[str, Probe]", title: str) -> "Table":
+    from rich.table import Table
+
     table = Table("accuracy, %", title=title, title_justify="left")
     for heading in ("dims", "linear classifier", "nearest neighbours"):
         table.add_column(heading, justify="right")

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator
+from textwrap import fill
 from typing import Annotated
 
 import tyro
@@ -30,10 +31,10 @@ def recipes(name: Name = None, /) -> None:
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     recipe = RECIPES[name]
-    print(f"{name}: {recipe.about}\n")
-    print(f"reaches  {recipe.reached}\ntime     {recipe.time}")
-    if recipe.note:
-        print(f"note     {recipe.note}")
+    lines = {"": f"{name}: {recipe.about}", "reaches": recipe.reached, "time": recipe.time}
+    for heading, text in (lines | {"note": recipe.note} if recipe.note else lines).items():
+        start, margin = (f"{heading:<9}", " " * 9) if heading else ("", "")
+        print(fill(text, 80, initial_indent=start, subsequent_indent=margin))
     print(f"\nlimner train {recipe.config.model.kind} \\")
     print(" \\\n".join(f"  {flag}" for flag in _flags(recipe.config)))
     suggest("train --recipe", name)

@@ -18,8 +18,7 @@ from limner.progress import suggest, waiting
 from limner.recipes import RECIPES, recipe
 from limner.settings import Hidden, dotted, read_json
 
-OVERVIEW = """Train a model, then evaluate it on the test images.
-
+OVERVIEW = """Train a model, then evaluate it on the test images:
   limner train MODEL             MODEL is one of {kinds}
   limner train --recipe NAME     limner recipes lists them
   limner train --config FILE     repeat a run from its config.json

@@ -13,7 +13,7 @@ from limner.progress.display import (
     waiting,
 )
 from limner.progress.messages import counted, duration, once, say, suggest, warn
-from limner.progress.terminal import printed
+from limner.progress.printing import printed, wrapped
 
 __all__ = [
     "Display",
@@ -29,4 +29,5 @@ __all__ = [
     "training_display",
     "waiting",
     "warn",
+    "wrapped",
 ]

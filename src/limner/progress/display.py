@@ -10,7 +10,6 @@ from limner.notebook import in_notebook
 from limner.progress.lines import Lines, Notice
 from limner.progress.messages import LOGGER, PROGRESS, is_first_process
 from limner.progress.notebook import Notebook
-from limner.progress.terminal import Bar, on_terminal
 
 Report = Callable[[int, str], None]
 """A callback: number of images done, text with the current figures."""
@@ -85,14 +84,16 @@ def waiting(what: str) -> Iterator[None]:
 
     A terminal shows it at once, and a log if it takes more than two seconds.
     """
-    views: list[Bar | Notice] = []
-    if is_first_process() and PROGRESS.isEnabledFor(logging.INFO):
-        views = [Bar(what, "", None) if on_terminal() else Notice(what)]
+    if not is_first_process() or not PROGRESS.isEnabledFor(logging.INFO):
+        yield
+        return
+    from limner.progress.terminal import Bar, on_terminal
+
+    view = Bar(what, "", None) if on_terminal() else Notice(what)
     try:
         yield
     finally:
-        for view in views:
-            view.close(True)
+        view.close(True)
 
 
 @contextmanager
@@ -113,6 +114,8 @@ def _views(title: str, figures: str, start: str | None) -> list[View]:
     if not is_first_process():
         return views
     if not any(log.disabled or log.level > logging.INFO for log in (LOGGER, PROGRESS)):
+        from limner.progress.terminal import Bar, on_terminal
+
         if in_notebook():
             views.append(Notebook(title, figures))
         elif on_terminal():

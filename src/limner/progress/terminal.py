@@ -1,10 +1,8 @@
-"""Progress bars on a terminal, and the messages of the command line on standard error."""
+"""Progress bars on a terminal."""
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -19,7 +17,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from limner.progress.messages import LOGGER, PROGRESS, duration
+from limner.progress.messages import duration
 
 console = Console(stderr=True)
 INTERVAL = 0.5
@@ -32,36 +30,10 @@ def on_terminal() -> bool:
     return redraws and console.file.isatty()  # FORCE_COLOR makes rich call any file a terminal
 
 
-@contextmanager
-def printed() -> Iterator[None]:
-    """A context in which messages are printed to standard error, a line each, and flushed.
-
-    Lines about progress are left out on a terminal, which shows a bar. Levels that the host has set
-    are respected.
-    """
-    level, propagate, handler = LOGGER.level, LOGGER.propagate, _Printing()
-    LOGGER.addHandler(handler)
-    LOGGER.propagate = False  # the root logger may have a handler for the same terminal
-    LOGGER.setLevel(level or logging.INFO)
-    try:
-        yield
-    finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.propagate = propagate
-        LOGGER.setLevel(level)
-
-
-class _Printing(logging.Handler):
-    """Prints records above the bars."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name == PROGRESS.name and on_terminal():
-            return
-        line = record.getMessage()
-        # Standard error is closed or full, or a signal came while it was written to:
-        with suppress(OSError, RuntimeError):
-            wraps = not on_terminal()  # there rich breaks lines between words
-            console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=wraps)
+def print_above(line: str) -> None:
+    """Print a line above the bars. On a terminal lines end between words."""
+    wraps = not on_terminal()
+    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=wraps)
 
 
 class Bar:
