@@ -11,6 +11,7 @@ from limner.app.access import Access, Message, refuse
 from limner.app.player import Player
 from limner.errors import InputError
 from limner.extras import install
+from limner.progress import waiting
 
 MAX_BODY = 4 * 2**20
 """Limit for the bytes of a request; drawings have some thousands."""
@@ -100,11 +101,24 @@ def serve(player: Player, host: str, port: int | None, names: Collection[str] = 
     port = free_port(host, port)
     os.environ.update(QUIET)
     _ask_no_proxy(host)
+    access = Access(host, names)
+    with waiting("starting the playground"):
+        page = _launched(player, host, port, access)
+    try:
+        address = access.address(host, port)
+        print(f"{player.run.name} is at {address} (stop with Ctrl-C)", flush=True)
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
+
+
+def _launched(player: Player, host: str, port: int, access: Access) -> Any:
+    """The page, served."""
     from starlette.middleware import Middleware
 
     from limner.app.page import Page, text, theme
 
-    page, access = Page(player).blocks, Access(host, names)
+    page = Page(player).blocks
     page.launch(
         server_name=host,
         server_port=port,
@@ -124,9 +138,4 @@ def serve(player: Player, host: str, port: int | None, names: Collection[str] = 
         theme=theme(),
         css=text("page.css"),
     )
-    try:
-        address = access.address(host, port)
-        print(f"{player.run.name} is at {address} (stop with Ctrl-C)", flush=True)
-        threading.Event().wait()
-    finally:
-        page.close(verbose=False)
+    return page
