@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from limner.cli import COMMANDS, main
+from limner.commands.data import SUBCOMMANDS
 from limner.config import RunConfig
+from limner.errors import InputError
+from limner.models import LadderVAEConfig, VAEConfig
 from limner.recipes import STUDY
 
 TINY = "--model.hidden-dims 8 --model.latent-dim 2 --epochs 1 --device cpu --evaluate-samples 2"
@@ -34,13 +37,52 @@ def run(tmp_path_factory):
     return out
 
 
-def test_help_names_every_command_without_loading_torch(capsys):
+def test_help_names_every_command(capsys):
     assert limner("--help") == 0
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in COMMANDS)
-    code = "import sys, limner.cli as c; c.main(['--help']); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("False\n")
+
+
+WITHOUT_TORCH = """
+import sys
+from contextlib import suppress
+from limner.cli import COMMANDS, main
+helps = [[name, "--help"] for name in COMMANDS] + [["data", name, "--help"] for name in {data}]
+for words in [*helps, ["train", "draw", "--help"], *{lists}]:
+    with suppress(SystemExit):
+        main(words)
+    heavy = {heavy} & set(sys.modules)
+    assert not heavy, (words, heavy)
+"""
+
+
+def test_help_and_lists_import_nothing_slow():
+    lists = [["models"], ["recipes"], ["recipes", "draw"], ["data", "list"]]
+    code = WITHOUT_TORCH.format(
+        data=list(SUBCOMMANDS), lists=lists, heavy={"torch", "numpy", "matplotlib", "sklearn"}
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    widest = max(done.stdout.splitlines(), key=len)
+    assert len(widest) <= 80, widest
+    for none in ("{None}", "(default: )", "(default: None)", "`load`"):
+        assert none not in done.stdout
+
+
+def test_a_config_names_its_settings_in_python():
+    wrong = {
+        "RunConfig.epochs must be greater than 0; got 0.": {"epochs": 0},
+        "RunConfig: a run needs a budget; give epochs or minutes.": {},
+        "RunConfig has no setting 'epoch'; did you mean epochs?": {"epochs": 1, "epoch": 3},
+    }
+    for sentence, settings in wrong.items():
+        with pytest.raises(InputError) as refused:
+            RunConfig(model=VAEConfig(), **settings)
+        assert str(refused.value) == sentence
+    with pytest.raises(InputError, match=r"LadderVAEConfig: hidden_dims has 5 layers and latent"):
+        LadderVAEConfig(latent_dims=(3, 2))
 
 
 def test_the_package_runs_as_the_command():
@@ -137,7 +179,8 @@ def test_bad_images_are_told_in_a_sentence(case, tmp_path, capsys):
     told = capsys.readouterr().err
     assert word in told
     assert "Traceback" not in told
-    (sentence,) = [line for line in told.splitlines() if not line.startswith("reading ")]
+    waits = ("reading ", "loading ", "preparing ")
+    (sentence,) = [line for line in told.splitlines() if not line.startswith(waits)]
     assert sentence.startswith("limner: ")
     assert not out.exists()
 
@@ -148,11 +191,20 @@ BAD_FLAGS = {
     "train --recipe none": "no recipe",
     "train --config none.json": "none.json",
     "train draw --data.name none": "no dataset",
-    "train draw --model.num-steps 0": "num_steps",
-    "train draw --model.attention filterbank --model.read-size 0": "read_size",
-    "train draw --model.write-size 0": "write_size",
+    "train draw --model.num-steps 0": "--model.num-steps must be greater than 0; got 0.",
+    "train draw --model.attention filterbank --model.read-size 0": "--model.read-size must",
+    "train draw --model.write-size 0": "--model.write-size must",
     "train draw --model.nonsense 3": "nonsense",
-    "train ladder-vae --model.latent-dims 3 2": "same number",
+    "train ladder-vae --model.latent-dims 3 2": "--model.latent-dims 2; give both the same number",
+    "train vae --epochs 0": "limner: --epochs must be greater than 0; got 0.",
+    "train draw --growth 0.5 20": "the steps of --growth must rise, up to the model's 10",
+    "train draww": "did you mean draw?",
+    "train --recipe quick-drew": "did you mean quick-draw?",
+    "train vae --data.name mnst": "did you mean mnist?",
+    "evaluate mnist-drew": "did you mean mnist-draw?",
+    "recipes quick-drew": "did you mean quick-draw?",
+    "data lst": "did you mean data list?",
+    "trian": "did you mean train?",
     "train vae --model.observation gaussian --data.name digits": "binarization",
     "train --resume --out none": "none",
     "train vae --out /proc/limner": "/proc/limner",

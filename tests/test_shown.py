@@ -243,7 +243,7 @@ def test_a_history_is_a_list_of_records_with_columns():
     assert pickle.loads(pickle.dumps(kept)) == kept
     with pytest.raises(InputError, match=r"no column 'validation\.elb'; did you mean"):
         kept["validation.elb"]
-    assert "4 records, epoch 4, validation ELBO -" in repr(kept)
+    assert "4 records, epoch 4, validation -ELBO -" in repr(kept)
     assert repr(History()) == "History(no records)"
     assert History()["epoch"] == []
 
