@@ -197,7 +197,7 @@ BAD_FLAGS = {
     "train draw --model.nonsense 3": "nonsense",
     "train ladder-vae --model.latent-dims 3 2": "--model.latent-dims 2; give both the same number",
     "train vae --epochs 0": "limner: --epochs must be greater than 0; got 0.",
-    "train draw --growth 0.5 20": "the steps of --growth must rise, up to the model's 10",
+    "train draw --growth 0.5 20": "The steps of --growth must rise, up to the model's 10.",
     "train draww": "did you mean draw?",
     "train --recipe quick-drew": "did you mean quick-draw?",
     "train vae --data.name mnst": "did you mean mnist?",
