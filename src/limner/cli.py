@@ -177,7 +177,7 @@ def _tell(error: Exception) -> None:
     """Print the sentence of an error."""
     from limner.progress import wrapped
 
-    print(wrapped(f"limner: {error}"), file=sys.stderr)
+    print(wrapped(f"limner: {error}", sys.stderr), file=sys.stderr)
 
 
 def _help() -> str:

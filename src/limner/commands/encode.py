@@ -1,6 +1,7 @@
 """`limner encode`: posterior means of images, in one file."""
 
 import io
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from limner.commands.options import (
 )
 from limner.data import Split
 from limner.errors import InputError
-from limner.progress import counted, progress_bar, suggest
+from limner.progress import counted, progress_bar, suggest, wrapped
 
 
 def encode(
@@ -80,5 +81,6 @@ def encode(
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
     count = "" if pictures else f"{counted(len(means), f'{split} image')} of "
-    print(f"{count}{dataset.name} as vectors of {means.shape[1]}, written to {path}")
+    what = f"{count}{dataset.name} as vectors of {means.shape[1]}"
+    print(wrapped(f"{what}, written to {path}", sys.stdout))
     suggest("probe" if images.labels is not None else "figures", run)

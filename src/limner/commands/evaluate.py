@@ -1,4 +1,4 @@
-"""`limner evaluate`: the bounds of a trained model, and what exactly they are about."""
+"""`limner evaluate`: -ELBO, -L_K and their parts, and what exactly they are about."""
 
 import json
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from limner.data import Dataset, Frozen
+    from limner.data import Images as Pixels
     from limner.evaluation import Evaluation
     from limner.training.runs import Run
 
@@ -103,8 +104,6 @@ def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> 
     from limner.data import Frozen
     from limner.evaluation import evaluate_model, results_of, set_num_steps
     from limner.training.made import maker
-    from limner.training.seen import remembered
-    from limner.training.start import seen_before
 
     check_split(pictures, options.split)
     run = run.to(options.out)
@@ -114,10 +113,7 @@ def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> 
         set_num_steps(model, options.num_steps)
     images = dataset.split(options.split)
     x = _first(Frozen(dataset, options.split, run.config.model.observation), options)
-    note = None if pictures else seen_before(run, run.data)
-    if note is None and (pictures or options.split != "train"):
-        note = remembered(run, images.take(slice(len(x))))
-    if note is not None:
+    if note := _seen(run, images.take(slice(len(x))), options, bool(pictures)):
         warn(note)
     changes = _changes(run, dataset, options, trained_steps, bool(pictures))
     name = "-".join([*changes, f"K{options.num_samples}", f"seed{options.seed}"])
@@ -145,6 +141,17 @@ def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> 
         path = run.place("results.json")
         _write(path, run.place("per_image.safetensors"), evaluation, results)
     return Evaluated(results, path, _images(results, len(images)))
+
+
+def _seen(run: "Run", images: "Pixels", options: Options, pictures: bool) -> str | None:
+    """A note for results on images that the model was trained on."""
+    from limner.training.seen import remembered
+    from limner.training.start import seen_before
+
+    note = None if pictures else seen_before(run, run.data)
+    if note is None and (pictures or options.split != "train"):
+        note = remembered(run, images)
+    return note
 
 
 def _changes(

@@ -1,5 +1,6 @@
 """`limner data show`: what a source of images has, and a contact sheet, before any training."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import tyro
 
 from limner.data import DataConfig
 from limner.errors import InputError, printable
-from limner.progress import suggest
+from limner.progress import suggest, wrapped
 
 if TYPE_CHECKING:
     from limner.data import Dataset
@@ -43,7 +44,7 @@ def show(
     dataset, needs = preview(data if source is None else data.with_(name=source))
     lines = _lines(dataset) | ({"needs": "; ".join(needs)} if needs else {})
     for name, text in lines.items():
-        print(f"{name:<13}{printable(text)}")
+        print(wrapped(f"{name:<13}{printable(text)}", sys.stdout, 13 * " "))
     folder = style.output_folder(path.parent)
     style.save(contact_sheet(dataset), folder, path.stem, ["png"])
     print(f"{'sheet':<13}{printable(str(path))}")

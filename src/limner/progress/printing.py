@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from textwrap import fill
-from typing import Any
+from typing import Any, TextIO
 
 from limner.progress.messages import LOGGER, PROGRESS
 
@@ -43,14 +43,16 @@ class _Printing(logging.Handler):
         # Standard error is closed or full, or a signal came while it was written to:
         with suppress(OSError, RuntimeError):
             if bars is None:
-                print(wrapped(record.getMessage()), file=sys.stderr, flush=True)
+                print(wrapped(record.getMessage(), sys.stderr), file=sys.stderr, flush=True)
             else:
                 bars.print_above(record.getMessage())
 
 
-def wrapped(text: str) -> str:
-    """The text in lines as wide as the terminal, if standard error is one."""
-    if not sys.stderr.isatty():
+def wrapped(text: str, stream: TextIO, margin: str = "") -> str:
+    """The text in lines as wide as the terminal, if `stream` is one, the later ones indented."""
+    if not stream.isatty():
         return text
     width = shutil.get_terminal_size().columns
-    return fill(text, width, break_long_words=False, break_on_hyphens=False)
+    return fill(
+        text, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
+    )

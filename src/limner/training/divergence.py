@@ -13,9 +13,9 @@ def remarks(
 ) -> Iterator[str]:
     """A sentence for each sign in the records of a finished training.
 
-    A bound of training is absurd if it is more than one bit per pixel worse than `uniform_bound`
+    An ELBO of training is absurd if it is more than one bit per pixel worse than `uniform_bound`
     after the warm-up of the learning rate. A model that learned anything is above `uniform_bound`,
-    and one that learned nothing from noise is near it. If only the bound of validation is that bad,
+    and one that learned nothing from noise is near it. If only the ELBO of validation is that bad,
     or far below its best, the model has memorised its training images.
     """
     if not records:
@@ -49,7 +49,7 @@ def remarks(
 
 
 def _memorised(records: Sequence[Mapping[str, Any]], bit: float, dataset: Dataset) -> Iterator[str]:
-    """That the bound of validation fell by more than a tenth of a bit per pixel from its best."""
+    """That the ELBO of validation fell by more than a tenth of a bit per pixel from its best."""
     known = [record for record in records if record["validation"]["elbo"] is not None]
     best, last = max(known, key=lambda record: record["validation"]["elbo"]), records[-1]
     fall = best["validation"]["elbo"] - last["validation"]["elbo"]

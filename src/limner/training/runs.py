@@ -275,7 +275,7 @@ class Run:
         return model
 
     def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
-        """The validation bound of a checkpoint, with which reports distinguish evaluations."""
+        """The validation ELBO of a checkpoint, with which reports distinguish evaluations."""
         return self._sound(checkpoint, read_document)[1].get("validation_elbo")
 
     def _sound(self, checkpoint: Checkpoint, read: Callable[[Path], T]) -> tuple[Path, T]:
