@@ -75,7 +75,10 @@ def test_a_config_names_its_settings_in_python():
     wrong = {
         "RunConfig.epochs must be greater than 0; got 0.": {"epochs": 0},
         "RunConfig: a run needs a budget; give epochs or minutes.": {},
-        "RunConfig has no setting 'epoch'; did you mean epochs?": {"epochs": 1, "epoch": 3},
+        "RunConfig has no setting 'epoch'; did you mean epochs? Otherwise remove it.": {
+            "epochs": 1,
+            "epoch": 3,
+        },
     }
     for sentence, settings in wrong.items():
         with pytest.raises(InputError) as refused:

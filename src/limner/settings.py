@@ -104,9 +104,9 @@ def _sentence(kind: type[Settings], error: ValidationError) -> str:
         return str(cause)
     if first["type"] == "extra_forbidden":
         where = ".".join(map(str, first["loc"]))
-        known = nearest(where, kind.model_fields)
-        end = known or "remove it or correct its name."
-        return f"{kind.__name__} has no setting {where!r}; {end.strip()}"
+        guess = nearest(where, kind.model_fields)
+        end = f"{guess}Otherwise remove it." if guess else "remove it or correct its name."
+        return f"{kind.__name__} has no setting {where!r}; {end}"
     message = first["msg"].removeprefix("Value error, ").removesuffix(".")
     if first["type"] == "value_error":  # of a validator, which writes settings as flags
         if not names_flags():
