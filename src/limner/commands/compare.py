@@ -110,7 +110,6 @@ def compare(
 
 def _show(groups: "Mapping[str, Sequence[Run]]", out: Path, device: str) -> None:
     """Write results.json and the report of a comparison, and print its table."""
-    from rich import box
     from rich.console import Console
 
     from limner.evaluation.comparison import compare_runs, comparison_table
@@ -125,7 +124,7 @@ def _show(groups: "Mapping[str, Sequence[Run]]", out: Path, device: str) -> None
     write_atomically(out / "results.json", json.dumps(comparison, indent=2) + "\n")
     _warn_of_notes(groups)
     console, table = Console(), comparison_table(rows, comparison["description"])
-    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False  # fits 80 columns
+    table.box, table.pad_edge = None, False  # so that four models fit 80 columns
     console.print(table)
     console.print(f"{page}", style="bold", highlight=False)
 

@@ -1,6 +1,7 @@
 """`limner evaluate`: -ELBO, -L_K and their parts, and what exactly they are about."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -19,7 +20,7 @@ from limner.commands.options import (
 from limner.data import Split
 from limner.data.config import in_words
 from limner.errors import InputError, printable
-from limner.progress import counted, progress_bar, suggest, warn
+from limner.progress import counted, progress_bar, suggest, warn, wrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -257,4 +258,4 @@ def show(run: "Run", done: Evaluated) -> None:
     elif None not in results["active_units"]:
         active, units = sum(results["active_units"]), sum(results["latent_units"])
         console.print(f"{active:,} of {units:,} latent units are active")
-    print(f"written to {done.path}")
+    print(wrapped(f"written to {done.path}", sys.stdout))

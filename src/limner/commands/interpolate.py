@@ -1,6 +1,7 @@
 """`limner interpolate`: a walk between two images or two draws from the prior."""
 
 import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,7 +9,7 @@ from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_image
 from limner.commands.pictures import progress, require_seed
 from limner.data import Split
 from limner.errors import InputError
-from limner.progress import suggest
+from limner.progress import suggest, wrapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,7 @@ def interpolate(
     rows = list(progress(made, title, len(chosen), "walks", f"of {frames} frames to {path}"))
     output_folder(path.parent)
     write_atomically(path, _png(torch.stack(rows)))
-    print(f"written to {path}")
+    print(wrapped(f"written to {path}", sys.stdout))
     suggest("animate", run)
 
 
