@@ -26,7 +26,8 @@ class Command(NamedTuple):
     """Whether the function parses the arguments itself."""
     keeps_memory: bool = False
     """Whether freed memory stays with the process, for speed; see cpu/README.md."""
-    needs_torch: bool = True
+    imports: str = "training.runs"
+    """A module, slow to import, that it needs once its flags are parsed; "" if it needs none."""
 
 
 COMMANDS = {
@@ -37,23 +38,30 @@ COMMANDS = {
         "evaluate:evaluate", "-ELBO, -L_K, KL and active units of a run", keeps_memory=True
     ),
     "compare": Command(
-        "compare:compare", "train and compare models, or compare finished runs", keeps_memory=True
+        "compare:compare",
+        "train and compare models, or compare finished runs",
+        keeps_memory=True,
+        imports="report",
     ),
-    "report": Command("report:report", "an HTML page about one or several runs"),
+    "report": Command("report:report", "an HTML page about one or several runs", imports="report"),
     "sample": Command("sample:sample", "images from the prior"),
-    "reconstruct": Command("reconstruct:reconstruct", "test images beside their reconstructions"),
+    "reconstruct": Command(
+        "reconstruct:reconstruct",
+        "test images beside their reconstructions",
+        imports="figures.gallery",
+    ),
     "interpolate": Command("interpolate:interpolate", "walk between two images or two samples"),
     "encode": Command("encode:encode", "write posterior means of images to a file"),
     "probe": Command("probe:probe", "how well representations predict labels"),
-    "animate": Command("animate:animate", "the images step by step, as GIF and strip"),
-    "figures": Command("figures:figures", "all figures of a run"),
+    "animate": Command(
+        "animate:animate", "the images step by step, as GIF and strip", imports="figures.scenes"
+    ),
+    "figures": Command("figures:figures", "all figures of a run", imports="figures.gallery"),
     "play": Command("play:play", "draw with a model in the browser"),
     "push": Command("push:push", "publish a run on the Hugging Face Hub"),
-    "models": Command(
-        "models:models", "list the trained models that come with Limner", needs_torch=False
-    ),
+    "models": Command("models:models", "list the trained models that come with Limner", imports=""),
     "recipes": Command(
-        "recipes:recipes", "list the recipes of limner train, or show one", needs_torch=False
+        "recipes:recipes", "list the recipes of limner train, or show one", imports=""
     ),
     "benchmark": Command("benchmark:benchmark", "speed and memory, compared with a textbook DRAW"),
     "data": Command(
@@ -160,16 +168,16 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
         if command.parses:
             function(arguments)
         else:
-            _call(bound(function, f"limner {name}", arguments), command.needs_torch)
+            _call(bound(function, f"limner {name}", arguments), command.imports)
 
 
-def _call(function: Callable[[], None], needs_torch: bool) -> None:
-    """Call a command; importing torch, which is slow, is shown."""
+def _call(function: Callable[[], None], imports: str) -> None:
+    """Call a command; what is slow to import is imported first, which is shown."""
     from limner.progress import waiting
 
-    if needs_torch:
+    if imports:
         with waiting("loading PyTorch"):
-            importlib.import_module("limner.training.runs")
+            importlib.import_module(f"limner.{imports}")
     function()
 
 

@@ -111,6 +111,8 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "cache": cache,
 }
+SLOW = {"get": "data.catalogue", "show": "figures.contact", "cache": "data.cache"}
+"""Modules, slow to import, that subcommands need once their flags are parsed."""
 
 
 def data(arguments: list[str]) -> None:
@@ -122,9 +124,9 @@ def data(arguments: list[str]) -> None:
     if name not in SUBCOMMANDS:
         raise unknown("command", f"data {name}", [f"data {known}" for known in SUBCOMMANDS])
     command = bound(SUBCOMMANDS[name], f"limner data {name}", rest)
-    if name != "list":
+    if module := SLOW.get(name):
         with waiting("loading PyTorch"):
-            importlib.import_module("limner.data.catalogue")
+            importlib.import_module(f"limner.{module}")
     command()
 
 

@@ -9,7 +9,7 @@ import tyro
 
 from limner.data import DataConfig
 from limner.errors import InputError, printable
-from limner.progress import suggest, wrapped
+from limner.progress import suggest, waiting, wrapped
 
 if TYPE_CHECKING:
     from limner.data import Dataset
@@ -41,7 +41,9 @@ def show(
     path = out or Path(f"{_stem(source or data.name)}-contact-sheet.png")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} is no name for a contact sheet; give --out NAME.png.")
-    dataset, needs = preview(data if source is None else data.with_(name=source))
+    chosen = data if source is None else data.with_(name=source)
+    with waiting(f"loading {chosen.name}"):
+        dataset, needs = preview(chosen)
     lines = _lines(dataset) | ({"needs": "; ".join(needs)} if needs else {})
     for name, text in lines.items():
         print(wrapped(f"{name:<13}{printable(text)}", sys.stdout, 13 * " "))
