@@ -15,7 +15,6 @@ from limner.config import EPOCHS, AnyModelConfig, RunConfig
 from limner.errors import InputError
 from limner.models import VAEConfig, config_class, kinds
 from limner.progress import suggest, waiting
-from limner.recipes import RECIPES, recipe
 from limner.settings import Hidden, dotted, read_json
 
 OVERVIEW = """Train a model, then evaluate it on the test images:
@@ -117,6 +116,8 @@ def _choose(arguments: list[str]) -> Chosen:
 
 
 def _of_recipe(name: str, flags: list[str]) -> Chosen:
+    from limner.recipes import RECIPES, recipe
+
     config, preset = recipe(name), RECIPES[name]
     about = f"{preset.about}. Reaches {preset.reached} in {preset.time} on one core."
     own = dotted(config.model_dump()) - {"model.observation"}
