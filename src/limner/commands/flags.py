@@ -95,7 +95,7 @@ def _optional(type_info: PrimitiveTypeInfo) -> Spec:
     kinds = [kind for kind in get_args(type_info.type) if kind is not NoneType]
     if type_info.type_origin not in (Union, UnionType) or NoneType not in get_args(type_info.type):
         return None
-    kind = Union[tuple(kinds)]  # noqa: UP007
+    kind: Any = Union[tuple(kinds)]  # noqa: UP007
     spec = ConstructorRegistry.get_primitive_spec(
         PrimitiveTypeInfo.make(kind, parent_markers=type_info.markers)
     )

@@ -10,7 +10,7 @@ import tyro
 
 from limner.config import EPOCHS, RunConfig
 from limner.errors import unknown
-from limner.models import config_class
+from limner.models import config_from
 from limner.progress import suggest
 from limner.recipes import RECIPES
 from limner.settings import flat
@@ -51,7 +51,9 @@ def _list() -> None:
 
 def _flags(config: RunConfig) -> Iterator[str]:
     """The settings that differ from the defaults of `limner train`, as flags."""
-    usual = flat(RunConfig(model=config_class(config.model.kind)(), epochs=EPOCHS).model_dump())
+    usual = flat(
+        RunConfig(model=config_from({"kind": config.model.kind}), epochs=EPOCHS).model_dump()
+    )
     for name, value in flat(config.model_dump()).items():
         if value != usual.get(name) and value is not None:
             values = value if isinstance(value, tuple | list) else [value]

@@ -21,15 +21,15 @@ from limner.errors import InputError, unknown
 from limner.models.configs import OWN, ModelConfig
 
 if TYPE_CHECKING:
-    from limner.models.base import LatentVariableModel
+    import limner.models.base
 
 ENTRY_POINTS = "limner.models"
 MAX_PARAMETERS = 2**30
-Model = TypeVar("Model", bound="LatentVariableModel")
+Model = TypeVar("Model", bound="limner.models.base.LatentVariableModel")
 
 
 class Registered(NamedTuple):
-    model: "type[LatentVariableModel]"
+    model: "type[limner.models.base.LatentVariableModel]"
     config: type[ModelConfig]
 
 
@@ -69,7 +69,7 @@ def kinds() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*OWN, *_registered, *offered]))
 
 
-def model_class(kind: str) -> "type[LatentVariableModel]":
+def model_class(kind: str) -> "type[limner.models.base.LatentVariableModel]":
     """The model class of a kind; `InputError` if it is unknown or its package fails to import."""
     return _find(kind).model
 
@@ -94,7 +94,9 @@ def config_from(value: object) -> ModelConfig:
     return config_class(value["kind"]).parse(dict(value))
 
 
-def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> "LatentVariableModel":
+def build(
+    config: ModelConfig, image_shape: tuple[int, int, int]
+) -> "limner.models.base.LatentVariableModel":
     """The model of a config.
 
     Raises:
@@ -109,7 +111,9 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> "LatentVari
     return class_of(config)(config, image_shape)
 
 
-def outline(config: ModelConfig, image_shape: tuple[int, int, int]) -> "LatentVariableModel":
+def outline(
+    config: ModelConfig, image_shape: tuple[int, int, int]
+) -> "limner.models.base.LatentVariableModel":
     """The model of a config on the meta device: parameters have shapes but take no memory."""
     import torch
 
@@ -117,7 +121,7 @@ def outline(config: ModelConfig, image_shape: tuple[int, int, int]) -> "LatentVa
         return class_of(config)(config, image_shape)
 
 
-def class_of(config: ModelConfig) -> "type[LatentVariableModel]":
+def class_of(config: ModelConfig) -> "type[limner.models.base.LatentVariableModel]":
     """The registered model of a config; `InputError` if there is none."""
     kind = config.kind
     known = kind in OWN or kind in _registered or kind in kinds()  # the last reads many files
