@@ -46,7 +46,7 @@ def _list() -> None:
         reached = recipe.reached.partition(", -")[0]
         print(f"{name:<33}{recipe.config.model.kind:<12}{reached:<25}{recipe.time}")
         print(f"  {recipe.about}")
-    print("\nLower is better. Times are on one core of a CPU.")
+    print("\nLower is better. Times on one core of a CPU; + comes after the starting model.")
 
 
 def _flags(config: RunConfig) -> Iterator[str]:
