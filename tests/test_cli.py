@@ -1,6 +1,7 @@
 """The command line: fast help, flags from configs, errors of one sentence."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from limner.commands.data import SUBCOMMANDS
 from limner.config import RunConfig
 from limner.errors import InputError
 from limner.models import LadderVAEConfig, VAEConfig
-from limner.recipes import STUDY
+from limner.recipes import RECIPES, STUDY
 
 TINY = "--model.hidden-dims 8 --model.latent-dim 2 --epochs 1 --device cpu --evaluate-samples 2"
 DIGITS = "--data.name digits"
@@ -69,6 +70,22 @@ def test_help_and_lists_import_nothing_slow():
     assert len(widest) <= 80, widest
     for none in ("{None}", "(default: )", "(default: None)", "`load`"):
         assert none not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["iwae-vae", "draw-20-steps", "comparison-draw-attention"])
+def test_the_flags_that_a_recipe_shows_make_its_config(name, monkeypatch, capsys):
+    class Asked(Exception):
+        pass
+
+    def train(config, *_, **__):
+        raise Asked(config)
+
+    monkeypatch.setattr("limner.training.launch.train", train)
+    assert limner("recipes", name) == 0
+    command = capsys.readouterr().out.partition("\nlimner ")[2]
+    with pytest.raises(Asked) as asked:
+        main(shlex.split(command.replace("\\\n", " ")))
+    assert asked.value.args == (RECIPES[name].config,)
 
 
 def test_a_config_names_its_settings_in_python():

@@ -10,7 +10,7 @@ from limner.progress import suggest, waiting
 
 def push(
     run: RunName,
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")],
     /,
     *,
     private: bool = False,
