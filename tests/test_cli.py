@@ -57,7 +57,7 @@ for words in [*helps, ["train", "draw", "--help"], *{lists}]:
 """
 
 
-def test_help_and_lists_import_nothing_slow():
+def test_help_and_lists_import_no_torch_and_fit_80_columns():
     lists = [["models"], ["recipes"], ["recipes", "draw"], ["data", "list"]]
     code = WITHOUT_TORCH.format(
         data=list(SUBCOMMANDS), lists=lists, heavy={"torch", "numpy", "matplotlib", "sklearn"}

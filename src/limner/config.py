@@ -157,7 +157,8 @@ class RunConfig(Settings):
         memory = self.model.memory if isinstance(self.model, RecurrentConfig) else None
         if aim.traced and memory == "recompute":
             raise ValueError(
-                f"the {aim.gradient} gradient keeps every step; choose --model.memory store or auto"
+                f"the {aim.gradient} gradient needs every step kept; choose --model.memory auto "
+                "or store"
             )
         return self
 

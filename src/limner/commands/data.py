@@ -32,7 +32,7 @@ def list_datasets() -> None:
 
 
 def get(name: Name, /, *, root: Path | None = None) -> None:
-    """Download a dataset's files to the cache, or check the files in a folder.
+    """Download a dataset's files to the cache, or check those in a folder.
 
     Args:
         name: a name from `limner data list`.

@@ -33,7 +33,9 @@ RunName = Annotated[
         metavar="RUN", help="a run folder, the name of a trained model, or hub:owner/name"
     ),
 ]
-RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS")]
+RunNames = Annotated[
+    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS", help_behavior_hint="")
+]
 
 Pictures = Annotated[
     tuple[Path, ...],

@@ -14,9 +14,9 @@ def push(
     /,
     *,
     private: bool = False,
-    revision: str | None = None,
-    license: str | None = None,
-    message: str | None = None,
+    revision: Annotated[str | None, tyro.conf.arg(metavar="BRANCH")] = None,
+    license: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    message: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None,
 ) -> None:
     """Publish a run or a saved model on the Hugging Face Hub, with a model card.
 
