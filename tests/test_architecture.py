@@ -11,13 +11,14 @@ import limner
 
 SOURCE = Path(limner.__file__).parent
 RANKS = [  # each may import what stands above it, and itself
-    {"keywords", "notebook"},
+    {"keywords", "lazy", "notebook"},
     {"errors", "extras", "transforms"},
     {"cpu"},
     {"device", "progress"},
     {"settings", "pictures", "storage"},
     {"layers", "data"},
     {"models"},
+    {"estimators"},
     {"objectives", "config", "hub"},
     {"recipes"},
     {"training", "evaluation"},
@@ -83,7 +84,16 @@ def test_only_the_command_line_changes_the_allocator():
     assert wrong == {"cli.py"}
 
 
-MACHINERY = {"base", "draws", "recurrent", "checks", "memory", "representations", "saved"}
+MACHINERY = {
+    "base",
+    "configs",
+    "draws",
+    "recurrent",
+    "checks",
+    "memory",
+    "representations",
+    "saved",
+}
 """Modules of `models` that every model may use."""
 
 

@@ -1,6 +1,7 @@
 """The command line: fast help, flags from configs, errors of one sentence."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import pytest
 from PIL import Image
 
 from limner.cli import COMMANDS, main
+from limner.commands.data import SUBCOMMANDS
 from limner.config import RunConfig
-from limner.recipes import STUDY
+from limner.errors import InputError
+from limner.models import LadderVAEConfig, VAEConfig
+from limner.recipes import RECIPES, STUDY
 
 TINY = "--model.hidden-dims 8 --model.latent-dim 2 --epochs 1 --device cpu --evaluate-samples 2"
 DIGITS = "--data.name digits"
@@ -34,13 +38,71 @@ def run(tmp_path_factory):
     return out
 
 
-def test_help_names_every_command_without_loading_torch(capsys):
+def test_help_names_every_command(capsys):
     assert limner("--help") == 0
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in COMMANDS)
-    code = "import sys, limner.cli as c; c.main(['--help']); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("False\n")
+
+
+WITHOUT_TORCH = """
+import sys
+from contextlib import suppress
+from limner.cli import COMMANDS, main
+helps = [[name, "--help"] for name in COMMANDS] + [["data", name, "--help"] for name in {data}]
+for words in [*helps, ["train", "draw", "--help"], *{lists}]:
+    with suppress(SystemExit):
+        main(words)
+    heavy = {heavy} & set(sys.modules)
+    assert not heavy, (words, heavy)
+"""
+
+
+def test_help_and_lists_import_no_torch_and_fit_80_columns():
+    lists = [["models"], ["recipes"], ["recipes", "draw"], ["data", "list"]]
+    code = WITHOUT_TORCH.format(
+        data=list(SUBCOMMANDS), lists=lists, heavy={"torch", "numpy", "matplotlib", "sklearn"}
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    widest = max(done.stdout.splitlines(), key=len)
+    assert len(widest) <= 80, widest
+    for none in ("{None}", "(default: )", "(default: None)", "`load`"):
+        assert none not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["iwae-vae", "draw-20-steps", "comparison-draw-attention"])
+def test_the_flags_that_a_recipe_shows_make_its_config(name, monkeypatch, capsys):
+    class Asked(Exception):
+        pass
+
+    def train(config, *_, **__):
+        raise Asked(config)
+
+    monkeypatch.setattr("limner.training.launch.train", train)
+    assert limner("recipes", name) == 0
+    command = capsys.readouterr().out.partition("\nlimner ")[2]
+    with pytest.raises(Asked) as asked:
+        main(shlex.split(command.replace("\\\n", " ")))
+    assert asked.value.args == (RECIPES[name].config,)
+
+
+def test_a_config_names_its_settings_in_python():
+    wrong = {
+        "RunConfig.epochs must be greater than 0; got 0.": {"epochs": 0},
+        "RunConfig: a run needs a budget; give epochs or minutes.": {},
+        "RunConfig has no setting 'epoch'; did you mean epochs? Otherwise remove it.": {
+            "epochs": 1,
+            "epoch": 3,
+        },
+    }
+    for sentence, settings in wrong.items():
+        with pytest.raises(InputError) as refused:
+            RunConfig(model=VAEConfig(), **settings)
+        assert str(refused.value) == sentence
+    with pytest.raises(InputError, match=r"LadderVAEConfig: hidden_dims has 5 layers and latent"):
+        LadderVAEConfig(latent_dims=(3, 2))
 
 
 def test_the_package_runs_as_the_command():
@@ -137,7 +199,8 @@ def test_bad_images_are_told_in_a_sentence(case, tmp_path, capsys):
     told = capsys.readouterr().err
     assert word in told
     assert "Traceback" not in told
-    (sentence,) = [line for line in told.splitlines() if not line.startswith("reading ")]
+    waits = ("reading ", "loading ", "preparing ")
+    (sentence,) = [line for line in told.splitlines() if not line.startswith(waits)]
     assert sentence.startswith("limner: ")
     assert not out.exists()
 
@@ -148,11 +211,20 @@ BAD_FLAGS = {
     "train --recipe none": "no recipe",
     "train --config none.json": "none.json",
     "train draw --data.name none": "no dataset",
-    "train draw --model.num-steps 0": "num_steps",
-    "train draw --model.attention filterbank --model.read-size 0": "read_size",
-    "train draw --model.write-size 0": "write_size",
+    "train draw --model.num-steps 0": "--model.num-steps must be greater than 0; got 0.",
+    "train draw --model.attention filterbank --model.read-size 0": "--model.read-size must",
+    "train draw --model.write-size 0": "--model.write-size must",
     "train draw --model.nonsense 3": "nonsense",
-    "train ladder-vae --model.latent-dims 3 2": "same number",
+    "train ladder-vae --model.latent-dims 3 2": "--model.latent-dims 2; give both the same number",
+    "train vae --epochs 0": "limner: --epochs must be greater than 0; got 0.",
+    "train draw --growth 0.5 20": "The steps of --growth must rise, up to the model's 10.",
+    "train draww": "did you mean draw?",
+    "train --recipe quick-drew": "did you mean quick-draw?",
+    "train vae --data.name mnst": "did you mean mnist?",
+    "evaluate mnist-drew": "did you mean mnist-draw?",
+    "recipes quick-drew": "did you mean quick-draw?",
+    "data lst": "did you mean data list?",
+    "trian": "did you mean train?",
     "train vae --model.observation gaussian --data.name digits": "binarization",
     "train --resume --out none": "none",
     "train vae --out /proc/limner": "/proc/limner",

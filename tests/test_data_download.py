@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from limner import data
-from limner.data import catalogue, mnist, static_mnist
-from limner.data.catalogue import CATALOGUE
+from limner.data import CATALOGUE, mnist, static_mnist
 from limner.data.omniglot import Omniglot
 from limner.data.static_mnist import StaticMNIST
 from limner.errors import InputError
@@ -76,7 +75,9 @@ def write(folder, files, suffix=".gz"):
 
 def known(**changes):
     """The catalogue with small files of MNIST in place of its own."""
-    entry = catalogue.archived(dataclasses.replace(SMALL, **changes), "", "")
+    archive = dataclasses.replace(SMALL, **changes)
+    read, fetch = partial(mnist.load_archive, archive), partial(mnist.fetch_archive, archive)
+    entry = data.Entry(archive.name, "", "dynamic", "", read, fetch)
     return [entry, *(other for other in CATALOGUE if other.name != "mnist")]
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import tyro
 
 import limner
 import test_models_all
-from limner import DRAWConfig, VAEConfig, cli, elbo, importance_weighted_bound
+from limner import DRAWConfig, VAEConfig, elbo, importance_weighted_bound
 from limner.cli import COMMANDS, main
 from limner.commands import compare as compare_command
+from limner.commands import flags as command_flags
 from limner.commands import train as train_command
 from limner.commands.data import SUBCOMMANDS
 from limner.config import RunConfig
@@ -179,11 +179,6 @@ def help_for(words):
     return help_of(name, *[word for word in rest[:1] if name == "data" and word in ("list", "get")])
 
 
-def idle(function):
-    """A function with the same flags that does nothing."""
-    return functools.wraps(function)(lambda *_, **__: None)
-
-
 @pytest.fixture
 def parse(monkeypatch):
     """Parses the flags of a command, which is not run."""
@@ -192,19 +187,19 @@ def parse(monkeypatch):
         path = Path("run")
         config = RECIPES["draw"].config
 
-    monkeypatch.setattr(train_command, "train_run", lambda *_, **__: Trained)
-    monkeypatch.setattr(train_command, "evaluate", lambda *_, **__: None)
+    monkeypatch.setattr("limner.training.launch.train", lambda *_, **__: Trained)
+    for name in ("evaluated", "show"):
+        monkeypatch.setattr(train_command, name, lambda *_, **__: None)
 
     def parse(name, *flags):
         if name == "train":
             train_command.train([*flags])
         elif name == "data":
-            subcommands = {name: idle(function) for name, function in SUBCOMMANDS.items()}
-            tyro.extras.subcommand_cli_from_dict(subcommands, args=flags)
+            command_flags.bound(SUBCOMMANDS[flags[0]], "limner data", flags[1:])
         else:
             home, function = COMMANDS[name].home.split(":")
             module = importlib.import_module(f"limner.commands.{home}")
-            cli.parse(name, idle(getattr(module, function)), [*flags])
+            command_flags.bound(getattr(module, function), f"limner {name}", flags)
 
     return parse
 

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from limner.progress import (
     say,
     terminal,
     training_display,
+    waiting,
     warn,
 )
 
@@ -80,6 +82,11 @@ def screen(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(terminal, "console", terminal.Console(file=screen, width=200))
     return screen
+
+
+def plain(shown):
+    """What a terminal was sent, without control sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
 
 
 @pytest.fixture
@@ -259,10 +266,12 @@ def test_a_command_announces_what_it_does_before_its_results(tmp_path, capsys):
     handlers = list(logging.getLogger("limner").handlers)
     assert cli.main(["train", "vae", *flags, "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().err.splitlines()
-    start, *_, end, evaluation = [line for line in told if "warm-up" not in line]
+    *lines, following = [line for line in told if "warm-up" not in line and "..." not in line]
+    start, *_, end, evaluation = lines
     assert f"2 epochs of 10 steps, to {tmp_path}/run." in start
     assert "MiB" in start
-    assert "vae: trained 2 epochs in 0:0" in end
+    assert following == f"next: limner report {tmp_path / 'run'}"
+    assert re.search(r"vae: trained 2 epochs in 0:\d\d, best validation -ELBO \d+\.\d\d\.$", end)
     assert evaluation.startswith("evaluating run: 250 images of digits, K = 50, to ")
     assert logging.getLogger("limner").handlers == handlers
 
@@ -303,7 +312,7 @@ def test_bars_of_several_trainings_share_a_terminal(screen):
         terminal._bars._progress.refresh()
     shown = screen.getvalue()
     assert "first [draw]" in shown
-    assert "1:30 left bound -10" in shown
+    assert re.search(r"first \[draw\].* 1:30 left *\n  bound -10", plain(shown))
     assert "bound -20" in shown
     assert "Stretched." in shown
     assert "Training." in shown
@@ -317,6 +326,43 @@ def test_a_terminal_that_cannot_redraw_gets_lines(kind, screen, monkeypatch):
     with printed(), progress_bar("reading", 3) as report:
         report(1, "")
     assert screen.getvalue() == "reading: 3 images\n"
+
+
+def test_every_line_fits_a_terminal_of_80_columns(screen, monkeypatch):
+    monkeypatch.setattr(terminal, "console", terminal.Console(file=screen, width=80))
+    long = "evaluating mnist-draw-attention-32-steps-longer-and-longer"
+    figures = "epoch 99.9 of 1,000, -ELBO 103.3, best validation -ELBO 104.21, 123,456 images/s"
+    with printed(), training_display(long) as display, waiting("loading PyTorch"):
+        display.update(0.5, figures, 3900.0)
+        say("Word " * 40)
+        terminal._bars._progress.refresh()
+    lines = [line for line in plain(screen.getvalue()).replace("\r", "\n").splitlines() if line]
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("  epoch 99.9 of 1,000, -ELBO 103.3, best") for line in lines)
+    assert any("loading PyTorch" in line for line in lines)
+    assert not any("Wor" in line and "Word" not in line for line in lines)
+
+
+def test_a_log_names_a_wait_only_if_it_is_long(monkeypatch, capsys):
+    with printed(), waiting("loading a small model"):
+        pass
+    monkeypatch.setattr(lines, "QUIET", 0.0)
+    named = threading.Event()
+    monkeypatch.setattr(lines.PROGRESS, "info", lambda *words: named.set())
+    with printed(), waiting("loading a model"):
+        assert named.wait(60)
+    assert not capsys.readouterr().err
+
+
+def test_a_suggestion_comes_after_the_results_and_is_a_command(capfd):
+    code = """
+from limner.progress import printed, suggest
+with printed():
+    print("results")
+    suggest("report", "runs/my run")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stderr=sys.stdout.fileno())
+    assert capfd.readouterr().out == "results\nnext: limner report 'runs/my run'\n"
 
 
 def test_a_notebook_has_one_output_that_is_updated_in_place(cells, clock):

@@ -152,7 +152,7 @@ def test_what_cannot_be_registered_is_refused_in_a_sentence(model, config, words
     [
         ({"kind": "draww"}, "no model 'draww'; did you mean draw? There are vae, ladder-vae, draw"),
         ({"kind": "small"}, "import the module that registers it or install its package"),
-        ({"kind": "draw", "num_steps": 0}, "DRAWConfig.num_steps: Input should be greater than 0"),
+        ({"kind": "draw", "num_steps": 0}, "DRAWConfig.num_steps must be greater than 0; got 0."),
         ({"kind": "draw", "steps": 3}, "DRAWConfig has no setting 'steps'"),
         ({"num_steps": 3}, "by a mapping with its kind; got {'num_steps': 3}"),
         ("draw", "by a mapping with its kind; got 'draw'"),

@@ -225,7 +225,7 @@ def test_an_evaluation_finds_out_first_that_its_folder_is_read_only(run, monkeyp
     def computed(*arguments, **options):
         raise AssertionError
 
-    monkeypatch.setattr("limner.commands.evaluate.evaluate_model", computed)
+    monkeypatch.setattr("limner.evaluation.likelihood.evaluate_model", computed)
     monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
     (run.path / "evaluation").mkdir()
     assert main(["evaluate", str(run.path)]) == 2

@@ -243,7 +243,7 @@ def test_a_history_is_a_list_of_records_with_columns():
     assert pickle.loads(pickle.dumps(kept)) == kept
     with pytest.raises(InputError, match=r"no column 'validation\.elb'; did you mean"):
         kept["validation.elb"]
-    assert "4 records, epoch 4, validation ELBO -" in repr(kept)
+    assert "4 records, epoch 4, validation -ELBO -" in repr(kept)
     assert repr(History()) == "History(no records)"
     assert History()["epoch"] == []
 
@@ -287,7 +287,7 @@ def test_the_curve_of_a_history_has_gaps_and_follows_the_page():
     assert len(first) == 30
     xs, ys = zip(*first, strict=True)
     assert np.allclose(np.diff(xs), 320 / 32, atol=0.2), "epochs are evenly spaced"
-    assert all(later < earlier for earlier, later in itertools.pairwise(ys)), "up is better"
+    assert all(later > earlier for earlier, later in itertools.pairwise(ys)), "down is better"
     rows = tree.findall(".//tbody/tr")
     assert [row[0].text for row in rows] == ["1", "2", "…", *map(str, range(26, 34))]
 
@@ -399,12 +399,12 @@ def test_results_are_printed_as_tables(outside, capsys):
         assert limner.show(each) is None
     printed = capsys.readouterr().out
     assert f"{-evaluation.elbo.mean:.2f}" in printed
-    assert "-97.00" in printed, "the last record"
+    assert " 97.00" in printed, "the last record"
     assert "log p(x | z)" in printed
     assert list(outside.iterdir()) == []
     fit = types.SimpleNamespace(history=history(3))
     limner.show(fit)
-    assert "-97.00" in capsys.readouterr().out
+    assert " 97.00" in capsys.readouterr().out
     limner.show(limner.compare({"one": evaluation, "other": evaluation}))
     assert f"{-evaluation.elbo.mean:.2f}" in capsys.readouterr().out
 

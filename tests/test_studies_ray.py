@@ -55,7 +55,11 @@ model = { kind = "draw", hidden_dim = 8, num_steps = 2, latent_dim = 4 }
 def test_a_node_that_is_lost_loses_nothing(tmp_path):
     out = tmp_path / "study"
     command = [sys.executable, "-c", PROGRAM, str(out), STUDY]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_TMPDIR": "/tmp", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "RAY_TMPDIR": "/tmp",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     logs = [path.read_text() for path in sorted((out / "logs").glob("*.log"))]

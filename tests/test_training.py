@@ -174,8 +174,8 @@ def test_resuming_does_not_need_what_a_run_started_from(trained, tmp_path):
 @pytest.mark.parametrize(
     ("start", "says"),
     [
-        ("nowhere", "There is no run folder nowhere"),
-        ("mnist-draw", "The weights of mnist-draw do not fit: --model.hidden_dim differs"),
+        ("nowhere", "There is no run folder and no trained model nowhere"),
+        ("mnist-draw", "The weights of mnist-draw do not fit: --model.hidden-dim differs"),
         ("mnist-iwae-vae", "The weights of mnist-iwae-vae do not fit: --model.kind differs"),
         ("OUT", "cannot start from itself"),
         ("OUT/../run", "cannot start from itself"),
@@ -470,7 +470,7 @@ def test_divergence_is_reported_with_advice(tmp_path, capsys):
     wild = OptimizerConfig(learning_rate=30.0, warmup_steps=0)
     train(config(optimizer=wild, epochs=5), tmp_path / "wild")
     assert re.search(
-        r"The last bound of training, -[\d,.e+]+ nats per image, is far worse than the -44\.36 .*"
+        r"The last training -ELBO, [\d,.e+]+ nats per image, is far worse than the 44\.36 .*"
         r"lower --optimizer\.learning-rate",
         capsys.readouterr().err,
     )
@@ -486,7 +486,7 @@ def test_a_model_that_memorises_its_images_is_not_called_divergent(tmp_path):
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(last) + "\n")
     (sentence,) = remarks(run.config, run.metrics(), load_data(DataConfig(name="digits")))
-    assert re.match(r"Validation was best at epoch 1 of 2, .* is 100 lower at the end", sentence)
+    assert re.match(r"Validation was best at epoch 1 of 2, .* is 100 higher at the end", sentence)
 
 
 def test_a_training_within_its_warmup_says_so(tmp_path, capsys):

@@ -4,8 +4,9 @@ VAE, Ladder VAE and DRAW behind one interface: `model.infer(x)` explains images,
 draws them. The names below are imported when they are first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from limner.lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -106,13 +107,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(f"limner.{_HOMES[name]}"), name)
-    if name in ("layers", "models", "data", "objectives", "training", "evaluation", "figures"):
-        return import_module(f"limner.{name}")
-    raise AttributeError(f"module 'limner' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy(
+    __name__,
+    _HOMES,
+    ("layers", "models", "data", "objectives", "training", "evaluation", "figures"),
+)

@@ -15,7 +15,7 @@ from types import CodeType
 from typing import NamedTuple
 
 from limner.cpu.heap import kept_memory
-from limner.errors import InputError, Stopped, enough_memory, unknown
+from limner.errors import InputError, Stopped, enough_memory, on_command_line, unknown
 
 
 class Command(NamedTuple):
@@ -26,6 +26,8 @@ class Command(NamedTuple):
     """Whether the function parses the arguments itself."""
     keeps_memory: bool = False
     """Whether freed memory stays with the process, for speed; see cpu/README.md."""
+    imports: str = "training.runs"
+    """A module, slow to import, that it needs once its flags are parsed; "" if it needs none."""
 
 
 COMMANDS = {
@@ -33,23 +35,37 @@ COMMANDS = {
         "train:train", "train a model, then evaluate it", parses=True, keeps_memory=True
     ),
     "evaluate": Command(
-        "evaluate:evaluate", "ELBO, importance-weighted bound, active units", keeps_memory=True
+        "evaluate:evaluate", "-ELBO, -L_K, KL and active units of a run", keeps_memory=True
     ),
     "compare": Command(
-        "compare:compare", "train and compare models, or compare finished runs", keeps_memory=True
+        "compare:compare",
+        "train and compare models, or compare finished runs",
+        keeps_memory=True,
+        imports="report",
     ),
-    "study": Command("study:study", "train the runs of a study file, several at once"),
-    "report": Command("report:report", "an HTML page about one or several runs"),
+    "study": Command(
+        "study:study", "train the runs of a study file, several at once", imports="studies"
+    ),
+    "report": Command("report:report", "an HTML page about one or several runs", imports="report"),
     "sample": Command("sample:sample", "images from the prior"),
-    "reconstruct": Command("reconstruct:reconstruct", "test images beside their reconstructions"),
+    "reconstruct": Command(
+        "reconstruct:reconstruct",
+        "test images beside their reconstructions",
+        imports="figures.gallery",
+    ),
     "interpolate": Command("interpolate:interpolate", "walk between two images or two samples"),
     "encode": Command("encode:encode", "write posterior means of images to a file"),
     "probe": Command("probe:probe", "how well representations predict labels"),
-    "animate": Command("animate:animate", "the images step by step, as GIF and strip"),
-    "figures": Command("figures:figures", "all figures of a run"),
+    "animate": Command(
+        "animate:animate", "the images step by step, as GIF and strip", imports="figures.scenes"
+    ),
+    "figures": Command("figures:figures", "all figures of a run", imports="figures.gallery"),
     "play": Command("play:play", "draw with a model in the browser"),
     "push": Command("push:push", "publish a run on the Hugging Face Hub"),
-    "models": Command("models:models", "list the trained models that come with Limner"),
+    "models": Command("models:models", "list the trained models that come with Limner", imports=""),
+    "recipes": Command(
+        "recipes:recipes", "list the recipes of limner train, or show one", imports=""
+    ),
     "benchmark": Command("benchmark:benchmark", "speed and memory, compared with a textbook DRAW"),
     "data": Command(
         "data:data",
@@ -116,6 +132,7 @@ def _interrupt_after(hook: CodeType) -> None:
 
 
 def _main(arguments: list[str] | None) -> int:
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # a search through all packages
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_help())
@@ -130,20 +147,22 @@ def _main(arguments: list[str] | None) -> int:
             raise unknown("command", name, COMMANDS)
         from limner.progress import once, printed
 
-        with printed(), once(), enough_memory("ask for fewer images or samples"):
+        with on_command_line(), printed(), once(), enough_memory("ask for fewer images or samples"):
             _run(name, COMMANDS[name], rest)
     except InputError as error:
-        print(f"limner: {error}", file=sys.stderr)
+        _tell(error)
         return 2
     except KeyboardInterrupt:
         return 130
     except Stopped as error:
-        print(f"limner: {error}", file=sys.stderr)
+        _tell(error)
         return error.status
     return 0
 
 
 def _run(name: str, command: Command, arguments: list[str]) -> None:
+    from limner.commands.flags import bound
+
     module, _, function_name = command.home.partition(":")
     function: Callable[..., None] = getattr(
         importlib.import_module(f"limner.commands.{module}"), function_name
@@ -152,19 +171,24 @@ def _run(name: str, command: Command, arguments: list[str]) -> None:
         if command.parses:
             function(arguments)
         else:
-            parse(name, function, arguments)
+            _call(bound(function, f"limner {name}", arguments), command.imports)
 
 
-def parse(name: str, function: Callable[..., None], arguments: list[str]) -> None:
-    """Parse `arguments` as flags of `function` and call it."""
-    import tyro
+def _call(function: Callable[[], None], imports: str) -> None:
+    """Call a command; what is slow to import is imported first, which is shown."""
+    from limner.progress import waiting
 
-    tyro.cli(
-        function,
-        prog=f"limner {name}",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    if imports:
+        with waiting("loading PyTorch"):
+            importlib.import_module(f"limner.{imports}")
+    function()
+
+
+def _tell(error: Exception) -> None:
+    """Print the sentence of an error."""
+    from limner.progress import wrapped
+
+    print(wrapped(f"limner: {error}", sys.stderr), file=sys.stderr)
 
 
 def _help() -> str:

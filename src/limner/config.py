@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -16,18 +16,31 @@ from pydantic import (
 )
 
 from limner.data import DataConfig
-from limner.device import named_device
 from limner.errors import InputError
+from limner.estimators import Gradient, ObjectiveKind, check_objective
 from limner.models import ModelConfig, RecurrentConfig, config_from
-from limner.objectives import check_objective
 from limner.settings import Hidden, Settings, read_json
 
 SCHEMA_VERSION = 1
+EPOCHS = 20
+"""Passes over the training images, at least, if a command gives no budget."""
+USUAL_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def _named_device(device: object) -> object:
+    """The name of a device; only a name of torch, such as cuda:1, needs torch to be checked."""
+    if device in USUAL_DEVICES:
+        return device
+    from limner.device import named_device
+
+    return named_device(device)  # pyright: ignore[reportArgumentType]
+
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Samples = Annotated[int, Field(gt=0, le=2**20)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-DeviceName = Annotated[str, BeforeValidator(named_device)]
+DeviceName = Annotated[str, BeforeValidator(_named_device)]
 AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_from)]
 """The config of a registered model, or plain data with its `kind`."""
 
@@ -35,6 +48,7 @@ AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(config_f
 class OptimizerConfig(Settings):
     """The optimizer and its schedule."""
 
+    prefix: ClassVar[str] = "optimizer."
     name: Literal["adam", "adamw"] = Field(default="adam", description="Adam, or AdamW")
     learning_rate: PositiveFloat = Field(default=2e-3, description="peak learning rate")
     weight_decay: NonNegativeFloat = Field(
@@ -57,13 +71,12 @@ class OptimizerConfig(Settings):
 class ObjectiveConfig(Settings):
     """The objective that training maximises."""
 
-    kind: Literal["elbo", "iwae"] = Field(
-        default="elbo", description="ELBO, or importance-weighted bound"
-    )
+    prefix: ClassVar[str] = "objective."
+    kind: ObjectiveKind = Field(default="elbo", description="ELBO, or importance-weighted bound")
     num_samples: Samples = Field(
         default=1, description="samples K of the importance-weighted bound, or draws for the ELBO"
     )
-    gradient: Literal["plain", "stl", "dreg"] = Field(
+    gradient: Gradient = Field(
         default="plain",
         description="estimator: plain, sticking the landing, doubly reparameterised",
     )
@@ -137,14 +150,15 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _is_whole(self) -> "RunConfig":
         if self.epochs is None and self.minutes is None:
-            raise ValueError("a run needs a budget; give epochs or minutes")
+            raise ValueError("a run needs a budget; give --epochs or --minutes")
         self._check_growth()
         aim = self.objective
         check_objective(aim.kind, aim.num_samples, aim.gradient, aim.free_bits)
         memory = self.model.memory if isinstance(self.model, RecurrentConfig) else None
         if aim.traced and memory == "recompute":
             raise ValueError(
-                f"the {aim.gradient} gradient needs every step kept; choose memory store or auto"
+                f"the {aim.gradient} gradient needs every step kept; choose --model.memory auto "
+                "or store"
             )
         return self
 
@@ -153,13 +167,15 @@ class RunConfig(Settings):
         if not self.growth:
             return
         if not isinstance(self.model, RecurrentConfig):
-            raise ValueError(f"growth is for recurrent models; {self.model.kind} has no steps")
+            raise ValueError(
+                f"--growth is for recurrent models, and {self.model.kind} has no steps"
+            )
         shares, steps = zip(*self.growth, strict=True)
         if list(shares) != sorted(set(shares)):
-            raise ValueError("the shares of growth must rise")
+            raise ValueError("the shares of --growth must rise")
         if (grown := [*steps, self.model.num_steps]) != sorted(set(grown)):
             raise ValueError(
-                f"the steps of growth must rise, up to the model's {self.model.num_steps}"
+                f"the steps of --growth must rise, up to the model's {self.model.num_steps}"
             )
 
     def steps_at(self, share: float) -> int:

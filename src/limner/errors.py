@@ -27,13 +27,35 @@ class InputError(ValueError):
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> InputError:
     """The error for an unknown name: the nearest known name, all known names, then the advice."""
     known = list(known)
-    near = get_close_matches(name, known, n=1)
-    guess = f"did you mean {near[0]}? There are" if near else "there are"
+    guess = nearest(name, known)
+    there = f"{guess}There are" if guess else "there are"
     end = f"; {advice}." if advice else "."
-    return InputError(f"There is no {what} {name!r}; {guess} {', '.join(known)}{end}")
+    return InputError(f"There is no {what} {name!r}; {there} {', '.join(known)}{end}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question, such as "did you mean draw? ", if a known name is near; otherwise nothing."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 _in_python = ContextVar("in_python", default=False)
+_on_command_line = ContextVar("on_command_line", default=False)
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """A context in which configs name their settings as flags."""
+    token = _on_command_line.set(True)
+    try:
+        yield
+    finally:
+        _on_command_line.reset(token)
+
+
+def names_flags() -> bool:
+    """Whether configs name their settings as flags."""
+    return _on_command_line.get()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ _PART = re.compile(
     rf"(?P<values>(?: (?:{_NUMBER}|HEIGHT|WIDTH|CHANNELS|{_WORDS})\b)*)"
 )
 """A command line, which stays as it is, or a flag with its values."""
-_FIELD = re.compile(r"^(?:Data|Run)Config\.(\w+)[\w.-]*:")
+_FIELD = re.compile(r"^(?:Data|Run)Config\.(\w+)[\w.-]*(:| must| is missing)")
 _SIDES = re.compile(r"\bHEIGHT WIDTH( CHANNELS)?\b")
 _NAMES = {"draw_seed": "seed"}
 _SWITCHES = {"skip_damaged", "resume", "overwrite"}
@@ -21,7 +21,7 @@ def in_keywords(sentence: str) -> str:
     sentence = _PART.sub(lambda found: found["command"] or _keyword(found), sentence)
     sentence = sentence.replace('"grey" or rgb', '"grey" or "rgb"')
     sentence = _SIDES.sub(lambda found: _tuple(found[0].split()), sentence)
-    return _FIELD.sub(lambda found: f"{_NAMES.get(found[1], found[1])}:", sentence)
+    return _FIELD.sub(lambda found: f"{_NAMES.get(found[1], found[1])}{found[2]}", sentence)
 
 
 def _keyword(found: re.Match[str]) -> str:

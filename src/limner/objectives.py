@@ -17,7 +17,7 @@ of draws by its total derivative. The score of p is kept.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,13 +28,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from limner.device import noise_source
 from limner.errors import InputError
+from limner.estimators import Gradient, ObjectiveKind, check_objective
 from limner.layers.batch import batch_mean
 from limner.layers.gaussian import log_ratio
 from limner.models.base import Generator, Inference, Latent, LatentVariableModel
 from limner.models.memory import device_memory
-
-ObjectiveKind = Literal["elbo", "iwae"]
-Gradient = Literal["plain", "stl", "dreg"]
 
 
 class ObjectiveTerms(NamedTuple):
@@ -105,23 +103,6 @@ def objective(
         log_likelihood.unflatten(0, samples).mean(0),
         kl.unflatten(0, samples).mean(0),
     )
-
-
-def check_objective(
-    kind: ObjectiveKind, num_samples: int, gradient: Gradient, free_bits: float
-) -> None:
-    """Raise `InputError` for a combination that `objective` does not define."""
-    if num_samples < 1:
-        raise InputError(f"An objective needs at least one sample; got num_samples={num_samples}.")
-    if gradient == "dreg" and kind != "iwae":
-        raise InputError(
-            "The dreg gradient is for the iwae objective; choose iwae, or stl for the elbo."
-        )
-    if free_bits and (kind, gradient) != ("elbo", "plain"):
-        raise InputError(
-            "Free bits set a minimum for the closed-form KL; use them with the elbo objective and "
-            "the plain gradient, or set free_bits to 0."
-        )
 
 
 def _weighted(log_likelihood: Tensor, kl: Tensor, beta: float | Tensor) -> Float[Tensor, " batch"]:

@@ -32,10 +32,14 @@ class Recipe(NamedTuple):
     """A preset and its measured result."""
 
     about: str
-    """The model, and the published figure if there is one."""
-    expected: str
-    """Measured test figure in nats, and training time."""
+    """One line: the model, and the published figure if there is one."""
+    reached: str
+    """Measured test figures in nats per image."""
+    time: str
+    """Training time on one core of a CPU."""
     config: RunConfig
+    note: str = ""
+    """More, for `limner recipes NAME`."""
 
 
 def _further(
@@ -55,7 +59,7 @@ def _further(
     )
 
 
-def _compared(about: str, expected: str, model: ModelConfig, epochs: int) -> Recipe:
+def _compared(about: str, reached: str, time: str, model: ModelConfig, epochs: int) -> Recipe:
     """One of four models that share batch size and about the same training time."""
     config = RunConfig(
         model=model,
@@ -65,14 +69,15 @@ def _compared(about: str, expected: str, model: ModelConfig, epochs: int) -> Rec
         epochs=epochs,
         evaluate_samples=20,
     )
-    return Recipe(f"A well-known comparison of four models: {about}", expected, config)
+    note = "One of the four models of a well-known comparison."
+    return Recipe(about, reached, time, config, note)
 
 
 RECIPES: dict[str, Recipe] = {
     "iwae-vae": Recipe(
-        "VAE 200-200-z50 of Burda et al. (2016), one cosine in place of 3,280 epochs at falling "
-        "rates; published -L_5000 86.76",
-        "Reaches -L_5000 86.83 in 1.5 hours on one core",
+        "VAE of Burda et al. (2016), 200-200-z50; published -L_5000 86.76",
+        "-L_5000 86.83",
+        "1.5 h",
         RunConfig(
             model=VAEConfig(hidden_dims=(200, 200), latent_dim=50, activation="tanh"),
             data=MNIST,
@@ -81,11 +86,12 @@ RECIPES: dict[str, Recipe] = {
             epochs=1000,
             validate_every=10,
         ),
+        "One cosine schedule in place of 3,280 epochs at falling rates.",
     ),
     "ladder-vae": Recipe(
-        "Five-layer Ladder VAE of Sonderby et al. (2016), one cosine over 600 epochs in place of "
-        "2,000; published -L_5000 81.84",
-        "Reaches -L_5000 81.72 in 1.7 hours on one core",
+        "Five-layer Ladder VAE of Sonderby et al. (2016); published -L_5000 81.84",
+        "-L_5000 81.72",
+        "1.7 h",
         RunConfig(
             model=LadderVAEConfig(),
             data=MNIST,
@@ -94,20 +100,22 @@ RECIPES: dict[str, Recipe] = {
             epochs=600,
             validate_every=10,
         ),
+        "One cosine schedule over 600 epochs in place of 2,000.",
     ),
     "draw": Recipe(
-        "DRAW without attention of Gregor et al. (2015), T = 10; published -ELBO 87.40, static. "
-        "Rate, batch and epochs are not in the paper",
-        "Reaches -ELBO 88.94, -L_50 85.32 in 32 minutes on one core; static and with --epochs 15, "
-        "-ELBO 90.96, -L_10 87.81 in 20",
+        "DRAW without attention, Gregor et al. (2015), T = 10; published -ELBO 87.40",
+        "-ELBO 88.94, -L_50 85.32",
+        "32 min",
         RunConfig(
             model=DRAWConfig(num_steps=10, latent_dim=100), data=MNIST, batch_size=64, epochs=25
         ),
+        "The published figure is for static binarization; static and with --epochs 15, -ELBO"
+        " 90.96, -L_10 87.81 in 20 min. Learning rate, batch and epochs are not in the paper.",
     ),
     "draw-learned-prior": Recipe(
-        "DRAW without attention, T = 10, with a learned prior for z_t and weight decay",
-        "Reaches -ELBO 86.38, -L_10 84.04 in 1.2 hours on one core; static, -ELBO 87.29, "
-        "-L_10 84.74 in 1.1",
+        "DRAW without attention, T = 10, learned prior for z_t, weight decay",
+        "-ELBO 86.38, -L_10 84.04",
+        "1.2 h",
         RunConfig(
             model=DRAWConfig(num_steps=10, latent_dim=100, prior="learned"),
             data=MNIST,
@@ -116,11 +124,12 @@ RECIPES: dict[str, Recipe] = {
             ema_decay=0.9995,
             epochs=45,
         ),
+        "Static: -ELBO 87.29, -L_10 84.74 in 1.1 h.",
     ),
     "draw-20-steps": Recipe(
-        "DRAW without attention, T = 20, starting from the weights of mnist-draw "
-        "(draw-learned-prior); the lowest bound found without attention",
-        "Reaches -ELBO 84.95, -L_100 82.20 in 1.5 hours more on one core",
+        "DRAW without attention, T = 20, starts from mnist-draw",
+        "-ELBO 84.95, -L_100 82.20",
+        "+1.5 h",
         _further(
             "mnist-draw",
             DRAWConfig(num_steps=20, latent_dim=100, prior="learned"),
@@ -128,11 +137,12 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.05,
             epochs=32,
         ),
+        "mnist-draw is trained with draw-learned-prior. The lowest -ELBO found without attention.",
     ),
     "draw-importance-weighted": Recipe(
-        "DRAW without attention, T = 10, starting from the weights of mnist-draw "
-        "(draw-learned-prior), trained on the importance-weighted bound of 5 samples",
-        "Reaches -L_50 83.20 in 19 minutes more on one core, from 83.39; -ELBO 87.09, from 86.38",
+        "mnist-draw trained further on the importance-weighted bound, K = 5",
+        "-L_50 83.20, -ELBO 87.09",
+        "+19 min",
         _further(
             "mnist-draw",
             DRAWConfig(num_steps=10, latent_dim=100, prior="learned"),
@@ -140,12 +150,12 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.02,
             epochs=6,
         ).with_(objective=ObjectiveConfig(kind="iwae", num_samples=5)),
+        "mnist-draw is trained with draw-learned-prior; -L_50 was 83.39 and -ELBO 86.38.",
     ),
     "draw-attention": Recipe(
-        "DRAW with filterbank attention of Gregor et al. (2015), T = 64; published -ELBO 80.97, "
-        "static. Rate, batch and epochs are not in the paper",
-        "Reaches -ELBO 85.74, -L_10 83.25 in 2.1 hours on one core; the first of three seeds by "
-        "validation after three epochs",
+        "DRAW with attention, Gregor et al. (2015), T = 64; published -ELBO 80.97",
+        "-ELBO 85.74, -L_10 83.25",
+        "2.1 h",
         RunConfig(
             model=DRAWConfig(num_steps=64, attention="filterbank", read_size=2, write_size=5),
             data=MNIST,
@@ -154,11 +164,13 @@ RECIPES: dict[str, Recipe] = {
             epochs=32,
             seed=1,
         ),
+        "The published figure is for static binarization. The first of three seeds by validation"
+        " after three epochs. Learning rate, batch and epochs are not in the paper.",
     ),
     "draw-attention-learned-prior": Recipe(
-        "The study's DRAW with attention, T = 16, with a learned prior for z_t",
-        "Reaches -ELBO 82.83, -L_100 80.57 in 2.2 hours on one core; static, with --seed 2 and "
-        "--epochs 50, -ELBO 83.63, -L_10 81.77 in 1.3",
+        "The study's DRAW with attention, T = 16, learned prior for z_t",
+        "-ELBO 82.83, -L_100 80.57",
+        "2.2 h",
         STUDY["DRAW with attention"].with_(
             model=ATTENTIVE.with_(prior="learned"),
             optimizer=OptimizerConfig(),
@@ -167,13 +179,12 @@ RECIPES: dict[str, Recipe] = {
             ema_decay=0.9995,
             epochs=100,
         ),
+        "Static, with --seed 2 and --epochs 50: -ELBO 83.63, -L_10 81.77 in 1.3 h.",
     ),
     "draw-attention-32-steps": Recipe(
-        "DRAW with attention, T = 32, starting from the weights of mnist-draw-attention "
-        "(draw-attention-learned-prior)",
-        "Reaches -ELBO 82.13, -L_10 80.63 in 1.75 hours more on one core; static, from "
-        "such a static run, with decay 0.1 and --epochs 28, -ELBO 82.87, -L_10 81.21 in "
-        "an hour",
+        "DRAW with attention, T = 32, starts from mnist-draw-attention",
+        "-ELBO 82.13, -L_10 80.63",
+        "+1.75 h",
         _further(
             "mnist-draw-attention",
             ATTENTIVE.with_(prior="learned", num_steps=32),
@@ -181,13 +192,13 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.05,
             epochs=38,
         ),
+        "mnist-draw-attention is trained with draw-attention-learned-prior. Static, from such a"
+        " static run, with decay 0.1 and --epochs 28: -ELBO 82.87, -L_10 81.21 in an hour.",
     ),
     "draw-attention-32-steps-longer": Recipe(
-        "DRAW with attention, T = 32, starting from the weights of mnist-draw-attention-32-steps "
-        "(draw-attention-32-steps), at a lower rate and with little weight decay; the lowest bound "
-        "found",
-        "Reaches -ELBO 81.97, -L_100 80.05 in 1.1 hours more on one core; decay chosen "
-        "after a look at 1,000 test images too",
+        "DRAW with attention, T = 32, starts from mnist-draw-attention-32-steps",
+        "-ELBO 81.97, -L_100 80.05",
+        "+1.1 h",
         _further(
             "mnist-draw-attention-32-steps",
             ATTENTIVE.with_(prior="learned", num_steps=32),
@@ -195,43 +206,53 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.01,
             epochs=25,
         ),
+        "A lower rate and little weight decay; the lowest -ELBO found. The decay was chosen after"
+        " a look at 1,000 test images too.",
     ),
     "quick-draw": Recipe(
         "The study's DRAW on all of MNIST",
-        "Reaches -ELBO 100.62 in 4 minutes on one core",
+        "-ELBO 100.62",
+        "4 min",
         STUDY["DRAW"].with_(data=MNIST, epochs=3),
     ),
     "quick-draw-attention": Recipe(
         "The study's DRAW with attention on all of MNIST",
-        "Reaches -ELBO 101.80 in 3 minutes on one core",
+        "-ELBO 101.80",
+        "3 min",
         STUDY["DRAW with attention"].with_(data=MNIST, epochs=3),
     ),
     "draw-in-18-minutes": Recipe(
         "The study's DRAW on all of MNIST, rates to zero over 18 minutes",
-        "Reaches -ELBO 88.01, -L_100 84.50 on two cores",
+        "-ELBO 88.01, -L_100 84.50",
+        "18 min",
         STUDY["DRAW"].with_(data=MNIST, epochs=None, minutes=18),
+        "Measured on two cores.",
     ),
     "comparison-vae": _compared(
         "VAE 512-256-128-64, z 64",
-        "Reaches -ELBO 109.60, -L_20 106.78 in 7 minutes on one core",
+        "-ELBO 109.60, -L_20 106.78",
+        "7 min",
         VAEConfig(hidden_dims=(512, 256, 128, 64), latent_dim=64),
         50,
     ),
     "comparison-ladder-vae": _compared(
         "Ladder VAE 512-256-256, z 64-32-32",
-        "Reaches -ELBO 91.41, -L_20 88.14 in 8 minutes on one core",
+        "-ELBO 91.41, -L_20 88.14",
+        "8 min",
         LadderVAEConfig(hidden_dims=(512, 256, 256), latent_dims=(64, 32, 32)),
         25,
     ),
     "comparison-draw": _compared(
         "DRAW without attention, T = 10, z 32",
-        "Reaches -ELBO 94.15, -L_20 90.22 in 7 minutes on one core",
+        "-ELBO 94.15, -L_20 90.22",
+        "7 min",
         DRAWConfig(num_steps=10, latent_dim=32),
         5,
     ),
     "comparison-draw-attention": _compared(
         "DRAW with 12 x 12 filters, T = 10, z 32",
-        "Reaches -ELBO 93.15, -L_20 89.43 in 5 minutes on one core",
+        "-ELBO 93.15, -L_20 89.43",
+        "5 min",
         DRAWConfig(
             num_steps=10, attention="filterbank", read_size=12, write_size=12, latent_dim=32
         ),

@@ -1,14 +1,15 @@
 """The base of every config: frozen, with unknown keys and bad values refused in one sentence."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from limner.errors import InputError
+from limner.errors import InputError, names_flags, nearest
+from limner.keywords import in_keywords
 
 Hidden = tyro.conf.Suppress
 """`Annotated[type, Hidden]` makes a field that has no flag."""
@@ -53,6 +54,8 @@ class Settings(BaseModel):
     Subclasses declare fields with their ranges; `Field(description=...)` becomes the flag's help.
     """
 
+    prefix: ClassVar[str] = ""
+    """Of the flags of its settings, such as "data."."""
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
@@ -61,7 +64,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise InputError(_sentence(type(self).__name__, error)) from None
+            raise InputError(_sentence(type(self), error)) from None
 
     @classmethod
     def parse(cls, values: Any) -> Self:
@@ -77,25 +80,53 @@ class Settings(BaseModel):
         )
 
 
-def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings in nested mappings that are not None."""
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted name."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}"
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
-def _sentence(name: str, error: ValidationError) -> str:
+def dotted(values: Mapping[str, Any]) -> set[str]:
+    """Dotted names of all settings in nested mappings that are not None."""
+    return {name for name, value in flat(values).items() if value is not None}
+
+
+def _sentence(kind: type[Settings], error: ValidationError) -> str:
+    """What is wrong with the first wrong setting, named as the user knows it."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):  # from a config inside this one, already a sentence
         return str(cause)
-    where = ".".join(str(part) for part in first["loc"]) or name
     if first["type"] == "extra_forbidden":
-        return f"{name} has no setting {where!r}; remove it or correct its name."
+        where = ".".join(map(str, first["loc"]))
+        guess = nearest(where, kind.model_fields)
+        end = f"{guess}Otherwise remove it." if guess else "remove it or correct its name."
+        return f"{kind.__name__} has no setting {where!r}; {end}"
     message = first["msg"].removeprefix("Value error, ").removesuffix(".")
-    shown = repr(first["input"])
-    got = "" if first["type"] in ("missing", "value_error") else f"; got {shown[:80]}"
-    place = ".".join([name, *map(str, first["loc"])])
-    return f"{place}: {message}{got}."
+    if first["type"] == "value_error":  # of a validator, which writes settings as flags
+        if not names_flags():
+            message = in_keywords(message.replace(f"--{kind.prefix}", "--"))
+        if not first["loc"] and names_flags():
+            return f"{message[:1].upper()}{message[1:]}."
+        return f"{_name(kind, first['loc'])}: {message}."
+    if first["type"] == "missing":
+        return f"{_name(kind, first['loc'])} is missing; give it."
+    message = message.replace("Input should", "must", 1)
+    return f"{_name(kind, first['loc'])} {message}; got {first['input']!r:.80}."
+
+
+def _name(kind: type[Settings], place: tuple[int | str, ...]) -> str:
+    """A setting as a flag on the command line, --model.num-steps; otherwise DRAWConfig.num_steps.
+
+    Of a setting with several values, or several forms, the whole is named.
+    """
+    if not place:
+        return kind.__name__
+    if names_flags():
+        return f"--{kind.prefix}{place[0]}".replace("_", "-")
+    return ".".join([kind.__name__, *map(str, place)])

@@ -22,8 +22,7 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from limner import data
-from limner.data import hub
-from limner.data.catalogue import CATALOGUE
+from limner.data import CATALOGUE, hub
 from limner.data.idx import read_idx
 from limner.data.omniglot import Omniglot
 

@@ -13,7 +13,7 @@ from limner.app.drawings import Drawing, Levels, as_seen, known_pixels, levels_o
 from limner.app.panels import read_and_written, still, written
 from limner.app.scene import Panel, Scene
 from limner.data import DataConfig, load
-from limner.data.catalogue import TAKEN_FROM
+from limner.data.known import TAKEN_FROM
 from limner.errors import InputError
 from limner.evaluation import set_num_steps
 from limner.evaluation.completion import complete

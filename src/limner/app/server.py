@@ -11,6 +11,7 @@ from limner.app.access import Access, Message, refuse
 from limner.app.player import Player
 from limner.errors import InputError
 from limner.extras import install
+from limner.progress import waiting
 
 MAX_BODY = 4 * 2**20
 """Limit for the bytes of a request; drawings have some thousands."""
@@ -117,12 +118,26 @@ def serve(
     port = free_port(host, port)
     os.environ.update(QUIET)
     _ask_no_proxy(host)
+    access = Access(host, names)
+    with waiting("starting the playground"):
+        page = _launched(players, host, port, access)
+    try:
+        address = access.address(host, port)
+        shown = " and ".join(player.run.name for player in players)
+        print(f"{shown} on {address} (stop with Ctrl-C)", flush=True)
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
+
+
+def _launched(players: Sequence[Player], host: str, port: int, access: Access) -> Any:
+    """The page, served."""
     from starlette.middleware import Middleware
 
     from limner.app.page import Page
     from limner.app.parts import styles, theme
 
-    page, access = Page(*players).blocks, Access(host, names)
+    page = Page(*players).blocks
     page.launch(
         server_name=host,
         server_port=port,
@@ -131,10 +146,4 @@ def serve(
         css=styles(),
         **PLAIN,
     )
-    try:
-        address = access.address(host, port)
-        shown = " and ".join(player.run.name for player in players)
-        print(f"{shown} on {address} (stop with Ctrl-C)", flush=True)
-        threading.Event().wait()
-    finally:
-        page.close(verbose=False)
+    return page

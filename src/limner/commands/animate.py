@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from limner.commands.options import FLAT, RunName
 from limner.commands.pictures import DEFAULTS, Options, opened, progress, require_positive, tell
 from limner.errors import InputError
-from limner.figures import films, scenes, style
-from limner.figures.films import Film
-from limner.figures.subject import Subject
+from limner.progress import suggest
+
+if TYPE_CHECKING:
+    from limner.figures.films import Film
+    from limner.figures.subject import Subject
 
 Shown = Literal["samples", "reconstructions"]
 MAX_PIXELS = 2**28
@@ -43,6 +45,8 @@ def animate(
         show: samples, reconstructions or both
         rows: number of images in the still strips
     """
+    from limner.figures import films, style
+
     require_positive(grid=min(grid), seconds=seconds, magnification=magnification, rows=rows)
     if not 0 <= hold < math.inf:
         raise InputError(f"--hold must not be negative; got {hold}.")
@@ -58,11 +62,14 @@ def animate(
         still, note = films.strip(film, rows), film.caption
         paths += style.save(still, folder, f"animation-{name}-strip", title=heading, note=note)
     tell(paths)
+    suggest("figures", run)
 
 
 def _films(
-    subject: Subject, show: tuple[Shown, ...], grid: tuple[int, int], magnification: int
-) -> Iterator[tuple[str, Film]]:
+    subject: "Subject", show: tuple[Shown, ...], grid: tuple[int, int], magnification: int
+) -> "Iterator[tuple[str, Film]]":
+    from limner.figures import scenes
+
     n = grid[0] * grid[1]
     for name in dict.fromkeys(show):
         if name == "samples":
@@ -73,8 +80,10 @@ def _films(
         yield name, film
 
 
-def _check_size(subject: Subject, grid: tuple[int, int], magnification: int) -> None:
+def _check_size(subject: "Subject", grid: tuple[int, int], magnification: int) -> None:
     """Refuse what would not fit in memory, before any work."""
+    from limner.figures import scenes
+
     _, height, width = subject.model.image_shape
     steps = max(subject.model.num_groups, scenes.STOPS * scenes.STEPS_BETWEEN)
     pixels = 2 * steps * grid[0] * grid[1] * height * width * magnification**2

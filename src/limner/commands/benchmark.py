@@ -4,7 +4,6 @@ import importlib
 import sys
 from pathlib import Path
 
-from limner.device import is_tried, pick_device
 from limner.errors import InputError
 
 
@@ -30,6 +29,8 @@ def benchmark(
         compile: also measure the compiled mode
         device: where to compute: auto, cpu, cuda, mps or another name of torch, such as cuda:1
     """
+    from limner.device import is_tried, pick_device
+
     root = Path(__file__).resolve().parents[3]
     if not (root / "benchmarks" / "report.py").is_file():
         raise InputError(

@@ -7,30 +7,25 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
-from rich.console import Console
+from typing import TYPE_CHECKING, Literal
 
 from limner.commands.evaluate import Options, evaluate_run
+from limner.commands.options import RunNames
 from limner.config import RunConfig
-from limner.data import DataConfig, natural_observation
-from limner.data import load as load_dataset
+from limner.data import DataConfig
 from limner.data.config import in_words
-from limner.device import pick_device
 from limner.errors import InputError
-from limner.evaluation.comparison import compare_runs, comparison_table
-from limner.progress import say, warn
+from limner.progress import say, suggest, waiting, warn
 from limner.recipes import STUDY
-from limner.report import write
-from limner.storage import write_atomically
-from limner.training import Run, train
+
+if TYPE_CHECKING:
+    from limner.training import Run
 
 DEFAULT_DATA = DataConfig()
 
 
 def compare(
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    runs: RunNames = (),
     /,
     *,
     out: Path = Path("runs/comparison"),
@@ -64,6 +59,10 @@ def compare(
         overwrite: replace an earlier comparison in the folder
         resume: continue an earlier comparison in the folder
     """
+    from limner.data import load as load_dataset
+    from limner.data import natural_observation
+    from limner.device import pick_device
+
     pick_device(device)  # refused before any work
     if runs:
         given = {
@@ -87,7 +86,8 @@ def compare(
     else:
         if evaluate_samples < 1:
             raise InputError(f"--evaluate-samples must be above zero; got {evaluate_samples}.")
-        observation = natural_observation(load_dataset(data))
+        with waiting(f"loading {data.name}"):
+            observation = natural_observation(load_dataset(data))
         configs = {
             name: config.with_(device=device)
             for name, config in _configs(
@@ -104,6 +104,18 @@ def compare(
         }
         for run in (run for group in groups.values() for run in group):
             evaluate_run(run, Options(num_samples=evaluate_samples, device=device))
+    _show(groups, out, device)
+    suggest("animate", runs[-1] if runs else list(groups.values())[-1][0].path)
+
+
+def _show(groups: "Mapping[str, Sequence[Run]]", out: Path, device: str) -> None:
+    """Write results.json and the report of a comparison, and print its table."""
+    from rich.console import Console
+
+    from limner.evaluation.comparison import compare_runs, comparison_table
+    from limner.report import write
+    from limner.storage import write_atomically
+
     rows = compare_runs(groups)
     command = shlex.join(["limner", *sys.argv[1:]])
     comparison = {"description": _description(groups), "command": command, "rows": rows}
@@ -111,8 +123,9 @@ def compare(
     page = write(first, out / "report.html", comparison, device)
     write_atomically(out / "results.json", json.dumps(comparison, indent=2) + "\n")
     _warn_of_notes(groups)
-    console = Console()
-    console.print(comparison_table(rows, comparison["description"]))
+    console, table = Console(), comparison_table(rows, comparison["description"])
+    table.box, table.pad_edge = None, False  # so that four models fit 80 columns
+    console.print(table)
     console.print(f"{page}", style="bold", highlight=False)
 
 
@@ -136,8 +149,10 @@ def _configs(
     }
 
 
-def _opened(names: Sequence[str], root: Path | None) -> dict[str, list[Run]]:
+def _opened(names: Sequence[str], root: Path | None) -> "dict[str, list[Run]]":
     """Finished runs, with their images in `root` if it is given."""
+    from limner.training import Run
+
     runs = [Run.open(name) for name in names]
     if root is not None:
         runs = [run.on(run.config.data.with_(root=root)) for run in runs]
@@ -156,8 +171,10 @@ def _check_place(out: Path) -> None:
 
 def _plan(
     configs: Mapping[str, RunConfig], seeds: Sequence[int], out: Path
-) -> dict[str, list[Run]]:
+) -> "dict[str, list[Run]]":
     """The runs to train for each model."""
+    from limner.training import Run
+
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds takes one seed or several different ones; got {list(seeds)}.")
     return {
@@ -166,7 +183,9 @@ def _plan(
     }
 
 
-def _check_begun(plan: Mapping[str, Sequence[Run]]) -> None:
+def _check_begun(plan: "Mapping[str, Sequence[Run]]") -> None:
+    from limner.training import Run
+
     for run in (run for group in plan.values() for run in group):
         if (run.path / "config.json").is_file() and Run.at(run.path).config != run.config:
             raise InputError(
@@ -174,7 +193,7 @@ def _check_begun(plan: Mapping[str, Sequence[Run]]) -> None:
             )
 
 
-def _warn_of_notes(groups: Mapping[str, Sequence[Run]]) -> None:
+def _warn_of_notes(groups: "Mapping[str, Sequence[Run]]") -> None:
     for run in (run for group in groups.values() for run in group):
         if note := (run.results() or {}).get("note"):
             warn(f"{run.name}: {note}")
@@ -198,6 +217,8 @@ def _claim(out: Path, overwrite: bool, resume: bool) -> None:
 
 def _mark(out: Path, configs: Mapping[str, RunConfig], seeds: Sequence[int]) -> None:
     """Write comparison.json, which marks the folder as a comparison."""
+    from limner.storage import write_atomically
+
     plan = {name: config.model_dump(mode="json") for name, config in configs.items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -214,12 +235,14 @@ def _folder(name: str, seed: int, seeds: Sequence[int]) -> str:
     return folder if len(seeds) == 1 else f"{folder}-seed-{seed}"
 
 
-def _trained(run: Run, title: str, resume: bool) -> Run:
+def _trained(run: "Run", title: str, resume: bool) -> "Run":
+    from limner.training import train
+
     begun = (run.path / "config.json").is_file()
     return train(run.config, run.path, resume=resume and begun, title=title)
 
 
-def _description(groups: Mapping[str, Sequence[Run]]) -> str:
+def _description(groups: "Mapping[str, Sequence[Run]]") -> str:
     results = next(iter(groups.values()))[0].results() or {}
     seeds = max(len(runs) for runs in groups.values())
     return (

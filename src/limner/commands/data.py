@@ -1,51 +1,70 @@
 """`limner data`: list the datasets, download one, show what one has, or look after the cache."""
 
+import importlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from limner.commands.flags import bound
 from limner.commands.show import show
-from limner.data import CATALOGUE, fetch
-from limner.data import cache as pixels
-from limner.errors import InputError, printable
+from limner.data import CATALOGUE
+from limner.errors import InputError, printable, unknown
+from limner.progress import suggest, waiting
+
+if TYPE_CHECKING:
+    from limner.data.cache import Listed
+
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAMES")]
 
 
 def list_datasets() -> None:
     """List the datasets, what each needs and its default binarization."""
-    table = Table("name", "images", "binarization", "needs")
     for entry in CATALOGUE:
-        table.add_row(entry.name, entry.description, entry.binarization or "", entry.needs)
-    Console().print(table)
+        about = f"{entry.description}; {entry.binarization} binarization; needs {entry.needs}"
+        name, margin = f"{entry.name:<15}", " " * 15
+        print(fill(about, 80, initial_indent=name, subsequent_indent=margin))
+    suggest("data show", CATALOGUE[0].name)
 
 
-def get(name: tyro.conf.Positional[str], /, *, root: Path | None = None) -> None:
-    """Download a dataset's files to the cache, or check the files in a folder.
+def get(name: Name, /, *, root: Path | None = None) -> None:
+    """Download a dataset's files to the cache, or check those in a folder.
 
     Args:
         name: a name from `limner data list`.
         root: folder of the files; missing files are downloaded into it.
     """
+    from limner.data import fetch
+
     for path in fetch(name, root):
         print(path)
+    suggest("data show", name)
 
 
 def cache(
-    name: tyro.conf.Positional[tuple[str, ...]] = (),
+    name: Names = (),
     /,
     *,
     clear: bool = False,
 ) -> None:
-    """List the images that are kept decoded, or remove them; they are decoded again when needed.
+    """List the images that are kept decoded, or remove them.
+
+    Removed images are decoded again when needed.
 
     Args:
         name: entries or their sources, as listed; all if none is named.
         clear: remove them, except those that a process uses.
     """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from limner.data import cache as pixels
+
     pixels.sweep()
     chosen = _entries(name)
     if not clear:
@@ -65,8 +84,10 @@ def cache(
         print(f"Removed {what}." if done else f"Kept {what}: a process uses it.")
 
 
-def _entries(names: tuple[str, ...]) -> list[pixels.Listed]:
+def _entries(names: tuple[str, ...]) -> "list[Listed]":
     """The entries of the cache with these names or sources; all if there are no names."""
+    from limner.data import cache as pixels
+
     known = pixels.entries()
     for name in names:
         if not any(_is_named(entry, name) for entry in known):
@@ -76,7 +97,7 @@ def _entries(names: tuple[str, ...]) -> list[pixels.Listed]:
     return [e for e in known if not names or any(_is_named(e, name) for name in names)]
 
 
-def _is_named(entry: pixels.Listed, name: str) -> bool:
+def _is_named(entry: "Listed", name: str) -> bool:
     return entry.source == name or (len(name) >= 4 and entry.key.startswith(name))
 
 
@@ -90,13 +111,29 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "cache": cache,
 }
+SLOW = {"get": "data.catalogue", "show": "figures.contact", "cache": "data.cache"}
+"""Modules, slow to import, that subcommands need once their flags are parsed."""
 
 
 def data(arguments: list[str]) -> None:
     """List the datasets, download one, show what one has, or look after the cache."""
-    tyro.extras.subcommand_cli_from_dict(
-        SUBCOMMANDS,
-        prog="limner data",
-        args=arguments or ["--help"],
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return
+    if name not in SUBCOMMANDS:
+        raise unknown("command", f"data {name}", [f"data {known}" for known in SUBCOMMANDS])
+    command = bound(SUBCOMMANDS[name], f"limner data {name}", rest)
+    if module := SLOW.get(name):
+        with waiting("loading PyTorch"):
+            importlib.import_module(f"limner.{module}")
+    command()
+
+
+def _help() -> str:
+    width = max(map(len, SUBCOMMANDS)) + 2
+    summaries = {
+        name: (function.__doc__ or "").partition("\n")[0] for name, function in SUBCOMMANDS.items()
+    }
+    lines = [f"  {name:<{width}}{summary}" for name, summary in summaries.items()]
+    return "\n".join(["usage: limner data COMMAND [OPTIONS]", "", *lines])

@@ -1,11 +1,9 @@
 """`limner encode`: posterior means of images, in one file."""
 
 import io
+import sys
 from pathlib import Path
 from typing import Annotated, Any
-
-import numpy as np
-from rich.console import Console
 
 from limner.commands.options import (
     FLAT,
@@ -17,11 +15,9 @@ from limner.commands.options import (
     shown_images,
     shown_name,
 )
-from limner.data import Frozen, Split
+from limner.data import Split
 from limner.errors import InputError
-from limner.evaluation.representations import check_groups, encode_images
-from limner.progress import counted, progress_bar
-from limner.storage import write_atomically
+from limner.progress import counted, progress_bar, suggest, wrapped
 
 
 def encode(
@@ -50,6 +46,12 @@ def encode(
         features: write the decoder's final state instead of latent groups
         num_images: encode only this many images, the first of the split; all if not given
     """
+    import numpy as np
+
+    from limner.data import Frozen
+    from limner.evaluation.representations import check_groups, encode_images
+    from limner.storage import write_atomically
+
     opened = subject.data.open(run)
     check_split(pictures, split)
     if out is not None and out.suffix != ".npz":
@@ -79,8 +81,6 @@ def encode(
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
     count = "" if pictures else f"{counted(len(means), f'{split} image')} of "
-    Console().print(
-        f"{count}{dataset.name} as vectors of {means.shape[1]}, written to {path}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    what = f"{count}{dataset.name} as vectors of {means.shape[1]}"
+    print(wrapped(f"{what}, written to {path}", sys.stdout))
+    suggest("probe" if images.labels is not None else "figures", run)

@@ -1,13 +1,10 @@
-"""`limner evaluate`: the bounds of a trained model, and what exactly they are about."""
+"""`limner evaluate`: -ELBO, -L_K and their parts, and what exactly they are about."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from limner.commands.options import (
     FLAT,
@@ -20,20 +17,21 @@ from limner.commands.options import (
     shown_images,
     shows_others,
 )
-from limner.data import Dataset, Frozen, Split
+from limner.data import Split
 from limner.data.config import in_words
 from limner.errors import InputError, printable
-from limner.evaluation import Evaluation, evaluate_model, results_of, set_num_steps
-from limner.evaluation.tables import groups_table, results_table
-from limner.progress import counted, progress_bar, warn
-from limner.storage import save_tensors, write_atomically
-from limner.training.made import maker
-from limner.training.runs import Run
-from limner.training.seen import remembered
-from limner.training.start import seen_before
+from limner.progress import counted, progress_bar, suggest, warn, wrapped
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from limner.data import Dataset, Frozen
+    from limner.data import Images as Pixels
+    from limner.evaluation import Evaluation
+    from limner.training.runs import Run
 
 MANY_PICTURES = 20
-"""Of at most as many pictures, the bounds of each are printed."""
+"""Of at most as many pictures, the figures of each are printed."""
 MANY_GROUPS = 16
 """More latent groups than this are summed up in one line, unless --per-step is given."""
 
@@ -51,7 +49,7 @@ class Options(Subject):
     num_steps: int | None = None
     """number of steps of a DRAW; as many as in training if not given"""
     per_step: bool = False
-    """also evaluate the ELBO of a DRAW after each step"""
+    """also evaluate -ELBO of a DRAW after each step"""
     seed: int = 0
     """seed of the noise"""
     out: Path | None = None
@@ -61,6 +59,15 @@ class Options(Subject):
 DEFAULTS = Options()
 
 
+class Evaluated(NamedTuple):
+    """The results of an evaluation, and the file that holds them."""
+
+    results: dict[str, Any]
+    path: Path
+    images: str
+    """Which images, such as "20 of 500 test images of digits"."""
+
+
 def evaluate(
     run: RunName,
     /,
@@ -68,7 +75,10 @@ def evaluate(
     *,
     pictures: Pictures = (),
 ) -> None:
-    """ELBO, importance-weighted bound, KL and active units of a trained model.
+    """Measure -ELBO, -L_K, reconstruction, KL and active units of a trained model.
+
+    Figures are in nats per image; lower is better. L_K is the importance-weighted bound with K
+    samples.
 
     Writes RUN/evaluation/NAME.json, whose name says what was evaluated, and the values of each
     image beside it. The evaluation of all test images with the best averaged weights and the
@@ -77,14 +87,25 @@ def evaluate(
     interrupted evaluation, repeat the command.
     """
     opened = options.data.open(run)
-    results, path = evaluate_run(opened, options, pictures)
-    _print(opened, results, path)
+    show(opened, evaluated(opened, options, pictures))
+    suggest("report", run)
 
 
 def evaluate_run(
-    run: Run, options: Options = DEFAULTS, pictures: tuple[Path, ...] = ()
+    run: "Run", options: Options = DEFAULTS, pictures: tuple[Path, ...] = ()
 ) -> tuple[dict[str, Any], Path]:
     """Evaluate a run on its `data`, or on `pictures`; returns the results and their file."""
+    return evaluated(run, options, pictures)[:2]
+
+
+def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> Evaluated:
+    """Evaluate a run on its `data`, or on `pictures`, and write the results."""
+    from rich.console import Console
+
+    from limner.data import Frozen
+    from limner.evaluation import evaluate_model, results_of, set_num_steps
+    from limner.training.made import maker
+
     check_split(pictures, options.split)
     run = run.to(options.out)
     model, dataset = options.load(run), shown_images(run, pictures, note=False)
@@ -93,10 +114,7 @@ def evaluate_run(
         set_num_steps(model, options.num_steps)
     images = dataset.split(options.split)
     x = _first(Frozen(dataset, options.split, run.config.model.observation), options)
-    note = None if pictures else seen_before(run, run.data)
-    if note is None and (pictures or options.split != "train"):
-        note = remembered(run, images.take(slice(len(x))))
-    if note is not None:
+    if note := _seen(run, images.take(slice(len(x))), options, bool(pictures)):
         warn(note)
     changes = _changes(run, dataset, options, trained_steps, bool(pictures))
     name = "-".join([*changes, f"K{options.num_samples}", f"seed{options.seed}"])
@@ -123,11 +141,22 @@ def evaluate_run(
     if not changes:
         path = run.place("results.json")
         _write(path, run.place("per_image.safetensors"), evaluation, results)
-    return results, path
+    return Evaluated(results, path, _images(results, len(images)))
+
+
+def _seen(run: "Run", images: "Pixels", options: Options, pictures: bool) -> str | None:
+    """A note for results on images that the model was trained on."""
+    from limner.training.seen import remembered
+    from limner.training.start import seen_before
+
+    note = None if pictures else seen_before(run, run.data)
+    if note is None and (pictures or options.split != "train"):
+        note = remembered(run, images)
+    return note
 
 
 def _changes(
-    run: Run, dataset: Dataset, options: Options, trained_steps: int, pictures: bool
+    run: "Run", dataset: "Dataset", options: Options, trained_steps: int, pictures: bool
 ) -> list[str]:
     """What differs from the evaluation that is the run's result."""
     split = f"pictures-{key_of(dataset.test)}" if pictures else options.split
@@ -142,7 +171,7 @@ def _changes(
     return changes
 
 
-def _first(x: Frozen, options: Options) -> Frozen:
+def _first(x: "Frozen", options: Options) -> "Frozen":
     """As many images as are asked for."""
     count = len(x) if options.num_images is None else options.num_images
     if count > len(x):
@@ -152,13 +181,17 @@ def _first(x: Frozen, options: Options) -> Frozen:
     return x.first(max(count, 0))
 
 
-def _write(path: Path, values_path: Path, evaluation: Evaluation, results: dict[str, Any]) -> None:
+def _write(
+    path: Path, values_path: Path, evaluation: "Evaluation", results: dict[str, Any]
+) -> None:
     """Write the values of each image first, so that results never exist without them."""
+    from limner.storage import save_tensors, write_atomically
+
     save_tensors(values_path, evaluation.per_image, results)
     write_atomically(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
-def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
+def _about(run: "Run", dataset: "Dataset", options: Options) -> dict[str, Any]:
     """What was evaluated, and how it was trained."""
     last = (run.metrics() or [{}])[-1]
     return {
@@ -181,27 +214,40 @@ def _about(run: Run, dataset: Dataset, options: Options) -> dict[str, Any]:
     }
 
 
-def _images(results: dict[str, Any]) -> str:
+def _images(results: dict[str, Any], total: int) -> str:
+    """Which images were evaluated, of `total`."""
     if "names" in results:
         return str(results["dataset"])
-    return f"{counted(results['num_images'], results['split'] + ' image')} of {results['dataset']}"
+    count, split, dataset = results["num_images"], results["split"], results["dataset"]
+    if count == total:
+        return f"{counted(count, f'{split} image')} of {dataset}"
+    return f"{count:,} of {total:,} {split} images of {dataset}, indicative only"
 
 
-def _pictures_table(names: list[str], evaluation: Evaluation) -> Table:
-    """The bounds of each picture."""
+def _pictures_table(names: list[str], evaluation: "Evaluation") -> "Table":
+    """The figures of each picture."""
+    from rich.markup import escape
+    from rich.table import Table
+
     values, samples = evaluation.per_image, evaluation.num_samples
-    table = Table("picture", title="nats", title_justify="left")
-    for heading in ("ELBO", f"L_{samples}", "KL"):
+    table = Table("picture", title="nats, lower is better", title_justify="left")
+    for heading in ("-ELBO", f"-L_{samples}", "KL"):
         table.add_column(heading, justify="right")
     for place, name in enumerate(names):
-        figures = values["elbo"][place], values["iw_bound"][place], values["kl"][place].sum()
+        figures = -values["elbo"][place], -values["iw_bound"][place], values["kl"][place].sum()
         table.add_row(escape(printable(name)), *(f"{figure:.2f}" for figure in figures))
     return table
 
 
-def _print(run: Run, results: dict[str, Any], path: Path) -> None:
+def show(run: "Run", done: Evaluated) -> None:
+    """Print the tables of an evaluation."""
+    from rich.console import Console
+
+    from limner.evaluation.tables import groups_table, results_table
+
+    results = done.results
     title = (
-        f"{run.name}: {results['model']}, {_images(results)}, "
+        f"{run.name}: {results['model']}, {done.images}, "
         f"{in_words(results['binarization'])}, {results['checkpoint']} {results['weights']} "
         f"weights, seed {results['seed']}"
     )
@@ -212,4 +258,4 @@ def _print(run: Run, results: dict[str, Any], path: Path) -> None:
     elif None not in results["active_units"]:
         active, units = sum(results["active_units"]), sum(results["latent_units"])
         console.print(f"{active:,} of {units:,} latent units are active")
-    console.print(f"written to {path}", highlight=False, soft_wrap=True)
+    print(wrapped(f"written to {done.path}", sys.stdout))

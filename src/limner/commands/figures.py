@@ -4,8 +4,8 @@ from typing import Annotated
 
 from limner.commands.options import FLAT, RunName
 from limner.commands.pictures import DEFAULTS, Options, opened, progress, require_positive, tell
-from limner.figures import gallery, style
-from limner.figures.maps import Projection
+from limner.figures.names import FORMATS, Format, Projection
+from limner.progress import suggest
 
 
 def figures(
@@ -13,7 +13,7 @@ def figures(
     /,
     options: Annotated[Options, FLAT] = DEFAULTS,
     *,
-    formats: tuple[style.Format, ...] = style.FORMATS,
+    formats: tuple[Format, ...] = FORMATS,
     projection: Projection = "tsne",
     max_images: int | None = None,
 ) -> None:
@@ -24,6 +24,8 @@ def figures(
         projection: how the representation is reduced to two dimensions
         max_images: number of test images used for statistics; all if not given
     """
+    from limner.figures import gallery, style
+
     require_positive(max_images=max_images)
     found, subject = opened(run, options, max_images, projection)
     folder = options.place(found)
@@ -37,3 +39,4 @@ def figures(
                 picture.figure, folder, picture.name, formats, title=heading, note=note
             )
             tell(paths)
+    suggest("report", run)

@@ -1,28 +1,21 @@
 """`limner interpolate`: a walk between two images or two draws from the prior."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
-
-import torch
-from rich.console import Console
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.commands.pictures import progress, require_seed
-from limner.data import Frozen, Split
+from limner.data import Split
 from limner.errors import InputError
-from limner.evaluation.interpolation import (
-    Walk,
-    decode_noise,
-    noise_of_images,
-    noise_of_prior,
-    walk,
-)
-from limner.figures import grids, style
-from limner.figures.style import output_folder
-from limner.models import LatentVariableModel
-from limner.pictures import to_rgb
+from limner.progress import suggest, wrapped
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limner.models import LatentVariableModel
+
+Walk = Literal["line", "sphere"]
 WALKS: tuple[Walk, ...] = ("line", "sphere")
 
 
@@ -51,6 +44,13 @@ def interpolate(
         split: the split of the images
         seed: seed of the draws from the prior
     """
+    import torch
+
+    from limner.data import Frozen
+    from limner.evaluation.interpolation import noise_of_images, noise_of_prior
+    from limner.figures import grids, style
+    from limner.pictures import to_rgb
+
     opened = subject.data.open(run)
     require_seed(seed)
     if frames < 2:
@@ -75,16 +75,25 @@ def interpolate(
     if images is not None:
         ends = f"{split} images {images[0]} and {images[1]}"
     labelled = [(f"on a {one}", to_rgb(row)) for one, row in zip(chosen, rows, strict=True)]
-    drawn, folder = grids.walks(labelled, images is not None), output_folder(path.parent)
+    drawn, folder = grids.walks(labelled, images is not None), style.output_folder(path.parent)
     title = f"Interpolation between {ends}: {opened.name}"
     note = "Mean images at equal distances, in all latent groups at once."
     style.save(drawn, folder, path.stem, ["png"], title=title, note=note)
-    Console().print(f"written to {path}", highlight=False, soft_wrap=True)
+    print(wrapped(f"written to {path}", sys.stdout))
+    suggest("animate", run)
 
 
 def _row(
-    model: LatentVariableModel, noise: Tensor, shown: Tensor | None, frames: int, chosen: Walk
-) -> Tensor:
+    model: "LatentVariableModel",
+    noise: "Tensor",
+    shown: "Tensor | None",
+    frames: int,
+    chosen: Walk,
+) -> "Tensor":
     """Mean images of one walk [frames, C, H, W], with the images in `shown` at both ends."""
+    import torch
+
+    from limner.evaluation.interpolation import decode_noise, walk
+
     drawn = decode_noise(model, walk(noise[0], noise[1], frames, chosen)).cpu()
     return drawn if shown is None else torch.cat([shown[:1], drawn, shown[1:]])

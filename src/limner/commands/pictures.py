@@ -4,16 +4,17 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from limner.commands import options
 from limner.commands.options import shown_images
 from limner.errors import InputError
-from limner.figures.maps import Projection
-from limner.figures.style import output_folder
-from limner.figures.subject import Subject
+from limner.figures.names import Projection
 from limner.progress import progress_bar
-from limner.training.runs import Run
+
+if TYPE_CHECKING:
+    from limner.figures.subject import Subject
+    from limner.training.runs import Run
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Options(options.Subject):
     out: Path | None = None
     """folder for the files; the run's figures/ if not given"""
 
-    def place(self, run: Run) -> Path:
+    def place(self, run: "Run") -> Path:
         """The folder for the files, created if missing."""
         return place(run, self.out)
 
@@ -54,8 +55,10 @@ def opened(
     max_images: int | None = None,
     projection: Projection = "pca",
     pictures: tuple[Path, ...] = (),
-) -> tuple[Run, Subject]:
+) -> "tuple[Run, Subject]":
     """A run with its model, images (or `pictures` in their place) and metrics, for figures."""
+    from limner.figures.subject import Subject
+
     require_seed(options.seed)
     found = options.data.open(run)
     subject = Subject(
@@ -69,8 +72,10 @@ def opened(
     return found, subject
 
 
-def place(run: Run, out: Path | None) -> Path:
+def place(run: "Run", out: Path | None) -> Path:
     """The folder `out`, or the run's figures/ if not given, created if missing."""
+    from limner.figures.style import output_folder
+
     return output_folder(run.out / "figures" if out is None else out)
 
 

@@ -2,14 +2,13 @@
 
 from typing import Annotated
 
-import tyro
-
-from limner.commands.options import FLAT, SUBJECT, Subject
+from limner.commands.options import FLAT, SUBJECT, RunNames, Subject
 from limner.errors import InputError
+from limner.progress import waiting
 
 
 def play(
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional],
+    runs: RunNames,
     /,
     subject: Annotated[Subject, FLAT] = SUBJECT,
     *,
@@ -29,11 +28,12 @@ def play(
         port: port to listen on; the first free one from 7860 if not given
         allow_host: names under which a browser reaches the page, as through a proxy
     """
-    from limner.app.player import Player
-    from limner.app.server import serve
-
     if port is not None and not 1 <= port <= 65535:
         raise InputError(f"--port must be from 1 to 65535; got {port}.")
+    with waiting("loading the playground"):
+        from limner.app.player import Player
+        from limner.app.server import serve
+
     if not runs:
         raise InputError("Name a trained model or a run folder, as in: limner play mnist-draw.")
     opened = [subject.data.open(run) for run in runs]

@@ -2,28 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from typing import Annotated
-
-import numpy as np
-import torch
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Annotated
 
 from limner.commands.options import FLAT, SUBJECT, RunName, Subject, shown_images
 from limner.commands.pictures import progress
-from limner.data import Dataset, Split, frozen
 from limner.errors import InputError
-from limner.evaluation.probes import (
-    Accuracy,
-    Labelled,
-    Probe,
-    principal_components,
-    probe_representation,
-)
-from limner.evaluation.representations import check_groups, encode_images
-from limner.models import LatentVariableModel
-from limner.progress import Report, progress_bar
-from limner.storage import write_atomically
+from limner.progress import Report, progress_bar, suggest
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from limner.data import Dataset, Split
+    from limner.evaluation.probes import Accuracy, Labelled, Probe
+    from limner.models import LatentVariableModel
 
 
 def probe(
@@ -47,6 +38,11 @@ def probe(
         num_train: number of training images, chosen at random
         num_test: number of test images, chosen at random; all if not given
     """
+    from rich.console import Console
+
+    from limner.evaluation.representations import check_groups
+    from limner.storage import write_atomically
+
     opened = subject.data.open(run)
     model = subject.load(opened)
     check_groups(model, groups, features)
@@ -72,13 +68,19 @@ def probe(
         f"from {len(train.labels):,}; 95 % intervals"
     )
     Console().print(_table(probes, title))
+    suggest("figures", run)
 
 
-def _pixels(dataset: Dataset, split: Split, count: int | None, observation: str) -> Labelled:
+def _pixels(dataset: "Dataset", split: "Split", count: int | None, observation: str) -> "Labelled":
     """`count` images of a split, always the same, as vectors of pixels with labels.
 
     They are chosen at random, because the images of a folder are sorted by class.
     """
+    import numpy as np
+
+    from limner.data import frozen
+    from limner.evaluation.probes import Labelled
+
     labels = dataset.split(split).labels
     if labels is None:
         raise InputError(
@@ -93,14 +95,19 @@ def _pixels(dataset: Dataset, split: Split, count: int | None, observation: str)
 
 
 def _encoded(
-    model: LatentVariableModel,
-    train: Labelled,
-    test: Labelled,
+    model: "LatentVariableModel",
+    train: "Labelled",
+    test: "Labelled",
     groups: tuple[int, ...],
     features: bool,
     report: Report,
-) -> tuple[Labelled, Labelled]:
+) -> "tuple[Labelled, Labelled]":
     """The same images with posterior means as vectors."""
+    import numpy as np
+    import torch
+
+    from limner.evaluation.representations import encode_images
+
     pixels = torch.from_numpy(np.concatenate([train.vectors, test.vectors]))
     x = pixels.unflatten(1, model.image_shape)
     means = encode_images(model, x, groups, features, report).numpy()
@@ -109,15 +116,17 @@ def _encoded(
 
 
 def _probes(
-    train: Labelled, test: Labelled, encoded: tuple[Labelled, Labelled]
-) -> Iterator[tuple[str, Probe]]:
+    train: "Labelled", test: "Labelled", encoded: "tuple[Labelled, Labelled]"
+) -> "Iterator[tuple[str, Probe]]":
+    from limner.evaluation.probes import principal_components, probe_representation
+
     yield "posterior means", probe_representation(*encoded)
     dims = encoded[0].vectors.shape[1]
     yield "PCA of pixels", probe_representation(*principal_components(train, test, dims))
     yield "raw pixels", probe_representation(train, test)
 
 
-def _plain(found: Probe) -> dict[str, object]:
+def _plain(found: "Probe") -> dict[str, object]:
     return {
         "dims": found.dims,
         "linear": found.linear._asdict(),
@@ -125,7 +134,9 @@ def _plain(found: Probe) -> dict[str, object]:
     }
 
 
-def _table(probes: dict[str, Probe], title: str) -> Table:
+def _table(probes: "dict[str, Probe]", title: str) -> "Table":
+    from rich.table import Table
+
     table = Table("accuracy, %", title=title, title_justify="left")
     for heading in ("dims", "linear classifier", "nearest neighbours"):
         table.add_column(heading, justify="right")
@@ -134,6 +145,6 @@ def _table(probes: dict[str, Probe], title: str) -> Table:
     return table
 
 
-def _shown(accuracy: Accuracy) -> str:
+def _shown(accuracy: "Accuracy") -> str:
     value, low, high = (100 * share for share in accuracy)
     return f"{value:.1f} ({low:.1f} to {high:.1f})"

@@ -5,18 +5,18 @@ from typing import Annotated
 import tyro
 
 from limner.commands.options import RunName
-from limner.sharing import push as publish
+from limner.progress import suggest, waiting
 
 
 def push(
     run: RunName,
-    name: Annotated[str, tyro.conf.Positional],
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")],
     /,
     *,
     private: bool = False,
-    revision: str | None = None,
-    license: str | None = None,
-    message: str | None = None,
+    revision: Annotated[str | None, tyro.conf.arg(metavar="BRANCH")] = None,
+    license: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    message: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None,
 ) -> None:
     """Publish a run or a saved model on the Hugging Face Hub, with a model card.
 
@@ -31,8 +31,10 @@ def push(
             given
         message: one line about this version
     """
-    print(
-        publish(
+    from limner.sharing import push as publish
+
+    with waiting(f"publishing {name}"):
+        address = publish(
             run,
             name,
             private=private,
@@ -40,4 +42,5 @@ def push(
             license=license,
             commit_message=message,
         )
-    )
+    print(address)
+    suggest("sample", f"hub:{name.removeprefix('hub:')}")

@@ -2,17 +2,11 @@
 
 from typing import Annotated
 
-import numpy as np
-import torch
-
 from limner.commands.options import FLAT, Pictures, RunName, check_split, shown_name
 from limner.commands.pictures import DEFAULTS, Options, opened, require_positive, tell
-from limner.data import Frozen, Split
+from limner.data import Split
 from limner.errors import printable
-from limner.figures import grids, style
-from limner.figures.contact import drawable
-from limner.pictures import to_rgb
-from limner.progress import progress_bar
+from limner.progress import progress_bar, suggest
 
 
 def reconstruct(
@@ -32,6 +26,14 @@ def reconstruct(
         split: train, validation or test
         columns: number of images of a split per row
     """
+    import numpy as np
+    import torch
+
+    from limner.data import Frozen
+    from limner.figures import grids, style
+    from limner.figures.contact import drawable
+    from limner.pictures import to_rgb
+
     require_positive(n=n, columns=columns)
     check_split(pictures, split)
     found, subject = opened(run, options, pictures=pictures)
@@ -56,3 +58,4 @@ def reconstruct(
     heading = f"Reconstructions: {found.name}"
     note = "Images as the model sees them, and the mean image after one draw from q(z | x)."
     tell(style.save(drawn, folder, f"reconstructions-{name}", title=heading, note=note))
+    suggest("interpolate", run)

@@ -3,16 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
-from PIL import Image
-
 from limner.commands.options import FLAT, WEIGHTS, RunName, Weights
 from limner.commands.pictures import place, require_positive, require_seed, tell
 from limner.errors import InputError
-from limner.pictures import columns_for, magnify, tile, to_rgb
-from limner.progress import progress_bar
-from limner.training.runs import Run
+from limner.progress import progress_bar, suggest
 
 BATCH = 500
 
@@ -41,6 +35,13 @@ def sample(
         magnification: side of each pixel, in screen pixels
         out: folder for the files; the run's figures/ if not given
     """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from limner.pictures import columns_for, magnify, tile, to_rgb
+    from limner.training.runs import Run
+
     require_positive(n=n, columns=columns, magnification=magnification)
     require_seed(seed)
     found = Run.open(run)
@@ -63,3 +64,4 @@ def sample(
     except OSError as error:
         raise InputError(f"{paths[-1]} cannot be written ({error.strerror}).") from None
     tell(paths)
+    suggest("reconstruct", run)

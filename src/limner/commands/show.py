@@ -1,16 +1,18 @@
 """`limner data show`: what a source of images has, and a contact sheet, before any training."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
 
-from limner.data import SPLITS, DataConfig, Dataset, natural_observation
-from limner.data.census import size_range
-from limner.data.mapped import is_mapped
-from limner.data.needs import preview
+from limner.data import DataConfig
 from limner.errors import InputError, printable
+from limner.progress import suggest, waiting, wrapped
+
+if TYPE_CHECKING:
+    from limner.data import Dataset
 
 DEFAULT_DATA = DataConfig()
 _MOST = 12
@@ -19,7 +21,7 @@ _SIZES = 5
 
 
 def show(
-    source: tyro.conf.Positional[str | None] = None,
+    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = None,
     /,
     *,
     data: DataConfig = DEFAULT_DATA,
@@ -32,19 +34,23 @@ def show(
         data: how the images are read, with the flags of `limner train`
         out: the file of the contact sheet, .png; by default SOURCE-contact-sheet.png, here
     """
+    from limner.data.needs import preview
     from limner.figures import style
     from limner.figures.contact import contact_sheet
 
     path = out or Path(f"{_stem(source or data.name)}-contact-sheet.png")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} is no name for a contact sheet; give --out NAME.png.")
-    dataset, needs = preview(data if source is None else data.with_(name=source))
+    chosen = data if source is None else data.with_(name=source)
+    with waiting(f"loading {chosen.name}"):
+        dataset, needs = preview(chosen)
     lines = _lines(dataset) | ({"needs": "; ".join(needs)} if needs else {})
     for name, text in lines.items():
-        print(f"{name:<13}{printable(text)}")
+        print(wrapped(f"{name:<13}{printable(text)}", sys.stdout, 13 * " "))
     folder = style.output_folder(path.parent)
     style.save(contact_sheet(dataset), folder, path.stem, ["png"])
     print(f"{'sheet':<13}{printable(str(path))}")
+    suggest("train vae --data.name", source or data.name)
 
 
 def _stem(name: str) -> str:
@@ -53,8 +59,11 @@ def _stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in last) or "images"
 
 
-def _lines(dataset: Dataset) -> dict[str, str]:
+def _lines(dataset: "Dataset") -> dict[str, str]:
     """What there is to say, by subject."""
+    from limner.data import SPLITS, natural_observation
+    from limner.data.census import size_range
+
     found = dataset.found
     counts = {split: len(dataset.split(split)) for split in SPLITS if len(dataset.split(split))}
     channels, height, width = dataset.image_shape
@@ -78,7 +87,11 @@ def _lines(dataset: Dataset) -> dict[str, str]:
     return lines
 
 
-def _classes(dataset: Dataset) -> str:
+def _classes(dataset: "Dataset") -> str:
+    import numpy as np
+
+    from limner.data import SPLITS
+
     labels, names = [dataset.split(split).labels for split in SPLITS], dataset.class_names
     known = [part.numpy() for part in labels if part is not None]
     if not known:
@@ -88,7 +101,10 @@ def _classes(dataset: Dataset) -> str:
     return f"{len(classes):,}: {_listed(dict(zip(shown, counts.tolist(), strict=True)))}"
 
 
-def _memory(dataset: Dataset) -> str:
+def _memory(dataset: "Dataset") -> str:
+    from limner.data import SPLITS
+    from limner.data.mapped import is_mapped
+
     size = sum(dataset.split(split).levels.numel() for split in SPLITS)
     large = any(is_mapped(dataset.split(split).levels) for split in SPLITS)
     place = "in a file that is mapped, of which little is in memory" if large else "in memory"

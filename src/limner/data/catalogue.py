@@ -1,116 +1,19 @@
-"""The datasets by name: what each is, what it needs, how it is loaded."""
+"""Datasets, loaded from a name in the catalogue, from the Hub or from a path."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
-from limner.data import installed, mnist
 from limner.data.array_images import refitted
 from limner.data.arrays import ARRAY_SUFFIXES, load_arrays
 from limner.data.augmentation import check_augmentation
-from limner.data.config import Binarization, DataConfig
+from limner.data.config import DataConfig
 from limner.data.dataset import SPLITS, Dataset, Source
 from limner.data.folder import load_folder
 from limner.data.hub import load_hub
-from limner.data.omniglot import Omniglot
-from limner.data.static_mnist import StaticMNIST
-from limner.errors import InputError
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of `limner data list`, and how to load or fetch it.
-
-    `read(root)` returns the splits; `fetch(root)` returns checked files, [] for installed images.
-    """
-
-    name: str
-    description: str
-    binarization: Binarization
-    needs: str
-    read: Callable[[Path | None], Source]
-    fetch: Callable[[Path | None], list[Path]]
-
-
-def archived(archive: mnist.Archive, description: str, needs: str) -> Entry:
-    """The entry of a dataset in MNIST's files."""
-    read, fetch = partial(mnist.load_archive, archive), partial(mnist.fetch_archive, archive)
-    return Entry(archive.name, description, "dynamic", needs, read, fetch)
-
-
-CATALOGUE: tuple[Entry, ...] = (
-    Entry(
-        "mnist-5k",
-        "5,000 MNIST digits, 28x28, split 4,000 / 500 / 500",
-        "dynamic",
-        "nothing: part of Limner",
-        lambda root: installed.mnist_5k(),
-        lambda root: [],
-    ),
-    Entry(
-        "digits",
-        "1,797 handwritten digits, 8x8, split 1,297 / 250 / 250",
-        "dynamic",
-        "nothing: part of scikit-learn",
-        lambda root: installed.digits(),
-        lambda root: [],
-    ),
-    archived(
-        mnist.MNIST,
-        "MNIST digits, 28x28, split 50,000 / 10,000 / 10,000",
-        "four IDX files, or a download of 11 MB",
-    ),
-    archived(
-        mnist.FASHION_MNIST,
-        "Fashion-MNIST clothes, 28x28, split 50,000 / 10,000 / 10,000",
-        "four IDX files, or a download of 30 MB",
-    ),
-    Entry(
-        "static-mnist",
-        "MNIST with one fixed binarization (Larochelle), split 50,000 / 10,000 / 10,000",
-        "static",
-        "binarized_mnist.npz or three .amat files, or a download",
-        StaticMNIST().load,
-        StaticMNIST().fetch,
-    ),
-    Entry(
-        "omniglot",
-        "OMNIGLOT characters, 28x28, split 23,000 / 1,345 / 8,070",
-        "dynamic",
-        "chardata.mat, or a download",
-        Omniglot().load,
-        Omniglot().fetch,
-    ),
-)
-
-
-TAKEN_FROM = {"mnist-5k": ("mnist", "static-mnist")}
-"""Datasets whose images are training images of others: compared pixel by pixel, all of mnist-5k
-are among the first 5,848 of MNIST."""
-
-
-def seen_in_training(trained_on: str, shown: str) -> str | None:
-    """The warning about results on `shown` if they were training images in `trained_on`."""
-    if trained_on not in TAKEN_FROM.get(shown, ()):
-        return None
-    return (
-        f"All images of {shown} are training images of {trained_on}, on which this model was "
-        "trained: the results show how well it remembers them, not how well it generalizes; "
-        f"evaluate it on {trained_on}."
-    )
-
-
-def names() -> tuple[str, ...]:
-    """The names in the catalogue."""
-    return tuple(entry.name for entry in CATALOGUE)
-
-
-def default_binarization(name: str, catalogue: Sequence[Entry] = CATALOGUE) -> Binarization:
-    """The binarization of a dataset if its config leaves it open."""
-    entry = _find(name, catalogue)
-    return entry.binarization if entry else "none"
+from limner.data.known import CATALOGUE, Entry, default_binarization, find, names
+from limner.errors import InputError, nearest, unknown
 
 
 def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
@@ -121,7 +24,7 @@ def load(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> Dataset:
     Raises `InputError` for an unknown name, for files that are missing, damaged or altered, and for
     a setting that has no meaning for such images.
     """
-    entry = _find(config.name, catalogue)
+    entry = find(config.name, catalogue)
     with _readable(config.name):
         for name in unused(config, catalogue):
             flag = f"--data.{name.replace('_', '-')}"
@@ -162,9 +65,9 @@ def fetch(
 
     The list is empty for installed images.
     """
-    entry = _find(name, catalogue)
+    entry = find(name, catalogue)
     if entry is None:
-        raise InputError(f"There is no dataset {name!r} to download; choose one of {_listed()}.")
+        raise unknown("dataset", name, names())
     with _readable(name):
         return entry.fetch(root)
 
@@ -199,7 +102,7 @@ def unused(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> list[s
     """The settings of `config` that are given, and that have no meaning for its images."""
     path = _path(config)
     without: tuple[str, ...] = ()
-    if _find(config.name, catalogue):
+    if find(config.name, catalogue):
         without = ("range", "shape", "group_by")
     elif config.name.startswith("hub:") or path.is_dir() or path.suffix.lower() == ".zip":
         without = ("shape",)
@@ -240,15 +143,8 @@ def _own(config: DataConfig) -> Source:
             ".npy, .pt or .csv."
         )
     raise InputError(
-        f"There is no dataset and no file {config.name!r}; choose one of {_listed()}, hub:NAME, "
-        f"or a path to a folder or zip of pictures, or to arrays ({', '.join(ARRAY_SUFFIXES)}). A "
-        "relative path starts at the present folder, or at --data.root."
+        f"There is no dataset and no file {config.name!r}; {nearest(config.name, names())}choose "
+        f"one of {', '.join(names())}, hub:NAME, or a path to a folder or zip of pictures, or to "
+        f"arrays ({', '.join(ARRAY_SUFFIXES)}). A relative path starts at the present folder, or "
+        "at --data.root."
     )
-
-
-def _find(name: str, catalogue: Sequence[Entry]) -> Entry | None:
-    return next((entry for entry in catalogue if entry.name == name), None)
-
-
-def _listed() -> str:
-    return ", ".join(names())

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
 from limner.settings import Settings
 
+Split = Literal["train", "validation", "test"]
 Binarization = Literal["dynamic", "static", "threshold", "none"]
 Fit = Literal["crop", "pad", "stretch"]
 Colour = Literal["auto", "grey", "rgb"]
@@ -22,6 +23,7 @@ def in_words(binarization: str) -> str:
 class Augmentation(Settings):
     """Random changes of training images, drawn anew for every image and epoch; none by default."""
 
+    prefix: ClassVar[str] = "data.augment."
     flip: bool = Field(default=False, description="mirror half of the training images left-right")
     shift: int = Field(
         default=0, ge=0, le=2**10, description="largest shift of a training image, in pixels"
@@ -35,13 +37,9 @@ class Augmentation(Settings):
 
 
 class DataConfig(Settings):
-    """Which images, where their files are, and how their pixels become binary.
+    """Which images, where their files are, and how their pixels become binary."""
 
-    `binarization`: `dynamic` samples x ~ Bernoulli(level / 255) for every training batch, and
-    once for validation and test; `static` samples all three splits once; `threshold` is
-    level >= 128; `none` keeps 8-bit levels. If it is None, `load` uses the dataset's default.
-    """
-
+    prefix: ClassVar[str] = "data."
     name: str = Field(
         default="mnist-5k",
         min_length=1,
@@ -53,7 +51,10 @@ class DataConfig(Settings):
         description="Folder of the dataset's files; they are downloaded if it is not given.",
     )
     binarization: Binarization | None = Field(
-        default=None, description="How pixels become 0 or 1; the dataset's default if not given."
+        default=None,
+        description="How pixels become 0 or 1. dynamic: x ~ Bernoulli(level / 255), anew for every "
+        "training batch, once for validation and test; static: once; threshold: level >= 128; "
+        "none: they stay 8-bit levels. That of the dataset if not given.",
     )
     draw_seed: int = Field(
         default=0,

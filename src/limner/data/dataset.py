@@ -4,17 +4,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limner.data.config import Augmentation, Binarization, DataConfig, in_words
+from limner.data.config import Augmentation, Binarization, DataConfig, Split, in_words
 from limner.data.mapped import forget
 from limner.errors import InputError
 
-Split = Literal["train", "validation", "test"]
 SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training", "trn"),
     "validation": ("validation", "valid", "val", "dev", "development"),

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from limner.data.arrays import ARRAY_SUFFIXES, every_image
-from limner.data.catalogue import default_binarization
 from limner.data.census import suffix_of
 from limner.data.config import DataConfig
 from limner.data.dataset import Dataset, Images
 from limner.data.decoding import Decoder
+from limner.data.known import default_binarization
 from limner.data.listing import listed
 from limner.data.pictures import PICTURE_SUFFIXES, Unreadable, read_picture
 from limner.data.pixels import suited

@@ -62,7 +62,9 @@ def evaluate_model(
     if len(x) < 1:
         raise InputError(f"An evaluation needs at least one image; got {len(x)}.")
     if num_samples < 1:
-        raise InputError(f"The bound needs at least one sample; got num_samples={num_samples}.")
+        raise InputError(
+            f"The importance-weighted bound needs at least one sample; got {num_samples}."
+        )
     if per_step and not isinstance(model, RecurrentModel):
         raise InputError("This model has no steps; leave out --per-step (per_step).")
     settings = {"num_samples": num_samples, "seed": seed, "per_step": per_step, "block": block_size}
@@ -149,7 +151,7 @@ def _block_values(
     if not finite.all():
         image = first + int(finite.int().argmin())
         raise InputError(
-            f"The bound of image {image} is not finite; evaluate another checkpoint or train again "
+            f"-ELBO of image {image} is not finite; evaluate another checkpoint or train again "
             "with a lower learning rate."
         )
     return {name: value.cpu() for name, value in values.items()}
@@ -167,4 +169,4 @@ def _joined(values: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Te
 
 def _figures(values: dict[str, Tensor], num_samples: int) -> str:
     bound, weighted = values["elbo"].mean().item(), values["iw_bound"].mean().item()
-    return f"ELBO {bound:.2f}, L_{num_samples} {weighted:.2f}"
+    return f"-ELBO {-bound:.2f}, -L_{num_samples} {-weighted:.2f}"

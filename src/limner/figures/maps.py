@@ -1,15 +1,15 @@
 """Two-dimensional maps of representations, coloured by label."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from limner.figures import style
+from limner.figures.names import Projection
 
-Projection = Literal["pca", "tsne"]
 COLOURS = (
     "#2f6fb0", "#d1495b", "#238b45", "#a8770a", "#1d93a6", "#9c3587", "#6e7781", "#7a57d1",
     "#c0561b", "#5b8c00", "#b0306a", "#4a5aa8",

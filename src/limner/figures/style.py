@@ -21,6 +21,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from limner.errors import InputError
+from limner.figures.names import FORMATS, Format
 
 INK, MUTED, RULE = "#24292f", "#6e7781", "#d0d7de"
 FAINT = "#a5adb6"
@@ -38,9 +39,6 @@ HEAT = "cividis"
 
 LETTERS_PER_INCH = 17
 """Of text of 8 points."""
-
-Format = Literal["svg", "png", "pdf"]
-FORMATS: tuple[Format, ...] = ("svg", "png")
 
 _RC: dict[Any, Any] = {
     "axes.edgecolor": MUTED,

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal
 
 from torch import nn
 
 from limner.layers.batch import BatchNorm
 from limner.layers.linear import Linear
-
-ActivationName = Literal["relu", "leaky_relu", "tanh", "elu", "silu"]
+from limner.layers.names import ActivationName
 
 ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

@@ -6,7 +6,7 @@ holds one batch of distributions, like torch.distributions, and sums over channe
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from limner.device import fill_normal, fill_uniform
+from limner.layers.names import ObservationName
 from limner.layers.precision import full
 
-ObservationName = Literal["bernoulli", "gaussian", "discretized_logistic"]
 Images = Float[Tensor, "batch channels height width"]
 LEVELS = 256
 

@@ -12,11 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import ClassVar, Literal, NamedTuple, Self, get_args
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -24,7 +23,7 @@ from limner.errors import InputError
 from limner.layers.attention import Windows
 from limner.layers.compiling import compiled, differentiable_once
 from limner.layers.gaussian import kl_divergence, log_ratio
-from limner.layers.observation import OBSERVATIONS, Observation, ObservationName
+from limner.layers.observation import OBSERVATIONS, Observation
 from limner.models import representations
 from limner.models.checks import (
     check_form,
@@ -33,17 +32,13 @@ from limner.models.checks import (
     check_model_dtype,
     check_values,
 )
+from limner.models.configs import ModelConfig
 from limner.models.draws import Draws, Generator, Latents, Noise
 from limner.models.memory import SavedFloats, saved_per_image
-from limner.settings import Settings
 from limner.transforms import transformed
 
 ImageShape = tuple[int, int, int]
 Divergence = Literal["closed_form", "sampled"]
-Memory = Literal["auto", "store", "recompute"]
-Width = Annotated[int, Field(gt=0, le=2**16)]
-"""Width of a layer or latent group. The limit is above any useful width, below overflow."""
-MAX_LAYERS = 64
 MAX_PIXELS = 2**24
 """Values per image: channels * height * width."""
 
@@ -104,16 +99,6 @@ class Generation(NamedTuple):
 def divergence_of(q: Normal, p: Normal, z: Tensor, divergence: Divergence) -> Tensor:
     """KL(q || p) in closed form or log q(z) - log p(z), [batch] nats."""
     return kl_divergence(q, p) if divergence == "closed_form" else log_ratio(q, p, z)
-
-
-class ModelConfig(Settings):
-    """Settings that all models share."""
-
-    free: ClassVar[frozenset[str]] = frozenset()
-    """Settings that may differ from those of the model whose weights training starts from."""
-    observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
-    kind: Any
-    """The model's name. Each subclass declares its own: `kind: Literal["vae"] = "vae"`."""
 
 
 class LatentVariableModel(nn.Module, ABC):

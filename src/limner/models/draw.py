@@ -11,11 +11,10 @@ For t = 1..T, with c_0, h_0 learned:
     p(x | z) = observation(c_T)
 """
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -26,25 +25,8 @@ from limner.layers.linear import Linear
 from limner.layers.precision import full
 from limner.layers.reading import FilterbankWindows, WholeImage
 from limner.layers.recurrent import LSTMCell, LSTMState
-from limner.models.base import Width
-from limner.models.recurrent import RecurrentConfig, RecurrentModel
-from limner.settings import Hidden
-
-
-class DRAWConfig(RecurrentConfig):
-    """Settings of DRAW. The defaults are a short DRAW without attention."""
-
-    kind: Annotated[Literal["draw"], Hidden] = "draw"
-    attention: Literal["none", "filterbank"] = Field(
-        default="none", description="how to read and write"
-    )
-    read_size: Width = Field(default=2, description="filters per side for reading (filterbank)")
-    write_size: Width = Field(default=5, description="filters per side for writing (filterbank)")
-    hidden_dim: Width = Field(default=256, description="width of both LSTMs")
-    latent_dim: Width = Field(default=100, description="latent variables of each step")
-    prior: Literal["standard", "learned"] = Field(
-        default="standard", description="p(z_t): N(0, I) as in the paper, or linear in h_dec_{t-1}"
-    )
+from limner.models.configs import DRAWConfig
+from limner.models.recurrent import RecurrentModel
 
 
 class DRAWState(NamedTuple):

@@ -8,63 +8,29 @@ Image:                      p(x | z_1) = observation(MLP(z_1))
 Index i of `kl` and `latents` is z_{i+1}: bottom first, as in the config.
 """
 
-from typing import Annotated, Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributions import Normal
 
 from limner.layers.batch import BatchNorm
 from limner.layers.gaussian import StandardNormal, mapped, precision_weighted
 from limner.layers.linear import Linear
-from limner.layers.mlp import ActivationName, mlp
+from limner.layers.mlp import mlp
 from limner.layers.precision import full
 from limner.models.base import (
-    MAX_LAYERS,
     Divergence,
     Generation,
     Inference,
     Latent,
     LatentVariableModel,
-    ModelConfig,
-    Width,
     divergence_of,
 )
+from limner.models.configs import LadderVAEConfig
 from limner.models.draws import Draws
-from limner.settings import Hidden
 
 VAR_FLOOR = 1e-6
 """Added to each softplus variance, so that no precision overflows."""
-
-
-class LadderVAEConfig(ModelConfig):
-    """Widths of a Ladder VAE, bottom first. The number of entries is the number of layers."""
-
-    kind: Annotated[Literal["ladder-vae"], Hidden] = "ladder-vae"
-    hidden_dims: tuple[Width, ...] = Field(
-        default=(512, 256, 128, 64, 32),
-        min_length=1,
-        max_length=MAX_LAYERS,
-        description="width of each layer's two-layer MLPs",
-    )
-    latent_dims: tuple[Width, ...] = Field(
-        default=(64, 32, 16, 8, 4),
-        min_length=1,
-        max_length=MAX_LAYERS,
-        description="latent variables of each layer",
-    )
-    activation: ActivationName = Field(default="leaky_relu", description="nonlinearity of the MLPs")
-
-    @model_validator(mode="after")
-    def _one_latent_group_a_layer(self) -> "LadderVAEConfig":
-        if len(self.hidden_dims) != len(self.latent_dims):
-            raise ValueError(
-                f"hidden_dims has {len(self.hidden_dims)} layers and latent_dims "
-                f"{len(self.latent_dims)}; give both the same number"
-            )
-        return self
 
 
 class SoftplusHead(nn.Module):

@@ -13,11 +13,10 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.utils._pytree import tree_leaves
@@ -34,28 +33,15 @@ from limner.models.base import (
     Inference,
     Latent,
     LatentVariableModel,
-    Memory,
-    ModelConfig,
-    Width,
     divergence_of,
 )
+from limner.models.configs import Memory, RecurrentConfig
 from limner.models.draws import Draws
 from limner.models.memory import SavedFloats, device_memory, saved_per_image
 from limner.transforms import transformed
 
 State = Any
 """A NamedTuple of tensors [batch, ...], possibly nested."""
-
-
-class RecurrentConfig(ModelConfig):
-    """Settings that all recurrent models share."""
-
-    free: ClassVar[frozenset[str]] = frozenset({"num_steps", "memory"})
-    num_steps: Width = Field(default=10, description="steps T, each with its own latent group")
-    memory: Memory = Field(
-        default="auto",
-        description="keep every step for the backward pass, or recompute them in chunks",
-    )
 
 
 class RecurrentModel(LatentVariableModel):

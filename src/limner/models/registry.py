@@ -1,35 +1,40 @@
 """Models by their kind: the name that configs and the command line use.
 
-`register(Model, Config)` adds a model. Limner's own are registered when `limner.models` is
-imported; a script, a notebook or an installed package can register others. A package declares the
-module that registers its model as an entry point. The module is imported on first use of the kind:
+Limner's own models are listed in `configs`. `register(Model, Config)` adds another one, from a
+script, a notebook or an installed package. A package declares the module that registers its model
+as an entry point. The module is imported on first use of the kind:
 
     [project.entry-points."limner.models"]
     my-model = "my_package"
+
+torch is imported only for a model's class: its config, and so its help, does without.
 """
 
 import inspect
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Literal, NamedTuple, TypeVar, get_args, get_origin
-
-import torch
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from limner.errors import InputError, unknown
-from limner.models.base import LatentVariableModel, ModelConfig
+from limner.models.configs import OWN, ModelConfig
+
+if TYPE_CHECKING:
+    import limner.models.base
 
 ENTRY_POINTS = "limner.models"
 MAX_PARAMETERS = 2**30
-Model = TypeVar("Model", bound=LatentVariableModel)
+Model = TypeVar("Model", bound="limner.models.base.LatentVariableModel")
 
 
 class Registered(NamedTuple):
-    model: type[LatentVariableModel]
+    model: "type[limner.models.base.LatentVariableModel]"
     config: type[ModelConfig]
 
 
 _registered: dict[str, Registered] = {}
+"""All models but Limner's own."""
 
 
 def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
@@ -49,7 +54,7 @@ def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
     """
     _check_model(model)
     kind = _kind_of(config)
-    earlier = _registered.get(kind)
+    earlier = _find(kind) if kind in OWN else _registered.get(kind)
     if earlier is not None and _full_name(earlier.model) != _full_name(model):
         raise InputError(
             f"The kind {kind!r} is taken by {_full_name(earlier.model)}; choose another one."
@@ -59,19 +64,19 @@ def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of all models: registered models, then those of packages not yet imported."""
+    """The kinds of all models: own, registered, then those of packages not yet imported."""
     offered = sorted(entry_points(group=ENTRY_POINTS).names)
-    return tuple(dict.fromkeys([*_registered, *offered]))
+    return tuple(dict.fromkeys([*OWN, *_registered, *offered]))
 
 
-def model_class(kind: str) -> type[LatentVariableModel]:
+def model_class(kind: str) -> "type[limner.models.base.LatentVariableModel]":
     """The model class of a kind; `InputError` if it is unknown or its package fails to import."""
     return _find(kind).model
 
 
 def config_class(kind: str) -> type[ModelConfig]:
     """The config class of a kind; `InputError` if it is unknown or its package fails to import."""
-    return _find(kind).config
+    return OWN[kind] if kind in OWN else _find(kind).config
 
 
 def config_from(value: object) -> ModelConfig:
@@ -89,7 +94,9 @@ def config_from(value: object) -> ModelConfig:
     return config_class(value["kind"]).parse(dict(value))
 
 
-def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVariableModel:
+def build(
+    config: ModelConfig, image_shape: tuple[int, int, int]
+) -> "limner.models.base.LatentVariableModel":
     """The model of a config.
 
     Raises:
@@ -104,22 +111,30 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVaria
     return class_of(config)(config, image_shape)
 
 
-def outline(config: ModelConfig, image_shape: tuple[int, int, int]) -> LatentVariableModel:
+def outline(
+    config: ModelConfig, image_shape: tuple[int, int, int]
+) -> "limner.models.base.LatentVariableModel":
     """The model of a config on the meta device: parameters have shapes but take no memory."""
+    import torch
+
     with torch.device("meta"):
         return class_of(config)(config, image_shape)
 
 
-def class_of(config: ModelConfig) -> type[LatentVariableModel]:
+def class_of(config: ModelConfig) -> "type[limner.models.base.LatentVariableModel]":
     """The registered model of a config; `InputError` if there is none."""
-    known = config.kind in _registered or config.kind in kinds()  # the latter reads many files
-    if not known or config_class(config.kind) is not type(config):
+    kind = config.kind
+    known = kind in OWN or kind in _registered or kind in kinds()  # the last reads many files
+    if not known or config_class(kind) is not type(config):
         name = type(config).__name__
         raise InputError(f"Call limner.register with {name} and its model before using it.")
-    return model_class(config.kind)
+    return model_class(kind)
 
 
 def _find(kind: str) -> Registered:
+    if kind in OWN:
+        module = import_module(f"limner.models.{kind.replace('-', '_')}")
+        return Registered(getattr(module, OWN[kind].__name__.removesuffix("Config")), OWN[kind])
     if kind not in _registered:
         _import_package_of(kind)
     return _registered[kind]
@@ -152,6 +167,8 @@ def _import_package_of(kind: str) -> None:
 
 
 def _check_model(model: object) -> None:
+    from limner.models.base import LatentVariableModel
+
     if not (isinstance(model, type) and issubclass(model, LatentVariableModel)):
         raise InputError(f"{_name(model)} is not a subclass of limner.LatentVariableModel.")
     if inspect.isabstract(model):

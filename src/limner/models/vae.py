@@ -3,38 +3,21 @@
 q(z | x) = N(mu(x), sigma^2(x)),  p(z) = N(0, I),  p(x | z) = observation(decoder(z))
 """
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from limner.layers.gaussian import GaussianHead, StandardNormal, mapped
 from limner.layers.linear import Linear
-from limner.layers.mlp import ActivationName, mlp
+from limner.layers.mlp import mlp
 from limner.models.base import (
-    MAX_LAYERS,
     Divergence,
     Generation,
     Inference,
     Latent,
     LatentVariableModel,
-    ModelConfig,
-    Width,
     divergence_of,
 )
+from limner.models.configs import VAEConfig
 from limner.models.draws import Draws
-from limner.settings import Hidden
-
-
-class VAEConfig(ModelConfig):
-    """Widths of a VAE; the decoder mirrors the encoder."""
-
-    kind: Annotated[Literal["vae"], Hidden] = "vae"
-    hidden_dims: tuple[Width, ...] = Field(
-        default=(512, 256), max_length=MAX_LAYERS, description="encoder widths"
-    )
-    latent_dim: Width = Field(default=50, description="latent variables")
-    activation: ActivationName = Field(default="relu", description="nonlinearity of the MLPs")
 
 
 class VAE(LatentVariableModel):

@@ -4,9 +4,16 @@ Messages and lines go to Python's `logging`, which the host application routes; 
 the first of several processes reports.
 """
 
-from limner.progress.display import Display, Report, TrainingDisplay, progress_bar, training_display
-from limner.progress.messages import counted, duration, once, say, warn
-from limner.progress.terminal import printed
+from limner.progress.display import (
+    Display,
+    Report,
+    TrainingDisplay,
+    progress_bar,
+    training_display,
+    waiting,
+)
+from limner.progress.messages import counted, duration, once, say, suggest, warn
+from limner.progress.printing import printed, wrapped
 
 __all__ = [
     "Display",
@@ -18,6 +25,9 @@ __all__ = [
     "printed",
     "progress_bar",
     "say",
+    "suggest",
     "training_display",
+    "waiting",
     "warn",
+    "wrapped",
 ]

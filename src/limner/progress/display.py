@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from limner.notebook import in_notebook
-from limner.progress.lines import Lines
+from limner.progress.lines import Lines, Notice
 from limner.progress.messages import LOGGER, PROGRESS, is_first_process
 from limner.progress.notebook import Notebook
-from limner.progress.terminal import Bar, on_terminal
 
 Report = Callable[[int, str], None]
 """A callback: number of images done, text with the current figures."""
@@ -80,6 +79,24 @@ def progress_bar(title: str, total: int, unit: str = "images", about: str = "") 
 
 
 @contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """The display of work whose length is not known, such as loading a model.
+
+    A terminal shows it at once, and a log if it takes more than two seconds.
+    """
+    if not is_first_process() or not PROGRESS.isEnabledFor(logging.INFO):
+        yield
+        return
+    from limner.progress.terminal import Bar, on_terminal
+
+    view = Bar(what, "", None) if on_terminal() else Notice(what)
+    try:
+        yield
+    finally:
+        view.close(True)
+
+
+@contextmanager
 def _displayed(title: str, figures: str, start: str | None = None) -> Iterator[Display]:
     views = _views(title, figures, start)
     finished = False
@@ -97,6 +114,8 @@ def _views(title: str, figures: str, start: str | None) -> list[View]:
     if not is_first_process():
         return views
     if not any(log.disabled or log.level > logging.INFO for log in (LOGGER, PROGRESS)):
+        from limner.progress.terminal import Bar, on_terminal
+
         if in_notebook():
             views.append(Notebook(title, figures))
         elif on_terminal():

@@ -17,6 +17,23 @@ SOON = 20.0
 """`LATEST` for the first line."""
 
 
+QUIET = 2.0
+"""Seconds of silence before a log names work whose length is not known."""
+
+
+class Notice:
+    """Logs the name of some work, unless it ends soon."""
+
+    def __init__(self, what: str):
+        self._timer = threading.Timer(QUIET, PROGRESS.info, ("%s ...", what))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def close(self, finished: bool) -> None:
+        self._timer.cancel()
+        self._timer.join()
+
+
 class Lines:
     """Logs the progress of one piece of work.
 
@@ -45,7 +62,7 @@ class Lines:
                 self._log(self._text + left)
 
     def remind(self) -> None:
-        """Log that the work goes on, if nothing has been logged for long."""
+        """Log that the work continues, if nothing has been logged for long."""
         with self._lock:
             if self._silent_for(LATEST if self._count else SOON):
                 elapsed = duration(time.monotonic() - self._started)

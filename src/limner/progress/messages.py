@@ -7,6 +7,8 @@ for its duration, see `limner.progress.terminal`.
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +36,15 @@ def say(sentence: str) -> None:
     """Log what happens, at the level INFO."""
     if is_first_process():
         LOGGER.info("%s", worded(sentence))
+
+
+def suggest(command: str, subject: object = "") -> None:
+    """Log a command that a user may want next, such as `limner report runs/draw`.
+
+    What was printed comes first, also if both streams go to one file.
+    """
+    sys.stdout.flush()
+    say(f"next: limner {command} {shlex.quote(str(subject)) if subject else ''}".rstrip())
 
 
 @contextmanager

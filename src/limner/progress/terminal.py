@@ -1,12 +1,10 @@
-"""Progress bars on a terminal, and the messages of the command line on standard error."""
+"""Progress bars on a terminal."""
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -19,7 +17,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from limner.progress.messages import LOGGER, PROGRESS, duration
+from limner.progress.messages import duration
 
 console = Console(stderr=True)
 INTERVAL = 0.5
@@ -32,42 +30,18 @@ def on_terminal() -> bool:
     return redraws and console.file.isatty()  # FORCE_COLOR makes rich call any file a terminal
 
 
-@contextmanager
-def printed() -> Iterator[None]:
-    """A context in which messages are printed to standard error, a line each, and flushed.
-
-    Lines about progress are left out on a terminal, which shows a bar. Levels that the host has set
-    are respected.
-    """
-    level, propagate, handler = LOGGER.level, LOGGER.propagate, _Printing()
-    LOGGER.addHandler(handler)
-    LOGGER.propagate = False  # the root logger may have a handler for the same terminal
-    LOGGER.setLevel(level or logging.INFO)
-    try:
-        yield
-    finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.propagate = propagate
-        LOGGER.setLevel(level)
-
-
-class _Printing(logging.Handler):
-    """Prints records above the bars."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name == PROGRESS.name and on_terminal():
-            return
-        line = record.getMessage()
-        # Standard error is closed or full, or a signal came while it was written to:
-        with suppress(OSError, RuntimeError):
-            console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
+def print_above(line: str) -> None:
+    """Print a line above the bars. On a terminal lines end between words."""
+    wraps = not on_terminal()
+    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=wraps)
 
 
 class Bar:
     """A progress bar, removed at the end."""
 
-    def __init__(self, title: str, figures: str):
-        self._progress, self._task = _bars.add(title, figures)
+    def __init__(self, title: str, figures: str, total: float | None = 1.0):
+        """Without `total`, the bar moves to and fro."""
+        self._progress, self._task = _bars.add(title, figures, total)
         self._shown = time.monotonic() - INTERVAL
 
     def due(self) -> bool:
@@ -96,15 +70,13 @@ class _Bars:
         self._lock = threading.Lock()
         self._progress: Progress | None = None
 
-    def add(self, title: str, figures: str) -> tuple[Progress, TaskID]:
+    def add(self, title: str, figures: str, total: float | None) -> tuple[Progress, TaskID]:
         with self._lock:
             if self._progress is None:
-                name, bar = _plain("description", style="bold"), BarColumn(bar_width=20)
-                rest = _plain("fields[figures]", Column(ratio=1, no_wrap=True))  # cut off if long
-                columns = (SpinnerColumn(), name, bar, _TimeLeft(), rest)
-                self._progress = Progress(*columns, console=console, transient=True, expand=True)
+                columns = SpinnerColumn(), _title(), BarColumn(bar_width=20), _TimeLeft()
+                self._progress = _TwoLines(*columns, console=console, transient=True)
                 self._progress.start()
-            task = self._progress.add_task(title, total=1.0, figures=figures, left=None)
+            task = self._progress.add_task(title, total=total, figures=figures, left=None)
             return self._progress, task
 
     def remove(self, task: TaskID) -> None:
@@ -116,9 +88,20 @@ class _Bars:
                     self._progress = None
 
 
-def _plain(field: str, column: Column | None = None, style: str = "none") -> TextColumn:
-    """A column of text in which brackets have no meaning."""
-    return TextColumn(f"{{task.{field}}}", style=style, markup=False, table_column=column)
+class _TwoLines(Progress):
+    """For each task its bar, and below it the figures, cut off at the edge of the terminal."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["figures"]:
+                yield Text(f"  {task.fields['figures']}", no_wrap=True, overflow="ellipsis")
+
+
+def _title() -> TextColumn:
+    """The title, in which brackets have no meaning; a long one is cut off."""
+    column = Column(no_wrap=True, overflow="ellipsis")
+    return TextColumn("{task.description}", style="bold", markup=False, table_column=column)
 
 
 _bars = _Bars()

@@ -44,7 +44,7 @@ def write_page(
     study: Study,
     means: Sequence[Mapping[str, Any]],
     axes: Sequence[str],
-    problems: Mapping[str, str | None],
+    problems: Mapping[str, str],
     made: Figure,
     out: Path,
 ) -> Path:

@@ -7,6 +7,7 @@ state saved, when its standard input is closed, so that no run outlives the stud
 """
 
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -15,22 +16,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from limner.cli import main
-
 STDIN = 0
 PATIENCE = 120.0
 """Seconds to wait for an earlier process of the same run that is still saving."""
 
 
-def work(folder: Path, config: Path) -> int:
-    """Train and evaluate; returns the exit status of `limner train`."""
+def work(folder: Path, config: Path) -> None:
+    """Train and evaluate, as `python -m limner train` does; ends this process."""
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     begun = (folder / "config.json").is_file()
     if begun:
         with suppress(Timeout):  # `limner train` says what holds the folder
             FileLock(folder / ".lock").acquire(timeout=PATIENCE).lock.release()
-        return main(["train", "--resume", "--out", str(folder)])
-    return main(["train", "--config", str(config), "--out", str(folder)])
+    how = ["--resume"] if begun else ["--config", str(config)]
+    sys.argv = ["limner", "train", *how, "--out", str(folder)]
+    runpy.run_module("limner", run_name="__main__")
 
 
 def _end_with_the_study() -> None:
@@ -40,4 +40,4 @@ def _end_with_the_study() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work(Path(sys.argv[1]), Path(sys.argv[2])))
+    work(Path(sys.argv[1]), Path(sys.argv[2]))

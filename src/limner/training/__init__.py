@@ -1,7 +1,14 @@
 """Training: one loop for all models, its optimizer, checkpoints and run folders."""
 
-from limner.training.launch import train
-from limner.training.loading import load
-from limner.training.runs import Run
+from typing import TYPE_CHECKING
 
-__all__ = ["Run", "load", "train"]
+from limner.lazy import lazy
+
+_HOMES = {"Run": "runs", "load": "loading", "train": "launch"}
+
+if TYPE_CHECKING:
+    from limner.training.launch import train as train
+    from limner.training.loading import load as load
+    from limner.training.runs import Run as Run
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -7,12 +7,10 @@ number of steps in an epoch: a small set of images is trained for as many steps 
 import math
 from collections.abc import Collection
 
-from limner.config import RunConfig
+from limner.config import EPOCHS, RunConfig
 from limner.data import Dataset, names, natural_observation, pixel_kind, suited
 from limner.progress import warn
 
-EPOCHS = 20
-"""Passes over the training images, at least."""
 STEPS = 2_000
 """Training steps, at least."""
 STEPS_BETWEEN_VALIDATIONS = 32

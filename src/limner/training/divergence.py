@@ -13,9 +13,9 @@ def remarks(
 ) -> Iterator[str]:
     """A sentence for each sign in the records of a finished training.
 
-    A bound of training is absurd if it is more than one bit per pixel worse than `uniform_bound`
+    An ELBO of training is absurd if it is more than one bit per pixel worse than `uniform_bound`
     after the warm-up of the learning rate. A model that learned anything is above `uniform_bound`,
-    and one that learned nothing from noise is near it. If only the bound of validation is that bad,
+    and one that learned nothing from noise is near it. If only the ELBO of validation is that bad,
     or far below its best, the model has memorised its training images.
     """
     if not records:
@@ -32,7 +32,7 @@ def remarks(
     guess = uniform_bound(dataset, config.model.observation)
     bit = math.log(2) * math.prod(dataset.image_shape)
     if bound is None:
-        yield f"The last validation bound is not finite: training diverged; {advice}."
+        yield f"The last validation -ELBO is not finite: training diverged; {advice}."
     elif step <= warmup:
         if config.minutes is not None:
             yield (
@@ -41,24 +41,24 @@ def remarks(
             )
     elif trained is not None and trained < guess - bit:
         yield (
-            f"The last bound of training, {trained:,.4g} nats per image, is far worse than the "
-            f"{guess:,.4g} of random guessing: training diverged; {advice}."
+            f"The last training -ELBO, {-trained:,.4g} nats per image, is far worse than the "
+            f"{-guess:,.4g} of random guessing: training diverged; {advice}."
         )
     else:
         yield from _memorised(records, bit, dataset)
 
 
 def _memorised(records: Sequence[Mapping[str, Any]], bit: float, dataset: Dataset) -> Iterator[str]:
-    """That the bound of validation fell by more than a tenth of a bit per pixel from its best."""
+    """That the ELBO of validation fell by more than a tenth of a bit per pixel from its best."""
     known = [record for record in records if record["validation"]["elbo"] is not None]
     best, last = max(known, key=lambda record: record["validation"]["elbo"]), records[-1]
     fall = best["validation"]["elbo"] - last["validation"]["elbo"]
     if fall > bit / 10:
         yield (
             f"Validation was best at epoch {best['epoch']:g} of {last['epoch']:g}, "
-            f"{best['validation']['elbo']:,.4g} nats per image, and is {fall:,.3g} lower at the "
-            f"end: from then on the model memorised its {len(dataset.train):,} training images. "
-            "The weights of that epoch are used; more images or --data.augment.* help."
+            f"-ELBO {-best['validation']['elbo']:,.4g} nats per image, and is {fall:,.3g} higher "
+            f"at the end: from then on the model memorised its {len(dataset.train):,} training "
+            "images. The weights of that epoch are used; more images or --data.augment.* help."
         )
 
 

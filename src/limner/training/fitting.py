@@ -64,7 +64,7 @@ class Fit:
     """The result of `limner.fit`."""
 
     model: LatentVariableModel
-    """With the best weights by the validation bound, averaged if training averages; in evaluation
+    """With the best weights by validation -ELBO, averaged if training averages; in evaluation
     mode."""
     history: History
     """One record for each validation."""

@@ -17,9 +17,9 @@ FIRST = 2
 _TABLE = {
     "epoch": "epoch",
     "seconds": "minutes",
-    "train.elbo": "training ELBO",
-    "validation.elbo": "validation ELBO",
-    "validation.reconstruction": "log p(x | z)",
+    "train.elbo": "training -ELBO",
+    "validation.elbo": "validation -ELBO",
+    "validation.reconstruction": "reconstruction",
     "validation.kl": "KL",
     "images_per_second": "images/s",
 }
@@ -100,8 +100,8 @@ class History(Sequence[Record]):
         if not self._records:
             return "History(no records)"
         last = _flat(self._records[-1])
-        epoch, bound = last.get("epoch"), notebook.number(last.get("validation.elbo"))
-        return f"History({len(self)} records, epoch {epoch:g}, validation ELBO {bound} nats)"
+        epoch, bound = last.get("epoch"), _shown("validation.elbo", last.get("validation.elbo"))
+        return f"History({len(self)} records, epoch {epoch:g}, validation -ELBO {bound} nats)"
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings, and rows of text: the first and the last records."""
@@ -116,11 +116,11 @@ class History(Sequence[Record]):
             return notebook.page(notebook.note("no records yet"))
         epochs = self["epoch"]
         lines = {
-            f"{split} ELBO": self[f"{split}.elbo"]
+            f"{split} -ELBO": [None if value is None else -value for value in self[f"{split}.elbo"]]
             for split in ("validation", "train")
             if f"{split}.elbo" in self.columns
         }
-        caption = "ELBO by epoch, nats per image: validation (line), training (orange dashes)"
+        caption = "-ELBO by epoch, nats per image: validation (line), training (orange dashes)"
         return notebook.page(
             notebook.curves(epochs, lines) + notebook.note(caption) if lines else "",
             notebook.table(*self.table()),
@@ -145,4 +145,6 @@ def _shown(name: str, value: float | None) -> str:
         return f"{value:g}"
     if name == "seconds":
         return notebook.number(value / 60, 1)
+    if name.endswith((".elbo", ".reconstruction")):
+        return notebook.number(-value, 2)
     return notebook.number(value, 0 if name == "images_per_second" else 2)

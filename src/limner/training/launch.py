@@ -13,7 +13,7 @@ from limner.data import load as load_dataset
 from limner.data.config import in_words
 from limner.errors import InputError, enough_memory
 from limner.models import LatentVariableModel, RecurrentConfig
-from limner.progress import counted, duration, once, say, training_display, warn
+from limner.progress import counted, duration, once, say, training_display, waiting, warn
 from limner.training.averaging import has_batch_norm
 from limner.training.compilation import wants_compiling, wants_graphs
 from limner.training.divergence import remarks
@@ -66,12 +66,13 @@ def train(
     require(config.trackers)
     with own_mode(), processes(config.device, out) as group, enough_memory(savings(config)):
         if dataset is None:
-            with group.first_of_host_first():
+            with group.first_of_host_first(), waiting(f"loading {config.data.name}"):
                 dataset = load_dataset(Run(out, config).data if resume else config.data)
         if adapt is not None and not resume:
             config = adapt(config, dataset)
         dataset = checked_images(config, dataset, group.device)
-        run, model = opened(config, out, dataset, group, resume)
+        with waiting("preparing the model"):
+            run, model = opened(config, out, dataset, group, resume)
         with in_folder(run, dataset, group, model, resume, overwrite) as trainer:
             signum = to_the_end(trainer, title or config.model.kind)
     if group.is_first:
@@ -155,9 +156,10 @@ def in_folder(
         names = config.trackers if group.is_first else ()
         with trackers(names, run.path) as log, on_own_stream(group.device):
             extras = replace(extras, log=log)
-            trainer = Trainer(config, dataset, group, model.to(group.device), run, extras)
-            if resume:
-                trainer.restore()
+            with waiting("preparing the training"):
+                trainer = Trainer(config, dataset, group, model.to(group.device), run, extras)
+                if resume:
+                    trainer.restore()
             yield trainer
         group.wait()
 
@@ -188,9 +190,12 @@ def to_the_end(trainer: Trainer, title: str) -> int:
     if group.is_first and epochs is not None:  # trials of a step are eager, so not with graphs
         left = epochs * steps - trainer.counters.step
         share = trainer.batches.batch_size // group.count
-        if sentence := time_needed(config, model, trainer.dataset, share, left):
+        with waiting("estimating the time"):
+            sentence = time_needed(config, model, trainer.dataset, share, left)
+        if sentence:
             warn(sentence)
     if compiles:
+        say("Compiling, once; this takes up to a minute.")
         model.compile_parts()
     if graphs:
         trainer.use_graphs()
@@ -282,8 +287,9 @@ def _budget(trainer: Trainer) -> str:
 def _outcome(trainer: Trainer, title: str) -> str:
     counters = trainer.counters
     best = counters.best_bound
+    epochs = counters.epoch + counters.index / trainer.batches.steps_per_epoch
     return (
-        f"{title}: trained {counters.epoch + counters.index / trainer.batches.steps_per_epoch:.4g} "
-        f"epochs in {duration(counters.seconds)}"
-        + ("." if best is None else f", best validation bound {best:.2f}.")
+        f"{title}: trained {epochs:.4g} epoch{'' if epochs == 1 else 's'} "
+        f"in {duration(counters.seconds)}"
+        + ("." if best is None else f", best validation {trainer.validator.shown} {-best:.2f}.")
     )

@@ -11,6 +11,7 @@ from limner.config import RunConfig
 from limner.data import names as datasets
 from limner.errors import InputError
 from limner.progress import warn
+from limner.settings import flat
 from limner.storage import first_sound, load_tensors, read_document, save_tensors
 from limner.training.optimizer import learning_rate
 from limner.training.runs import Run
@@ -86,7 +87,7 @@ def differing(known: RunConfig, asked: RunConfig) -> dict[str, Any]:
     """The settings of `asked` by dotted name that are others than those of `known`."""
     if known.model.kind != asked.model.kind:
         return {"model.kind": asked.model.kind}
-    old, new = _flat(known.model_dump()), _flat(asked.model_dump())
+    old, new = flat(known.model_dump()), flat(asked.model_dump())
     return {name: value for name, value in new.items() if value != old.get(name)}
 
 
@@ -149,8 +150,8 @@ def _remarks(run: Run) -> Iterator[str]:
     if _budget(position.config) != _budget(config) and rates[1] > 1.01 * rates[0]:
         yield (
             f"The cosine schedule continues at {_share(config, position):.0%} of the new budget: "
-            f"the learning rate rises from {rates[0]:.2g} to {rates[1]:.2g} at once, so the bound "
-            "may fall before it rises."
+            f"the learning rate rises from {rates[0]:.2g} to {rates[1]:.2g} at once, so -ELBO "
+            "may rise before it falls."
         )
 
 
@@ -187,17 +188,6 @@ def _changed(known: RunConfig, asked: RunConfig, changes: Mapping[str, Any]) -> 
         values = {key: getattr(getattr(asked, part), key) for key in keys}
         own[part] = getattr(known, part).with_(**values)
     return known.with_(**own)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def _flag(name: str) -> str:

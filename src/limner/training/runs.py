@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +28,7 @@ from limner import hub
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, suited
 from limner.data import load as load_dataset
-from limner.errors import InputError, unknown
+from limner.errors import InputError, nearest, unknown
 from limner.models import LatentVariableModel, RecurrentModel
 from limner.models.saved import is_saved
 from limner.progress import warn
@@ -45,11 +45,10 @@ from limner.storage import (
 )
 from limner.training import named
 from limner.training.made import Maker
+from limner.training.named import Checkpoint, WeightKind
 from limner.training.records import Epoch, Results, check_values, checked, image_shape_of
 from limner.training.weights import filled
 
-Checkpoint = Literal["best", "last"]
-WeightKind = Literal["ema", "raw"]
 T = TypeVar("T")
 MAX_METRICS = 2**27
 """Bytes of metrics.jsonl."""
@@ -152,9 +151,11 @@ class Run:
         with contextlib.suppress(OSError):  # a name longer than any file's
             if path.is_dir():
                 return cls._in(path)
-        known = ", ".join(named.names())
-        trained = f", and no trained model of that name ({known} there are)" if known else ""
-        raise InputError(f"There is no run folder {path}{trained}; train one with limner train.")
+        guess = _nearest(path)
+        raise InputError(
+            f"There is no run folder and no trained model {path}; {guess}limner models lists the "
+            "trained models, and limner train makes a run."
+        )
 
     def on(self, data: DataConfig) -> "Run":
         """The same run with its images elsewhere, or with other ones for its model."""
@@ -274,7 +275,7 @@ class Run:
         return model
 
     def validation_elbo(self, checkpoint: Checkpoint = "best") -> float | None:
-        """The validation bound of a checkpoint, with which reports distinguish evaluations."""
+        """The validation ELBO of a checkpoint, with which reports distinguish evaluations."""
         return self._sound(checkpoint, read_document)[1].get("validation_elbo")
 
     def _sound(self, checkpoint: Checkpoint, read: Callable[[Path], T]) -> tuple[Path, T]:
@@ -395,6 +396,15 @@ class Run:
         values = load_tensors(path)[0]
         check_values(values, (self.results() or {}).get("num_images", 0), path)
         return values
+
+
+def _nearest(path: Path) -> str:
+    """A question about the run or trained model whose name is nearest to a missing one."""
+    try:
+        runs = [str(found.parent) for found in path.parent.glob("*/config.json")]
+    except OSError:
+        runs = []
+    return nearest(str(path), [*runs, *named.names()])
 
 
 @contextlib.contextmanager

@@ -35,8 +35,9 @@ def initial_model(
         start = Run.open(start_from)
         weights = start.model()
         if differing := _differing(start.config.model, config.model):
+            flag = differing[0].replace("_", "-")
             raise InputError(
-                f"The weights of {start_from} do not fit: --model.{differing[0]} differs; start "
+                f"The weights of {start_from} do not fit: --model.{flag} differs; start "
                 "from a model like this one, or give this one its settings with --config."
             )
         if weights.image_shape != model.image_shape:

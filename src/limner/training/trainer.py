@@ -239,11 +239,12 @@ class Trainer:
         figures, share = figures_of(self.stepper.totals.read()), self.share()
         counters = self.counters
         left = counters.seconds / share * max(0.0, 1 - share) if share else None
-        shown = [f"epoch {self._epochs():.1f}"]
+        total = "" if self.config.epochs is None else f" of {self.config.epochs:,}"
+        shown = [f"epoch {self._epochs():.1f}{total}"]
         if figures["elbo"] is not None:
-            shown.append(f"bound {figures['elbo']:.2f}")
+            shown.append(f"-ELBO {-figures['elbo']:.1f}")
         if counters.best_bound is not None:
-            shown.append(f"best validation {counters.best_bound:.2f}")
+            shown.append(f"best validation {self.validator.shown} {-counters.best_bound:.2f}")
         shown.append(f"{self._images_per_second():,.0f} images/s")
         display.update(share, ", ".join(shown), left)
 

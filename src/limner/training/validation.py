@@ -1,4 +1,4 @@
-"""The bound of weights on the validation images."""
+"""-ELBO of weights on the validation images."""
 
 import math
 from collections.abc import Mapping
@@ -45,6 +45,9 @@ class Validator:
         self.model.compiled = False
         self.trained_bound = "iw_bound" if config.objective.kind == "iwae" else "elbo"
         """The figure that chooses the best weights: the bound that training maximises."""
+        samples = config.objective.num_samples
+        self.shown = "-ELBO" if self.trained_bound == "elbo" else f"-L_{samples}"
+        """Its name with the sign that is shown."""
 
     def __call__(self, state: Mapping[str, Tensor], epoch: int) -> dict[str, Any]:
         """The mean figures of the validation images with these weights, after `with_statistics`."""
