@@ -260,7 +260,7 @@ def test_minutes_alone_are_the_budget_however_they_are_written(tmp_path):
 
 
 def test_a_comparison_is_not_lost_to_bad_input(run, tmp_path, capsys):
-    (tmp_path / "comparison.json").write_text("{}")
+    (tmp_path / "study.json").write_text("{}")
     (tmp_path / "vae").mkdir()
     assert limner("compare --overwrite --data.name none --out", tmp_path) == 2
     assert limner("compare --overwrite --seeds -1 --out", tmp_path) == 2

@@ -60,7 +60,9 @@ def test_a_node_that_is_lost_loses_nothing(tmp_path):
         "RAY_TMPDIR": "/tmp",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        command, check=False, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     logs = [path.read_text() for path in sorted((out / "logs").glob("*.log"))]
     assert sum("limner: Stopped" in log or log.count(" parameters, ") == 2 for log in logs) >= 1

@@ -1,11 +1,11 @@
 """`limner compare`: several models side by side, trained the same way, or finished runs."""
 
 import json
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,11 +15,16 @@ from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.data.config import in_words
 from limner.errors import InputError
-from limner.progress import say, suggest, waiting, warn
+from limner.progress import suggest, waiting, warn
 from limner.recipes import STUDY
 
 if TYPE_CHECKING:
+    from limner.studies import Planned
+    from limner.studies.engines import Task
     from limner.training import Run
+
+PLAN = "study.json"
+"""Marks the folder of a comparison, as that of any study."""
 
 DEFAULT_DATA = DataConfig()
 
@@ -37,6 +42,7 @@ def compare(
     evaluate_samples: int = 100,
     compile: Literal["auto", "always", "never"] = "auto",
     device: str = "auto",
+    jobs: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> None:
@@ -56,6 +62,7 @@ def compare(
         evaluate_samples: number K of samples of the importance-weighted bound
         compile: use torch.compile; auto compiles if the training is long enough to gain from it
         device: where to compute: auto, cpu, cuda, mps or another name of torch, such as cuda:1
+        jobs: models trained at once; by default from the cores, the memory and the GPUs
         overwrite: replace an earlier comparison in the folder
         resume: continue an earlier comparison in the folder
     """
@@ -72,6 +79,7 @@ def compare(
             "--seeds": seeds != (0,),
             "--evaluate-samples": evaluate_samples != 100,
             "--compile": compile != "auto",
+            "--jobs": jobs is not None,
             "--overwrite": overwrite,
             "--resume": resume,
         }
@@ -84,6 +92,8 @@ def compare(
         groups = _opened(runs, data.root)
         _check_place(out)
     else:
+        if jobs is not None and jobs < 1:
+            raise InputError(f"--jobs must be above zero; got {jobs}.")
         if evaluate_samples < 1:
             raise InputError(f"--evaluate-samples must be above zero; got {evaluate_samples}.")
         with waiting(f"loading {data.name}"):
@@ -94,16 +104,9 @@ def compare(
                 data, epochs, minutes, batch_size, compile, observation
             ).items()
         }
-        plan = _plan(configs, seeds, out)
+        plan = _plan(configs, seeds, evaluate_samples)
         _claim(out, overwrite, resume)
-        _check_begun(plan)
-        _mark(out, configs, seeds)
-        say(f"Training {sum(map(len, plan.values()))} models on {data.name}, to {out}.")
-        groups = {
-            name: [_trained(run, name, resume) for run in group] for name, group in plan.items()
-        }
-        for run in (run for group in groups.values() for run in group):
-            evaluate_run(run, Options(num_samples=evaluate_samples, device=device))
+        groups = _trained(plan, out, jobs, device)
     _show(groups, out, device)
     suggest("animate", runs[-1] if runs else list(groups.values())[-1][0].path)
 
@@ -164,33 +167,60 @@ def _opened(names: Sequence[str], root: Path | None) -> "dict[str, list[Run]]":
 
 def _check_place(out: Path) -> None:
     """Refuse to overwrite a run, or a comparison that trained its models."""
-    for name, what in (("config.json", "a run"), ("comparison.json", "a comparison that trained")):
+    for name, what in (("config.json", "a run"), (PLAN, "a comparison that trained")):
         if (out / name).exists():
             raise InputError(f"{out} already holds {what}; choose another --out.")
 
 
-def _plan(
-    configs: Mapping[str, RunConfig], seeds: Sequence[int], out: Path
-) -> "dict[str, list[Run]]":
+def _plan(configs: Mapping[str, RunConfig], seeds: Sequence[int], samples: int) -> "list[Planned]":
     """The runs to train for each model."""
-    from limner.training import Run
+    from limner.studies import Planned
+    from limner.studies.planning import slug
 
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds takes one seed or several different ones; got {list(seeds)}.")
-    return {
-        name: [Run(out / _folder(name, seed, seeds), config.with_(seed=seed)) for seed in seeds]
+    return [
+        Planned(
+            {"model": name},
+            config.with_(seed=seed, evaluate_samples=samples),
+            slug(name) if len(seeds) == 1 else f"{slug(name)}-seed-{seed}",
+        )
         for name, config in configs.items()
-    }
+        for seed in seeds
+    ]
 
 
-def _check_begun(plan: "Mapping[str, Sequence[Run]]") -> None:
-    from limner.training import Run
+def _trained(
+    plan: "Sequence[Planned]", out: Path, jobs: int | None, device: str
+) -> "dict[str, list[Run]]":
+    """The finished runs of each model; with one job, they are trained in this process."""
+    from limner.studies import carry_out
+    from limner.studies.display import displayed
+    from limner.studies.engines import Here, Processes
+    from limner.studies.resources import shares_of
 
-    for run in (run for group in plan.values() for run in group):
-        if (run.path / "config.json").is_file() and Run.at(run.path).config != run.config:
-            raise InputError(
-                f"{run.path} was started with another config; resume the comparison with its own."
-            )
+    shares = shares_of(plan, jobs)
+    if len(shares) == 1:
+        outcomes = carry_out(plan, out, Here(partial(_train, device=device)))
+    else:
+        with displayed("comparison") as show:
+            outcomes = carry_out(plan, out, Processes(shares), show)
+    for one in outcomes:
+        if one.problem is not None:
+            raise InputError(f"{one.folder.name} failed: {one.problem}")
+    groups: dict[str, list[Run]] = {}
+    for one in outcomes:
+        groups.setdefault(one.planned.labels["model"], []).append(one.run)
+    return groups
+
+
+def _train(task: "Task", device: str) -> None:
+    from limner.training import train
+
+    config = RunConfig.read(task.config)
+    begun = (task.folder / "config.json").is_file()
+    run = train(config, task.folder, resume=begun, title=task.folder.name)
+    evaluate_run(run, Options(num_samples=config.evaluate_samples, device=device))
 
 
 def _warn_of_notes(groups: "Mapping[str, Sequence[Run]]") -> None:
@@ -203,7 +233,7 @@ def _claim(out: Path, overwrite: bool, resume: bool) -> None:
     """Check that `out` is new, empty, or an earlier comparison that may be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir() or not (out / "comparison.json").is_file():
+    if not out.is_dir() or not (out / PLAN).is_file():
         raise InputError(f"{out} exists and is not a comparison; choose another --out.")
     if resume:
         return
@@ -213,33 +243,6 @@ def _claim(out: Path, overwrite: bool, resume: bool) -> None:
             "--overwrite, or choose another --out."
         )
     shutil.rmtree(out)
-
-
-def _mark(out: Path, configs: Mapping[str, RunConfig], seeds: Sequence[int]) -> None:
-    """Write comparison.json, which marks the folder as a comparison."""
-    from limner.storage import write_atomically
-
-    plan = {name: config.model_dump(mode="json") for name, config in configs.items()}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"Cannot write to {out}: {error.strerror}; choose another --out."
-        ) from None
-    content = json.dumps({"seeds": list(seeds), "configs": plan}, indent=2)
-    write_atomically(out / "comparison.json", content + "\n")
-
-
-def _folder(name: str, seed: int, seeds: Sequence[int]) -> str:
-    folder = re.sub(r"[^a-z0-9]+", "-", name.lower())
-    return folder if len(seeds) == 1 else f"{folder}-seed-{seed}"
-
-
-def _trained(run: "Run", title: str, resume: bool) -> "Run":
-    from limner.training import train
-
-    begun = (run.path / "config.json").is_file()
-    return train(run.config, run.path, resume=resume and begun, title=title)
 
 
 def _description(groups: "Mapping[str, Sequence[Run]]") -> str:

@@ -53,6 +53,18 @@ class Engine(Protocol):
         ...
 
 
+class Here:
+    """This process, one run after the other. An error ends the study."""
+
+    def __init__(self, train: Callable[[Task], None]):
+        self.train = train
+
+    def run(self, tasks: Sequence[Task], ended: Ended, tick: Tick) -> None:
+        for task in tasks:
+            self.train(task)
+            ended(task, 0)
+
+
 class Processes:
     """As many processes of this machine at once as there are shares."""
 

@@ -24,13 +24,8 @@ class Planned(NamedTuple):
     labels: Mapping[str, str]
     """The value of each axis, in words."""
     config: RunConfig
-
-    @property
-    def name(self) -> str:
-        """Name of its folder, the same for all seeds but the ending."""
-        words = "-".join(self.labels.values()) or self.config.model.kind
-        slug = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")
-        return f"{slug or 'run'}-seed-{self.config.seed}"
+    name: str
+    """Name of its folder, the same for all seeds but the ending."""
 
 
 def planned(study: Study, data: Mapping[str, Any] | None = None) -> list[Planned]:
@@ -55,7 +50,8 @@ def planned(study: Study, data: Mapping[str, Any] | None = None) -> list[Planned
             raise InputError(f"{where}: {error}" if where else str(error)) from None
         for seed in study.seeds:
             own = config.with_(seed=seed, evaluate_samples=study.samples)
-            found.append(Planned(labels, own))
+            words = "-".join(labels.values()) or config.model.kind
+            found.append(Planned(labels, own, f"{slug(words)}-seed-{seed}"))
     if len(found) > MOST:
         raise InputError(f"This study has {len(found):,} runs; leave out values.")
     _check_names(found)
@@ -78,6 +74,11 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         else:
             result[key] = change
     return result
+
+
+def slug(words: str) -> str:
+    """Words as the name of a folder."""
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") or "run"
 
 
 def _combinations(
