@@ -224,8 +224,8 @@ def test_labels_of_any_kind(labels):
         (GREY, {"validation": 40, "test": 20}, "validation=40 and test=20 of 60 images"),
         (GREY, {"test": GREY[:, :3]}, "splits of images differ in shape.*pass size"),
         (GREY, {"test": RGB}, 'pass colour="grey" or "rgb"'),
-        (GREY, {"size": 0}, "^size: "),
-        (GREY, {"seed": -1}, "^seed: "),
+        (GREY, {"size": 0}, "^size must be greater than 0"),
+        (GREY, {"seed": -1}, "^seed must be greater than or equal to 0"),
         (GREY, {"augment": Augmentation(shift=9)}, "augment.shift=9 moves"),
     ],
 )  # fmt: skip

@@ -90,7 +90,7 @@ def test_evaluate_lists_each_picture_and_leaves_the_results_alone(folder, capsys
     assert results["elbo"]["stderr"] is None
     assert results["active_units"] == [None]
     values, _ = load_tensors(path.with_suffix(".safetensors"))
-    assert f"{values['elbo'].item():.2f}" in shown
+    assert f"{-values['elbo'].item():.2f}" in shown
     assert "± -" in shown
 
 

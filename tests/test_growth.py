@@ -88,5 +88,5 @@ def test_growth_that_is_none_is_refused(growth, sentence):
 
 
 def test_models_without_steps_cannot_grow():
-    with pytest.raises(InputError, match="growth is for recurrent models; vae has no steps"):
+    with pytest.raises(InputError, match="growth is for recurrent models, and vae has no steps"):
         growing(VAEConfig())

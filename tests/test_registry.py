@@ -267,5 +267,5 @@ def test_a_new_process_finds_an_installed_model_and_names_one_that_is_missing(tm
     assert limner_("evaluate", "run", "--num-samples", "2", **installed).returncode == 0
     missing = limner_("evaluate", "run")
     assert missing.returncode == 2
-    assert missing.stderr.startswith("limner: There is no model 'tiny-vae'")
+    assert "\nlimner: There is no model 'tiny-vae'" in f"\n{missing.stderr}"
     assert "install its package" in missing.stderr

@@ -21,5 +21,5 @@ def check_objective(
     if free_bits and (kind, gradient) != ("elbo", "plain"):
         raise InputError(
             "Free bits set a minimum for the closed-form KL; use them with the elbo objective and "
-            "the plain gradient, or leave them out."
+            "the plain gradient, or set free_bits to 0."
         )

@@ -26,7 +26,7 @@ def profile(subject: Subject, results: Mapping[str, Any]) -> Profile:
         return Profile(kl, [-step["mean"] for step in steps], results["num_images"], unit)
     generator, x = subject.generator(), subject.x[:MAX_IMAGES]
     found = [by_depth(subject.model, batch, generator) for batch in x.split(BATCH)]
-    kl, bounds = (torch.cat(parts).double().mean(0) for parts in zip(*found, strict=True))
+    kl, bounds = (torch.cat(parts).cpu().double().mean(0) for parts in zip(*found, strict=True))
     return Profile(kl.tolist(), (-bounds).tolist(), len(x), unit)
 
 
