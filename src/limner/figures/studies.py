@@ -47,13 +47,13 @@ def study_figure(
     tall = max(2.8, 0.6 + 0.24 * len(rows)) if any(x == "choice" for x, _ in plots) else 2.8
     made = style.figure(7.2, tall * math.ceil(len(plots) / columns))
     axes = made.subplots(math.ceil(len(plots) / columns), columns, squeeze=False).flatten()
-    names = list(dict.fromkeys(str(row.get(lines, "")) for row in rows))
+    names = list(dict.fromkeys(_value(row, lines) for row in rows))
     for panel, (x, y) in zip(axes, plots, strict=False):
         if x == "choice":
             _choices(panel, rows, labels, y, samples)
             continue
         for k, name in enumerate(names):
-            own = [row for row in rows if str(row.get(lines, "")) == name]
+            own = [row for row in rows if _value(row, lines) == name]
             _line(panel, own, x, y, name, k)
         _label(panel, x, y, samples)
     for panel in axes[len(plots) :]:
@@ -74,6 +74,10 @@ def _line(
         axes.errorbar(
             xs, ys, errors, label=name, marker="o", markersize=3, capsize=2, **style.series(index)
         )
+
+
+def _value(row: Mapping[str, Any], label: str | None) -> str:
+    return "" if label is None else str(row.get(label, ""))
 
 
 def _choices(

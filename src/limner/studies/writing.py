@@ -12,9 +12,9 @@ from limner.errors import InputError
 from limner.figures import style
 from limner.figures.studies import study_figure
 from limner.progress import say
-from limner.report.study import cells, write_page
 from limner.storage import write_atomically
 from limner.studies.file import Study
+from limner.studies.page import cells, write_page
 from limner.studies.studying import Outcome
 from limner.studies.tables import averaged, rows, to_csv
 
@@ -51,7 +51,7 @@ def _write(
     plots = [(plot.x, plot.y) for plot in described.plots]
     made = study_figure(means, axes, plots, described.line_axis, described.samples, described.title)
     style.save(made, out, "figure")
-    page = write_page(described, means, axes, problems, made, out / "report.html")
+    page = write_page(described, means, axes, problems, style.themed_svg(made), out / "report.html")
     headings, lines = cells(means, axes, described.samples)
     table = Table(title=described.title, title_justify="left", box=None, pad_edge=False)
     for heading in headings:

@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from matplotlib.figure import Figure
-
 import limner
-from limner.figures import style
 from limner.report.page import asset, environment
 from limner.report.table import Cell
 from limner.storage import write_atomically
-from limner.studies import Study
+from limner.studies.file import Study
 
 
 def cells(
@@ -45,10 +42,10 @@ def write_page(
     means: Sequence[Mapping[str, Any]],
     axes: Sequence[str],
     problems: Mapping[str, str],
-    made: Figure,
+    figure: str,
     out: Path,
 ) -> Path:
-    """Write the page to the file `out`."""
+    """Write the page to the file `out`; `figure` is SVG."""
     headings, lines = cells(means, axes, study.samples)
     best = min(means, key=lambda row: row["-ELBO"].mean)
     name = ", ".join(str(best.get(axis)) for axis in axes if best.get(axis)) or "the only model"
@@ -62,7 +59,7 @@ def write_page(
             version=limner.__version__,
             summary=f"{sum(row['seeds'] for row in means)} runs. The lowest −ELBO has {name}: "
             f"{best['-ELBO'].mean:.2f} nats per image.",
-            figure="data:image/svg+xml," + quote(style.themed_svg(made)),
+            figure="data:image/svg+xml," + quote(figure),
             alt=f"{study.title}: "
             + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),
             headings=headings,
