@@ -10,7 +10,7 @@ from limner.config import RunConfig
 from limner.errors import InputError
 from limner.studies import Study, averaged, built_in, carry_out, open_study, planned
 from limner.studies.engines import Processes, Share, Task
-from limner.studies.planning import merged
+from limner.studies.planning import merged, slug
 from limner.studies.studying import problem_in
 
 DEPTH = """
@@ -67,6 +67,29 @@ def test_another_kind_replaces_the_model_and_a_budget_the_other():
     changed = merged(base, {"model": {"kind": "vae"}, "minutes": 1})
     assert changed == {"model": {"kind": "vae"}, "minutes": 1}
     assert merged(base, {"model": {"kind": "draw"}})["model"]["num_steps"] == 4
+    assert merged({"model": {"latent_dim": 7}}, {"model": {"kind": "vae"}}) == {
+        "model": {"latent_dim": 7, "kind": "vae"}
+    }
+
+
+def test_the_order_of_axes_does_not_matter():
+    steps = {"setting": "model.num_steps", "values": [1, 2]}
+    kind = {"setting": "model.kind", "values": ["draw"]}
+    for axes in ([steps, kind], [kind, steps]):
+        plan = planned(study(base={"epochs": 1, "model": {"kind": "vae"}}, axes=axes))
+        assert {run.config.model.num_steps for run in plan} == {1, 2}
+
+
+def test_an_axis_is_never_named_as_a_column():
+    axes = [{"setting": "model.memory", "values": ["store", "recompute"]}]
+    assert {name for run in planned(study(axes=axes)) for name in run.labels} == {"model memory"}
+
+
+def test_folders_are_named_in_any_script_and_not_too_long():
+    names = [slug(words) for words in ("Модель 1", "слова", "a_b", "../x", "m" * 300, "!")]
+    assert names[:4] == ["модель-1", "слова", "a-b", "x"]
+    assert len(names[4]) < 100
+    assert names[5] == "run"
 
 
 @pytest.mark.parametrize("name", built_in())
@@ -88,11 +111,32 @@ def test_built_in_studies_are_valid(name, monkeypatch):
         ({"lines": "depth"}, "no axis 'depth'"),
         ({"plots": [{"x": "colour"}]}, "x"),
         ({"colour": 1}, "no setting 'colour'"),
+        ({"plots": []}, "plots"),
+        ({"axes": [{"name": "seed", "choices": [{"name": "a"}]}]}, "column of the table"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_sentence(changes, message):
     with pytest.raises(InputError, match=message):
         study(**changes)
+
+
+NESTED = {"name": "m", "axes": [{"name": "a", "setting": "model.num_steps", "values": [1]}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": {"epochs": 1, "model": 5}, "axes": []}, "got 5"),
+        ({"base": {"epochs": 1, "model": {"kind": "vae"}, "data": "digits"}}, "data must be"),
+        ({"recipe": "draw", "base": {"seed": 1}}, "seeds and samples"),
+        ({"axes": [{"setting": "seed", "values": [1, 2]}], "recipe": "draw"}, "seeds and samples"),
+        ({"axes": [{"name": "a", "choices": [NESTED]}]}, "Two axes have the name 'a'"),
+        ({"axes": [{"setting": "model.num_steps", "values": [*range(1, 9000)]}]}, "runs or more"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_one_sentence(changes, message):
+    with pytest.raises(InputError, match=message):
+        planned(study(**changes))
 
 
 def test_a_combination_that_is_no_config_is_named():
@@ -107,6 +151,10 @@ def test_a_file_that_is_not_toml_and_a_misspelt_name_are_refused(tmp_path):
         open_study(tmp_path / "a.toml")
     with pytest.raises(InputError, match="did you mean depth"):
         open_study("dept")
+    with pytest.raises(InputError, match="no study"):
+        open_study("a" * 5000)
+    (tmp_path / "b.toml").write_bytes(b'\xef\xbb\xbftitle = "of Notepad"\n')
+    assert open_study(tmp_path / "b.toml").title == "of Notepad"
 
 
 class Instant:

@@ -26,10 +26,11 @@
 A choice may have axes of its own. `recipe = "NAME"` takes the base from a recipe.
 """
 
+import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -42,6 +43,8 @@ X = Literal["steps", "groups", "parameters", "training seconds", "memory", "choi
 """`choice`: a place on the axis for every combination of choices."""
 Y = Literal["-ELBO", "-L_K", "bits per dimension"]
 Name = Annotated[str, Field(min_length=1)]
+COLUMNS = frozenset({*get_args(X), *get_args(Y), "seed", "seeds", "run"} - {"choice"})
+"""Columns of the table, whose names no axis can have."""
 
 
 class Choice(Settings):
@@ -57,7 +60,7 @@ class Axis(Settings):
     """What varies: the values of one setting, or named choices."""
 
     name: Name | None = None
-    """In tables and figures; by default the last word of the setting."""
+    """In tables and figures; by default the last part of the setting."""
     setting: Name | None = None
     """Dotted name, such as model.num_steps."""
     values: tuple[Any, ...] = ()
@@ -69,12 +72,16 @@ class Axis(Settings):
         by_name = self.setting is None and not self.values and len(self.choices) > 0
         if not by_setting and not (by_name and self.name is not None):
             raise ValueError("an axis has a setting and its values, or a name and its choices")
+        if self.name in COLUMNS:
+            raise ValueError(f"{self.name!r} is a column of the table; name the axis otherwise")
         return self
 
     @property
     def label(self) -> str:
         assert self.name or self.setting
-        return self.name or str(self.setting).rpartition(".")[2].replace("_", " ")
+        words = str(self.setting).replace("_", " ")
+        short = words.rpartition(".")[2]
+        return self.name or (words.replace(".", " ") if short in COLUMNS else short)
 
     def options(self) -> Iterator[Choice]:
         """Its values as choices."""
@@ -106,7 +113,7 @@ class Study(Settings):
     """K of -L_K."""
     lines: str | None = None
     """The axis that has a line for each value; by default the first."""
-    plots: tuple[Plot, ...] = (Plot(),)
+    plots: Annotated[tuple[Plot, ...], Field(min_length=1)] = (Plot(),)
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Study":
@@ -135,12 +142,12 @@ def open_study(path_or_name: str | Path) -> Study:
         InputError: no such file or name, not TOML, or not a study.
     """
     path, known = Path(path_or_name), built_in()
-    if not path.is_file():
+    if not os.path.isfile(path):  # also of a name longer than any file's
         if str(path_or_name) not in known:
             raise unknown("study", str(path_or_name), [*known, "FILE.toml"])
         path = known[str(path_or_name)]
     try:
-        values = tomllib.loads(read_bytes(path, MAX_JSON).decode())
+        values = tomllib.loads(read_bytes(path, MAX_JSON).decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}.") from None
     try:

@@ -16,6 +16,8 @@ SETTINGS_OF_A_STUDY = ("seed", "evaluate_samples")
 BUDGETS = {"epochs", "minutes"}
 MOST = 10_000
 """Runs of one study."""
+LONGEST = 80
+"""Letters of a folder's name, before its seed."""
 
 
 class Planned(NamedTuple):
@@ -40,11 +42,18 @@ def planned(study: Study, data: Mapping[str, Any] | None = None) -> list[Planned
     base = recipe(study.recipe).model_dump(mode="json") if study.recipe else {}
     base = merged(base, study.base)
     found = []
-    for labels, changes in _combinations(study.axes):
-        values = merged(merged(base, changes), {"data": dict(data or {})})
-        _check_free(values, study)
+    suit = _Suited()
+    combinations = list(itertools.islice(_combinations(study.axes), MOST + 1))
+    if (count := len(combinations) * len(study.seeds)) > MOST:
+        raise InputError(f"This study has {count:,} runs or more; leave out values.")
+    _check_free(study.base)
+    for labels, changes in combinations:
+        _check_free(changes)
+        values = merged(base, changes)
+        if data:
+            values = merged(values, {"data": data})
         try:
-            config = _suited(values)
+            config = suit(values)
         except InputError as error:
             where = ", ".join(f"{name} {value}" for name, value in labels.items())
             raise InputError(f"{where}: {error}" if where else str(error)) from None
@@ -52,8 +61,6 @@ def planned(study: Study, data: Mapping[str, Any] | None = None) -> list[Planned
             own = config.with_(seed=seed, evaluate_samples=study.samples)
             words = "-".join(labels.values()) or config.model.kind
             found.append(Planned(labels, own, f"{slug(words)}-seed-{seed}"))
-    if len(found) > MOST:
-        raise InputError(f"This study has {len(found):,} runs; leave out values.")
     _check_names(found)
     return found
 
@@ -69,7 +76,8 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     for key, change in changes.items():
         present = result.get(key)
         if isinstance(present, Mapping) and isinstance(change, Mapping):
-            other = "kind" in change and change["kind"] != present.get("kind")
+            kinds = [part["kind"] for part in (present, change) if "kind" in part]
+            other = key == "model" and len(kinds) == 2 and kinds[0] != kinds[1]
             result[key] = dict(change) if other else merged(present, change)
         else:
             result[key] = change
@@ -78,7 +86,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 def slug(words: str) -> str:
     """Words as the name of a folder."""
-    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") or "run"
+    return re.sub(r"(?:[^\w.]|_)+", "-", words.lower())[:LONGEST].strip("-.") or "run"
 
 
 def _combinations(
@@ -89,6 +97,8 @@ def _combinations(
         labels: dict[str, str] = {}
         changes: dict[str, Any] = {}
         for own_labels, own_changes in combination:
+            if twice := labels.keys() & own_labels.keys():
+                raise InputError(f"Two axes have the name {min(twice)!r}; rename one.")
             labels |= own_labels
             changes = merged(changes, own_changes)
         yield labels, changes
@@ -97,25 +107,31 @@ def _combinations(
 def _along(axis: Axis) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
     for choice in axis.options():
         for labels, changes in _combinations(choice.axes):
+            if axis.label in labels:
+                raise InputError(f"Two axes have the name {axis.label!r}; rename one.")
             yield {axis.label: choice.name} | labels, merged(choice.set, changes)
 
 
-def _check_free(values: Mapping[str, Any], study: Study) -> None:
-    if study.recipe is None and any(name in values for name in SETTINGS_OF_A_STUDY):
+def _check_free(values: Mapping[str, Any]) -> None:
+    if any(name in values for name in SETTINGS_OF_A_STUDY):
         raise InputError(
             "A study sets seed and evaluate_samples itself; write seeds and samples at its top."
         )
 
 
-def _suited(values: dict[str, Any]) -> RunConfig:
-    """The config, with the observation that suits the images unless one is given."""
-    if "observation" in values.get("model", {}):
-        return RunConfig.parse(values)
-    config = RunConfig.parse(values)
-    if config.data == DataConfig():
-        return config
-    observation = natural_observation(load_dataset(config.data))
-    return config.with_(model=config.model.with_(observation=observation))
+class _Suited:
+    """Configs with the observation that suits the images, unless one is given."""
+
+    def __init__(self) -> None:
+        self._known = {DataConfig(): "bernoulli"}
+
+    def __call__(self, values: dict[str, Any]) -> RunConfig:
+        config = RunConfig.parse(values)
+        if "observation" in values["model"]:
+            return config
+        if config.data not in self._known:
+            self._known[config.data] = natural_observation(load_dataset(config.data))
+        return config.with_(model=config.model.with_(observation=self._known[config.data]))
 
 
 def _check_names(runs: Sequence[Planned]) -> None:
