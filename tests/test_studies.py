@@ -11,7 +11,8 @@ from limner.errors import InputError
 from limner.studies import Study, averaged, built_in, carry_out, open_study, planned
 from limner.studies.engines import Processes, Share, Task
 from limner.studies.planning import merged, slug
-from limner.studies.studying import problem_in
+from limner.studies.studying import is_finished, problem_in
+from limner.studies.working import _changes
 
 DEPTH = """
 title = "Depth"
@@ -127,7 +128,7 @@ NESTED = {"name": "m", "axes": [{"name": "a", "setting": "model.num_steps", "val
     ("changes", "message"),
     [
         ({"base": {"epochs": 1, "model": 5}, "axes": []}, "got 5"),
-        ({"base": {"epochs": 1, "model": {"kind": "vae"}, "data": "digits"}}, "data must be"),
+        ({"base": {"epochs": 1, "model": {"kind": "vae"}, "data": "a"}, "axes": []}, "data must"),
         ({"recipe": "draw", "base": {"seed": 1}}, "seeds and samples"),
         ({"axes": [{"setting": "seed", "values": [1, 2]}], "recipe": "draw"}, "seeds and samples"),
         ({"axes": [{"name": "a", "choices": [NESTED]}]}, "Two axes have the name 'a'"),
@@ -175,12 +176,12 @@ class Instant:
             tick([])
 
 
-def finished(task):
+def finished(task, **changes):
     config = json.loads(task.config.read_text())
     task.folder.mkdir(exist_ok=True)
     (task.folder / "config.json").write_text(task.config.read_text())
     figures = {"elbo": -1.0, "reconstruction": -1.0, "kl": 0.0, "kl_per_group": [0.0]}
-    line = {"epoch": config["epochs"], "seconds": 1.0, "images_per_second": 1.0}
+    line = {"epoch": config["epochs"], "seconds": 1.0, "images_per_second": 1.0} | changes
     (task.folder / "metrics.jsonl").write_text(
         json.dumps(line | {"train": figures, "validation": figures}) + "\n"
     )
@@ -196,7 +197,7 @@ def finished(task):
         "observation": "bernoulli",
         "num_images": 2,
         "parameters": 3,
-        "epochs": 1.0,
+        "epochs": line["epoch"],
         "training_seconds": 1.0,
         "images_per_second": 1.0,
         "versions": {},
@@ -219,6 +220,42 @@ def test_finished_runs_stay_and_a_changed_file_trains_only_what_is_new(tmp_path)
     outcomes = carry_out(planned(longer), tmp_path, again := Instant())
     assert all(name.endswith("seed-0-2") for name in again.trained)  # the old runs stay
     assert outcomes[0].run.config.epochs == 2
+
+
+def test_a_run_that_was_evaluated_before_its_end_is_not_finished(tmp_path):
+    config = RunConfig.parse({"minutes": 1, "model": {"kind": "vae"}, "evaluate_samples": 10})
+    task = Task(tmp_path / "run", tmp_path / "config.json", tmp_path / "log")
+    task.config.write_text(config.to_json())
+    finished(task, epoch=4.0, seconds=59.0)
+    assert not is_finished(task.folder, config)
+    finished(task, epoch=4.0, seconds=60.1)
+    assert is_finished(task.folder, config)
+    assert is_finished(task.folder, config.with_(epochs=100))  # one budget is enough
+    line = (task.folder / "metrics.jsonl").read_text()
+    later = line.replace('"epoch": 4.0', '"epoch": 5.0')
+    (task.folder / "metrics.jsonl").write_text(line + later)  # trained on since
+    assert not is_finished(task.folder, config)
+
+
+def test_another_number_of_samples_evaluates_the_same_runs_again(tmp_path):
+    carry_out(planned(study(seeds=[0])), tmp_path, first := Instant())
+    carry_out(planned(study(seeds=[0], samples=7)), tmp_path, again := Instant())
+    assert again.trained == first.trained  # in the same folders
+    asked = RunConfig.read(tmp_path / "configs" / f"{again.trained[0]}.json")
+    flags = _changes(asked)
+    assert flags[flags.index("--evaluate-samples") + 1] == "7"
+
+
+def test_a_folder_is_of_one_study_at_a_time(tmp_path):
+    class Nested(Instant):
+        def run(self, tasks, ended, tick):
+            with pytest.raises(InputError, match="Another study trains in"):
+                carry_out(plan, tmp_path, Instant())
+            super().run(tasks, ended, tick)
+
+    plan = planned(study(seeds=[0]))
+    carry_out(plan, tmp_path, Nested())
+    carry_out(plan, tmp_path, Instant())
 
 
 def test_a_run_that_fails_is_reported_and_the_others_are_trained(tmp_path):
@@ -250,11 +287,14 @@ def test_means_over_seeds_and_their_errors():
 
 def test_the_last_sentence_of_a_log_is_the_problem(tmp_path):
     log = tmp_path / "log"
-    log.write_text("limner: first\nTraceback\nValueError: x\n")
-    assert problem_in(log, 1) == "first"
-    log.write_text("killed\n")
-    assert problem_in(log, -9) == "killed"
-    assert "status -9" in problem_in(tmp_path / "none", -9)
+    log.write_text("loading\nlimner: There is none.\n")
+    assert problem_in(log, 2) == "There is none."
+    log.write_text("limner: Stopped.\nTraceback\nValueError: x\n")
+    assert problem_in(log, 1) == "ValueError: x"
+    log.write_text("limner: Stopped.\nepoch 3\n")
+    assert problem_in(log, -9) == "it was killed by SIGKILL after: epoch 3"
+    assert "SIGKILL" in problem_in(tmp_path / "none", -9)
+    assert "status 3" in problem_in(tmp_path / "none", 3)
 
 
 def test_processes_train_at_once_and_end_with_the_study(tmp_path, monkeypatch):

@@ -7,10 +7,14 @@ results.json, results.csv, figure.svg, figure.png, report.html
 """
 
 import json
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from filelock import FileLock, Timeout
 
 from limner.config import RunConfig
 from limner.errors import InputError
@@ -18,12 +22,16 @@ from limner.progress import say, warn
 from limner.storage import write_atomically
 from limner.studies.engines import Engine, Task
 from limner.studies.planning import Planned
-from limner.training.resuming import differing
+from limner.training.resuming import differing, position_of
 from limner.training.runs import Run
 
-PLAN = "study.json"
-WITHOUT_EFFECT = frozenset({"checkpoint_minutes", "compile", "data.root", "device", "trackers"})
-"""Settings by dotted name that a finished run need not share with its plan."""
+PLAN, LOCK = "study.json", ".lock"
+EMPTY = {LOCK, "configs", "logs"}
+"""What a study that was stopped before its plan was written may have left."""
+WITHOUT_EFFECT = frozenset(
+    {"checkpoint_minutes", "compile", "data.root", "device", "evaluate_samples", "trackers"}
+)
+"""Settings by dotted name that a run need not share with its plan: none changes its weights."""
 Show = Callable[["Progress"], None]
 
 
@@ -61,7 +69,11 @@ def carry_out(
         InputError: `out` is not a study's, or cannot be written to.
         KeyboardInterrupt: the runs under way have saved their states.
     """
-    _claim(out)
+    with _held(out):
+        return _carry_out(plan, out, engine, show)
+
+
+def _carry_out(plan: Sequence[Planned], out: Path, engine: Engine, show: Show) -> list[Outcome]:
     folders = {planned.name: _folder(out, planned) for planned in plan}
     _write_plan(out, plan, folders)
     waiting = {
@@ -86,14 +98,15 @@ def is_finished(folder: Path, config: RunConfig) -> bool:
         results, metrics = run.results(), run.metrics()
     except InputError:
         return False
-    if (
-        results is None
-        or not metrics
-        or results["iw_bound"]["num_samples"] != config.evaluate_samples
-    ):
+    if results is None or not metrics:
         return False
+    last, position = metrics[-1], position_of(folder)
+    epochs, minutes = position[1:3] if position else (last["epoch"], last["seconds"] / 60)
+    spent = [(config.epochs, epochs), (config.minutes, minutes)]
     return (
-        config.epochs is None or config.minutes is not None or metrics[-1]["epoch"] >= config.epochs
+        any(budget is not None and used >= budget for budget, used in spent)
+        and results["epochs"] == last["epoch"]  # not evaluated before the end
+        and results["iw_bound"]["num_samples"] == config.evaluate_samples
     )
 
 
@@ -117,18 +130,26 @@ def _alike(folder: Path, config: RunConfig) -> bool:
     return not set(differing(known, config)) - WITHOUT_EFFECT
 
 
-def _claim(out: Path) -> None:
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """The folder of a study, which no other command trains in meanwhile."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is not a folder; choose another --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / PLAN).is_file():
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if found - EMPTY and PLAN not in found:
         raise InputError(f"{out} exists and is not a study; choose another --out.")
     try:
         for name in ("configs", "logs"):
             (out / name).mkdir(parents=True, exist_ok=True)
+        held = FileLock(out / LOCK, thread_local=False).acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"Another study trains in {out}; wait for it or stop it.") from None
     except OSError as error:
         raise InputError(
             f"Cannot write to {out}: {error.strerror}; choose another --out."
         ) from None
+    with held:
+        yield
 
 
 def _write_plan(out: Path, plan: Sequence[Planned], folders: dict[str, Path]) -> None:
@@ -185,10 +206,24 @@ def last_line(log: Path) -> str:
 
 
 def problem_in(log: Path, status: int) -> str:
-    """The last sentence of `limner` in a log, or the last line of a run that failed otherwise."""
+    """The sentence of `limner` that ended a run, or what else is known of its end.
+
+    Lines of an earlier process of the run may come before.
+    """
     lines = [line for line in _end_of(log).splitlines() if line.strip()]
+    if status < 0:
+        after = f" after: {lines[-1]}" if lines else ""
+        return f"it was killed by {_signal(-status)}{after}"
     own = [line.removeprefix("limner: ") for line in lines if line.startswith("limner: ")]
-    return (own or lines or [f"it ended with status {status}"])[-1]
+    said = own if status == 2 or status > 128 else []
+    return (said or lines or [f"it ended with status {status}"])[-1]
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _end_of(log: Path, limit: int = 8192) -> str:

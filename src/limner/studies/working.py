@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from limner.config import RunConfig
+
 STDIN = 0
 PATIENCE = 120.0
 """Seconds to wait for an earlier process of the same run that is still saving."""
@@ -28,9 +30,19 @@ def work(folder: Path, config: Path) -> None:
     if begun:
         with suppress(Timeout):  # `limner train` says what holds the folder
             FileLock(folder / ".lock").acquire(timeout=PATIENCE).lock.release()
-    how = ["--resume"] if begun else ["--config", str(config)]
+    how = _changes(RunConfig.read(config)) if begun else ["--config", str(config)]
     sys.argv = ["limner", "train", *how, "--out", str(folder)]
     runpy.run_module("limner", run_name="__main__")
+
+
+def _changes(config: RunConfig) -> list[str]:
+    """The flags with which a run continues: its plan may differ in what changes no weight."""
+    return [
+        *("--resume", "--device", config.device, "--compile", config.compile),
+        *("--evaluate-samples", str(config.evaluate_samples)),
+        *("--checkpoint-minutes", str(config.checkpoint_minutes)),
+        *([] if config.data.root is None else ["--data.root", str(config.data.root)]),
+    ]
 
 
 def _end_with_the_study() -> None:
