@@ -101,7 +101,9 @@ def test_a_config_names_its_settings_in_python():
         with pytest.raises(InputError) as refused:
             RunConfig(model=VAEConfig(), **settings)
         assert str(refused.value) == sentence
-    with pytest.raises(InputError, match=r"LadderVAEConfig: hidden_dims has 5 layers and latent"):
+    with pytest.raises(
+        InputError, match=r"LadderVAEConfig: hidden_dims gives 5 layers, and latent"
+    ):
         LadderVAEConfig(latent_dims=(3, 2))
 
 
@@ -215,7 +217,7 @@ BAD_FLAGS = {
     "train draw --model.attention filterbank --model.read-size 0": "--model.read-size must",
     "train draw --model.write-size 0": "--model.write-size must",
     "train draw --model.nonsense 3": "nonsense",
-    "train ladder-vae --model.latent-dims 3 2": "--model.latent-dims 2; give both the same number",
+    "train ladder-vae --model.latent-dims 3 2": "--model.latent-dims gives 2; give both the same number",
     "train vae --epochs 0": "limner: --epochs must be greater than 0; got 0.",
     "train draw --growth 0.5 20": "The steps of --growth must rise, up to the model's 10.",
     "train draww": "did you mean draw?",

@@ -269,3 +269,25 @@ def test_a_new_process_finds_an_installed_model_and_names_one_that_is_missing(tm
     assert missing.returncode == 2
     assert "\nlimner: There is no model 'tiny-vae'" in f"\n{missing.stderr}"
     assert "install its package" in missing.stderr
+
+
+def test_a_config_of_ones_own_does_not_replace_that_of_an_own_model():
+    class Other(limner.VAEConfig):
+        pass
+
+    with pytest.raises(InputError, match="'vae' is taken by"):
+        limner.register(limner.VAE, Other)
+    limner.register(limner.VAE, limner.VAEConfig)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from limner.models import *; DRAW, build",
+        "import limner; limner.layers.attention.window",
+        "import limner; limner.models.draw.DRAW",
+        "from limner.data import *; load",
+    ],
+)
+def test_lazy_packages_look_like_others(program):
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -154,6 +154,8 @@ def test_a_file_that_is_not_toml_and_a_misspelt_name_are_refused(tmp_path):
         open_study("dept")
     with pytest.raises(InputError, match="no study"):
         open_study("a" * 5000)
+    with pytest.raises(InputError, match="no study file b.toml; check"):
+        open_study("b.toml")
     (tmp_path / "b.toml").write_bytes(b'\xef\xbb\xbftitle = "of Notepad"\n')
     assert open_study(tmp_path / "b.toml").title == "of Notepad"
 

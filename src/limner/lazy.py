@@ -18,8 +18,10 @@ def lazy(
     def getattribute(name: str) -> object:
         if name in homes:
             return getattr(import_module(f"{package}.{homes[name]}"), name)
+        if name == "__all__":  # of `from package import *`
+            return sorted(homes)
         if name in modules:
             return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return getattribute, lambda: sorted({*vars(sys.modules[package]), *homes})
+    return getattribute, lambda: sorted({*vars(sys.modules[package]), *homes, *modules})

@@ -55,4 +55,6 @@ if TYPE_CHECKING:
     from limner.models.vae import VAE as VAE
 
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__ = lazy(
+    __name__, _HOMES, ("base", "configs", "draw", "ladder_vae", "recurrent", "registry", "vae")
+)

@@ -68,8 +68,8 @@ class LadderVAEConfig(ModelConfig):
     def _one_latent_group_a_layer(self) -> "LadderVAEConfig":
         if len(self.hidden_dims) != len(self.latent_dims):
             raise ValueError(
-                f"--model.hidden-dims has {len(self.hidden_dims)} layers and --model.latent-dims "
-                f"{len(self.latent_dims)}; give both the same number"
+                f"--model.hidden-dims gives {len(self.hidden_dims)} layers, and "
+                f"--model.latent-dims gives {len(self.latent_dims)}; give both the same number"
             )
         return self
 

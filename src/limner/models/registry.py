@@ -55,7 +55,8 @@ def register(model: type[Model], config: type[ModelConfig]) -> type[Model]:
     _check_model(model)
     kind = _kind_of(config)
     earlier = _find(kind) if kind in OWN else _registered.get(kind)
-    if earlier is not None and _full_name(earlier.model) != _full_name(model):
+    own = kind in OWN and config is not OWN[kind]
+    if earlier is not None and (own or _full_name(earlier.model) != _full_name(model)):
         raise InputError(
             f"The kind {kind!r} is taken by {_full_name(earlier.model)}; choose another one."
         )

@@ -143,6 +143,8 @@ def open_study(path_or_name: str | Path) -> Study:
     """
     path, known = Path(path_or_name), built_in()
     if not os.path.isfile(path):  # also of a name longer than any file's
+        if path.suffix == ".toml":
+            raise InputError(f"There is no study file {path}; check its path.")
         if str(path_or_name) not in known:
             raise unknown("study", str(path_or_name), [*known, "FILE.toml"])
         path = known[str(path_or_name)]
