@@ -2,14 +2,16 @@
 
 import csv
 import json
+import socket
 import tomllib
 
 import pytest
+import torch
 
 from limner.config import RunConfig
 from limner.errors import InputError
-from limner.studies import Study, averaged, built_in, carry_out, open_study, planned
-from limner.studies.engines import Processes, Share, Task
+from limner.studies import Study, averaged, built_in, carry_out, open_study, planned, resources
+from limner.studies.engines import Processes, Share, Task, _check_reachable
 from limner.studies.planning import merged, slug
 from limner.studies.studying import is_finished, problem_in
 from limner.studies.working import _changes
@@ -339,3 +341,28 @@ def test_a_killed_study_continues(tmp_path):
     assert row["steps"] == 10  # 1,297 images of the 8 x 8 digits, 128 per step
     [line] = csv.DictReader(to_csv([row]).splitlines())
     assert float(line["-ELBO"]) == row["-ELBO"]
+
+
+def test_every_run_has_a_gpu_of_those_that_the_study_may_use(monkeypatch):
+    monkeypatch.setattr(resources, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    plan = planned(study(seeds=[0]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
+    assert [share.gpu for share in resources.shares_of(plan, 3)] == ["2", "GPU-5", "2"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [share.gpu for share in resources.shares_of(plan, None)] == ["0", "1"]
+    monkeypatch.setattr(resources, "Ray", lambda address, share, gpus: (share.gpu, gpus))
+    assert resources.chosen_engine("ray", None, plan, None) == (None, 1.0)  # Ray chooses it
+    monkeypatch.setattr(resources, "pick_device", lambda name: torch.device("cuda:1"))
+    assert resources.shares_of(plan, None)[0].gpu is None
+
+
+def test_an_address_without_a_cluster_is_refused_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        _check_reachable(address)
+    for wrong in (address, f"ray://{address}", "127.0.0.1:99999"):
+        with pytest.raises(InputError, match="no Ray cluster at"):
+            _check_reachable(wrong)
+    _check_reachable(None)
+    _check_reachable("auto")

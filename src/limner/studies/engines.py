@@ -1,6 +1,7 @@
 """Engines: where the runs of a study are trained, several at once."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from typing import IO, Any, NamedTuple, Protocol
 from limner.errors import InputError
 from limner.extras import install
 
+LONGEST = 400
+"""Letters of an error of Ray's in a log: its end."""
 PROGRAM = ["-m", "limner.studies.working"]
 TICK = 0.5
 """Seconds between two looks at what has ended."""
@@ -160,7 +163,18 @@ class Ray:
         self.ray: Any = _ray()
         self.share, self.gpus = share, gpus
         if not self.ray.is_initialized():
-            self.ray.init(address=address, log_to_driver=False, configure_logging=False)
+            _check_reachable(address)
+            try:
+                self.ray.init(address=address, log_to_driver=False, configure_logging=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise InputError(f"Ray does not start: {error}") from None
+        self._fit()
+
+    def _fit(self) -> None:
+        """Give a run no more cores than the largest node has, for which it would wait forever."""
+        cores = [node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]]
+        if most := int(max(cores, default=0)):
+            self.share = self.share._replace(threads=min(self.share.threads, most))
 
     def run(self, tasks: Sequence[Task], ended: Ended, tick: Tick) -> None:
         remote = self.ray.remote(num_cpus=self.share.threads, num_gpus=self.gpus, max_retries=-1)
@@ -170,12 +184,35 @@ class Ray:
             while left:
                 done, _ = self.ray.wait(list(left), timeout=TICK)
                 for reference in done:
-                    ended(left.pop(reference), self.ray.get(reference))
+                    task = left.pop(reference)
+                    ended(task, self._status(reference, task))
                 tick(list(left.values()))
         except BaseException:
             for reference in left:
                 self.ray.cancel(reference)
             raise
+
+    def _status(self, reference: Any, task: Task) -> int:
+        """The exit status of a run; an error of Ray's own, such as a node without Limner, is 1."""
+        try:
+            return self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            with task.log.open("a", encoding="utf-8") as log:
+                log.write(f"\n{' '.join(str(error).split())[-LONGEST:]}\n")
+            return 1
+
+
+def _check_reachable(address: str | None) -> None:
+    """Refuse HOST:PORT at which nothing answers; Ray itself tries for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError):
+        raise InputError(
+            f"There is no Ray cluster at {address}; ray start --head prints the address of one."
+        ) from None
 
 
 def _on_a_node(task: Task, share: Share) -> int:

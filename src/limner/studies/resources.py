@@ -22,20 +22,28 @@ def chosen_engine(
     shares = shares_of(plan, jobs)
     if name == "processes":
         return Processes(shares)
-    return Ray(address, shares[0], gpus=float(shares[0].gpu is not None))
+    gpus = float(shares[0].gpu is not None)
+    return Ray(address, Share(shares[0].threads), gpus)  # Ray names the GPU of a run
 
 
 def shares_of(plan: Sequence[Planned], jobs: int | None) -> list[Share]:
     """The shares of the runs that are under way at the same time."""
     cores, device = _cores(), pick_device(plan[0].config.device)
     if device.type == "cuda":
-        count = torch.cuda.device_count()
-        jobs = min(jobs or count, len(plan))
-        return [Share(max(1, cores // jobs), str(k % count)) for k in range(jobs)]
+        gpus = _gpus() if device.index is None else [None]  # such as cuda:1, for every run
+        jobs = min(jobs or len(gpus), len(plan))
+        return [Share(max(1, cores // jobs), gpus[k % len(gpus)]) for k in range(jobs)]
     if jobs is None:
         jobs = max(1, min(cores, free_memory(device) // (OVERHEAD + _largest(plan))))
     jobs = min(jobs, len(plan))
     return [Share(max(1, cores // jobs))] * jobs
+
+
+def _gpus() -> list[str | None]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return [*named[:count]] if len(named) >= count and named[0] else [*map(str, range(count))]
 
 
 def _cores() -> int:
