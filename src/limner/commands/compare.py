@@ -129,7 +129,7 @@ def _show(groups: "Mapping[str, Sequence[Run]]", out: Path, device: str) -> None
     console, table = Console(), comparison_table(rows, comparison["description"])
     table.box, table.pad_edge = None, False  # so that four models fit 80 columns
     console.print(table)
-    console.print(f"{page}", style="bold", highlight=False)
+    console.print(f"{page}", style="bold", highlight=False, markup=False)
 
 
 def _configs(

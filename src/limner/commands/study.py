@@ -75,6 +75,7 @@ def study(
 
 def _print_built_in() -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from limner.studies import built_in, open_study, planned
@@ -82,16 +83,17 @@ def _print_built_in() -> None:
     table = Table("name", "runs", "title", title="Built-in studies", title_justify="left")
     for name in built_in():
         described = open_study(name)
-        table.add_row(name, str(len(planned(described))), described.title)
+        table.add_row(name, str(len(planned(described))), escape(described.title))
     Console().print(table)
 
 
 def _print_plan(described: "Study", plan: "Sequence[Planned]") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     title = f"{described.title}: {len(plan)} runs"
-    table = Table("run", "model", "budget", title=title, title_justify="left")
+    table = Table("run", "model", "budget", title=escape(title), title_justify="left")
     for run in plan:
         config = run.config
         budget = f"{config.epochs} epochs" if config.epochs else f"{config.minutes:g} minutes"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -149,11 +150,11 @@ def _rows(groups: Mapping[str, Sequence[_Measurement]]) -> list[dict[str, Any]]:
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """One column per model, in nats per image unless stated otherwise; lower is better."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("", no_wrap=True)
     headings, cells = _cells(rows)
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(escape(heading), justify="right")
     for line in cells:
         table.add_row(*line)
     return table

@@ -58,9 +58,13 @@ def study_figure(
         _label(panel, x, y, samples)
     for panel in axes[len(plots) :]:
         panel.set_visible(False)
-    made.suptitle(title, x=0.01, ha="left", fontsize=10)
-    if len(names) > 1 and plots[0][0] != "choice":
-        axes[0].legend()
+    made.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
+    with_lines = [panel for panel, (x, _) in zip(axes, plots, strict=False) if x != "choice"]
+    if len(names) > 1 and with_lines:
+        legend = with_lines[0].legend()
+        legend.set_in_layout(False)  # a long one would leave the panels no room
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return made
 
 
@@ -90,7 +94,7 @@ def _choices(
         [row[y].mean for row in rows], places, xerr=[row[y].stderr or 0 for row in rows],
         marker="o", markersize=4, capsize=2, linestyle="", color=style.SERIES[0],
     )  # fmt: skip
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, names, parse_math=False)
     axes.invert_yaxis()
     axes.set(xlabel=Y_TITLES[y].format(samples))
     axes.grid(axis="x")

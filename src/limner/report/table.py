@@ -178,10 +178,10 @@ def as_csv(rows: Sequence[Row]) -> str:
             )
         ]
         rest = [samples_in([row]), mean_of(bits_of(row)), *(row.get(name) for name in others)]
-        writer.writerow([_harmless(str(row["name"])), *figures, *rest])
+        writer.writerow([harmless(str(row["name"])), *figures, *rest])
     return "data:text/csv;charset=utf-8," + quote(stream.getvalue())
 
 
-def _harmless(name: str) -> str:
+def harmless(name: str) -> str:
     """A name that no spreadsheet takes for a formula."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

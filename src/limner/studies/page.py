@@ -1,5 +1,6 @@
 """The page of a study: what was asked, the figure, and the means over seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from urllib.parse import quote
 import limner
 from limner.report.page import asset, environment
 from limner.report.table import Cell
+from limner.report.wording import with_error
 from limner.storage import write_atomically
 from limner.studies.file import Study
 
@@ -37,6 +39,20 @@ def cells(
     return [*axes, *figures], lines
 
 
+def _certainty(means: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> str:
+    """How sure the place of the best is, by the errors over seeds."""
+    first, others = best["-ELBO"], [row["-ELBO"] for row in means if row is not best]
+    if not others:
+        return ""
+    if first.stderr is None or any(one.stderr is None for one in others):
+        return "; with one seed, the error of the order is unknown"
+    close = sum(one.mean - first.mean < 2 * math.hypot(one.stderr, first.stderr) for one in others)
+    if not close:
+        return ", and all others are more than two standard errors above"
+    verb = "other is" if close == 1 else "others are"
+    return f"; {close} {verb} within two standard errors, so the order is uncertain"
+
+
 def write_page(
     study: Study,
     means: Sequence[Mapping[str, Any]],
@@ -58,7 +74,7 @@ def write_page(
             script=asset("table.js"),
             version=limner.__version__,
             summary=f"{sum(row['seeds'] for row in means)} runs. The lowest −ELBO has {name}: "
-            f"{best['-ELBO'].mean:.2f} nats per image.",
+            f"{with_error(best['-ELBO']._asdict())} nats per image{_certainty(means, best)}.",
             figure="data:image/svg+xml," + quote(figure),
             alt=f"{study.title}: "
             + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),

@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from limner.models import build
+from limner.report.table import harmless
 from limner.studies.studying import Outcome
 from limner.training.resuming import position_of
 from limner.training.runs import Run
@@ -69,12 +70,21 @@ def averaged(found: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> list[di
 
 def to_csv(found: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV, with every column that a row has."""
+    found = [{_title(name): _harmless(value) for name, value in row.items()} for row in found]
     columns = list(dict.fromkeys(name for row in found for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     return text.getvalue()
+
+
+def _title(name: str) -> str:
+    return name if name in FIGURES else harmless(name)
+
+
+def _harmless(value: Any) -> Any:
+    return harmless(value) if isinstance(value, str) else value
 
 
 def _over(values: Sequence[float]) -> Mean:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from limner.errors import InputError
@@ -53,10 +54,11 @@ def _write(
     style.save(made, out, "figure")
     page = write_page(described, means, axes, problems, style.themed_svg(made), out / "report.html")
     headings, lines = cells(means, axes, described.samples)
-    table = Table(title=described.title, title_justify="left", box=None, pad_edge=False)
+    title = escape(described.title)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in axes else "right")
+        table.add_column(escape(heading), justify="left" if heading in axes else "right")
     for line in lines:
-        table.add_row(*(cell.text for cell in line))
+        table.add_row(*(escape(cell.text) for cell in line))
     Console().print(table)
     say(f"written to {page}")
