@@ -58,7 +58,7 @@ for words in [*helps, ["train", "draw", "--help"], *{lists}]:
 
 
 def test_help_and_lists_import_no_torch_and_fit_80_columns():
-    lists = [["models"], ["recipes"], ["recipes", "draw"], ["data", "list"]]
+    lists = [["models"], ["recipes"], ["recipes", "draw"], ["data", "list"], ["study", "--list"]]
     code = WITHOUT_TORCH.format(
         data=list(SUBCOMMANDS), lists=lists, heavy={"torch", "numpy", "matplotlib", "sklearn"}
     )
