@@ -48,7 +48,11 @@ def write_page(
     """Write the page to the file `out`; `figure` is SVG."""
     headings, lines = cells(means, axes, study.samples)
     best = min(means, key=lambda row: row["-ELBO"].mean)
-    name = ", ".join(str(best.get(axis)) for axis in axes if best.get(axis)) or "the only model"
+    bound = best["-ELBO"]
+    error = "" if bound.stderr is None else f" ± {bound.stderr:.2f}"
+    name = ", ".join(f"{axis} {best[axis]}" for axis in axes if best.get(axis))
+    winner = f", with {name}" if name else ""
+    lowest = f"Lowest −ELBO: {bound.mean:.2f}{error} nats per image{winner}."
     text = (
         environment()
         .get_template("study.html")
@@ -57,8 +61,7 @@ def write_page(
             styles=[asset(f"{name}.css") for name in ("page", "table", "print")],
             script=asset("table.js"),
             version=limner.__version__,
-            summary=f"{sum(row['seeds'] for row in means)} runs. The lowest −ELBO has {name}: "
-            f"{best['-ELBO'].mean:.2f} nats per image.",
+            summary=f"{sum(row['seeds'] for row in means)} runs. {lowest}",
             figure="data:image/svg+xml," + quote(figure),
             alt=f"{study.title}: "
             + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),
