@@ -58,7 +58,7 @@ for words in [*helps, ["train", "draw", "--help"], *{lists}]:
 
 
 def test_help_and_lists_import_no_torch_and_fit_80_columns():
-    lists = [["models"], ["recipes"], ["recipes", "draw"], ["data", "list"]]
+    lists = [["models"], ["recipes"], ["recipes", "draw"], ["data", "list"], ["study", "--list"]]
     code = WITHOUT_TORCH.format(
         data=list(SUBCOMMANDS), lists=lists, heavy={"torch", "numpy", "matplotlib", "sklearn"}
     )
@@ -217,7 +217,7 @@ BAD_FLAGS = {
     "train draw --model.attention filterbank --model.read-size 0": "--model.read-size must",
     "train draw --model.write-size 0": "--model.write-size must",
     "train draw --model.nonsense 3": "nonsense",
-    "train ladder-vae --model.latent-dims 3 2": "--model.latent-dims gives 2; give both the same number",
+    "train ladder-vae --model.latent-dims 3 2": "--model.latent-dims gives 2; give both",
     "train vae --epochs 0": "limner: --epochs must be greater than 0; got 0.",
     "train draw --growth 0.5 20": "The steps of --growth must rise, up to the model's 10.",
     "train draww": "did you mean draw?",

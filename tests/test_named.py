@@ -286,10 +286,10 @@ def test_a_training_that_was_cut_short_says_so_beside_the_right_figure(trained):
         "trained_with": [MADE], "evaluated_with": MADE
     }  # fmt: skip
     entry = publish.Entry("cut", trained.config, results, trained.metrics())
-    assert "| 86.76 (IW, K = 5000, dynamic) |" in publish.page([entry])
+    assert "| 86.76 (-L_5000, dynamic) |" in publish.page([entry])
     assert ": 1.5 of 2 epochs in " in publish.page([entry])
     static = entry._replace(results=results | {"binarization": "static"})
-    assert "| 88.71 (IW, K = 5000, static) |" in publish.page([static])
+    assert "| 88.71 (-L_5000, static) |" in publish.page([static])
     assert "## Dynamic" not in publish.page([static])
     few = entry._replace(results=results | {"dataset": "mnist-5k"})
     assert publish.counterpart(few) is None

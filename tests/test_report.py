@@ -229,8 +229,8 @@ def test_the_marker_of_a_chart_is_on_its_bars():
 
 def test_published_numbers_say_binarization_bound_and_source(parsed):
     text = "|".join(filter(None, parsed.text))
-    assert "80.97|ELBO|static|mnist|Gregor et al. 2015,|arXiv:1502.04623" in text
-    assert "81.84|IW, K = 5000|dynamic" in text
+    assert "80.97|−ELBO|static|mnist|Gregor et al. 2015,|arXiv:1502.04623" in text
+    assert "81.84|−L|5000|dynamic" in text
     assert text.index("On this page") < text.index("|Published|")
     assert published.published_for("digits") == []
     assert all(all(entry) for entry in published.PUBLISHED)

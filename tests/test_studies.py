@@ -17,7 +17,7 @@ from limner.studies.engines import Processes, Share, Task, _check_reachable
 from limner.studies.page import write_page
 from limner.studies.planning import merged, slug
 from limner.studies.studying import is_finished, problem_in
-from limner.studies.tables import to_csv
+from limner.studies.tables import Mean, to_csv
 from limner.studies.working import _changes
 
 DEPTH = """
@@ -69,6 +69,31 @@ def test_every_combination_is_planned_for_every_seed():
     assert all(run.config.evaluate_samples == 100 for run in plan)
 
 
+def test_a_line_is_a_choice_or_else_a_value_of_the_second_axis():
+    steps = {"setting": "model.num_steps", "values": [1, 2]}
+    rates = {"setting": "optimizer.learning_rate", "values": [0.1, 0.2]}
+    model = {"name": "model", "choices": [{"name": "small"}]}
+    expected = {"model": [steps, model], "learning rate": [steps, rates], None: [steps]}
+    assert {study(axes=axes).line_axis: axes for axes in expected.values()} == expected
+    assert study(axes=[steps, model], lines="num steps").line_axis == "num steps"
+
+
+@pytest.mark.parametrize(("groups", "ticks"), [((1, 2, 4), [1, 2, 4]), ((), None)])
+def test_the_figure_of_a_study_labels_its_ticks(groups, ticks):
+    x = "groups" if groups else "parameters"
+    rows = [
+        {"attention": kind, x: Mean(value, None), "-ELBO": Mean(90.0 + value, 0.5)}
+        for kind in ("without", "filterbank")
+        for value in groups or (11_000, 12_500, 17_000)
+    ]
+    made = study_figure(rows, ["attention"], [(x, "-ELBO")], "attention", 100, "Depth")
+    (axes,) = made.axes
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert shown == ticks if ticks else len(shown) >= 2
+    assert axes.get_legend().get_title().get_text() == "attention"
+
+
 def test_another_kind_replaces_the_model_and_a_budget_the_other():
     base = {"model": {"kind": "draw", "num_steps": 4}, "epochs": 3}
     changed = merged(base, {"model": {"kind": "vae"}, "minutes": 1})
@@ -100,11 +125,8 @@ def test_folders_are_named_in_any_script_and_not_too_long():
 
 
 @pytest.mark.parametrize("name", built_in())
-def test_built_in_studies_are_valid(name, monkeypatch):
-    described = open_study(name)
-    monkeypatch.setattr("limner.studies.planning.natural_observation", lambda _: "bernoulli")
-    monkeypatch.setattr("limner.studies.planning.load_dataset", lambda _: None)
-    plan = planned(described)
+def test_built_in_studies_are_valid(name):
+    plan = planned(open_study(name))
     assert len(plan) >= 4
     assert all(RunConfig.parse(run.config.model_dump(mode="json")) == run.config for run in plan)
 

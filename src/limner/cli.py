@@ -43,9 +43,7 @@ COMMANDS = {
         keeps_memory=True,
         imports="report",
     ),
-    "study": Command(
-        "study:study", "train the runs of a study file, several at once", imports="studies"
-    ),
+    "study": Command("study:study", "train the runs of a study file, several at once", imports=""),
     "report": Command("report:report", "an HTML page about one or several runs", imports="report"),
     "sample": Command("sample:sample", "images from the prior"),
     "reconstruct": Command(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from limner.errors import InputError
-from limner.progress import say, suggest
+from limner.progress import say, suggest, waiting
 
 if TYPE_CHECKING:
     from limner.studies import Planned, Study
@@ -45,10 +45,7 @@ def study(
         data_root: folder of the images, on every machine
         dry_run: list the runs and train none
     """
-    from limner.studies import built_in, carry_out, open_study, planned
-    from limner.studies.display import displayed
-    from limner.studies.resources import chosen_engine
-    from limner.studies.writing import write
+    from limner.studies import built_in, open_study
 
     if listing:
         _print_built_in()
@@ -58,6 +55,11 @@ def study(
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs must be above zero; got {jobs}.")
     described = open_study(name)
+    with waiting("loading PyTorch"):
+        from limner.studies import carry_out, planned
+        from limner.studies.display import displayed
+        from limner.studies.resources import chosen_engine
+        from limner.studies.writing import write
     plan = planned(described, {} if data_root is None else {"root": str(data_root)})
     if dry_run:
         _print_plan(described, plan)
@@ -85,6 +87,7 @@ def _print_built_in() -> None:
         described = open_study(name)
         table.add_row(name, str(len(planned(described))), escape(described.title))
     Console().print(table)
+    suggest("study --dry-run", next(iter(built_in())))
 
 
 def _print_plan(described: "Study", plan: "Sequence[Planned]") -> None:

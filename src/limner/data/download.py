@@ -18,10 +18,11 @@ def cache_folder(name: str) -> Path:
 
 
 def _pooch() -> Any:
-    """The module pooch, without tqdm's warning about widgets that a notebook may lack."""
+    """The module pooch, without its lines and tqdm's warning about widgets of notebooks."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")
         import pooch
+    pooch.get_logger().setLevel("WARNING")  # a display of our own shows what is downloaded
     return pooch
 
 
@@ -48,8 +49,9 @@ def download(
         except (OSError, ValueError) as error:
             failures.append(f"{mirror} failed ({type(error).__name__})")
     raise InputError(
-        f"{file} could not be downloaded ({', '.join(failures)}); try again later, or download it "
-        "yourself and give its folder with --data.root."
+        f"{file} could not be downloaded ({', '.join(failures)}); try again later, download it "
+        "yourself and give its folder with --data.root, or take the digits that come with Limner: "
+        "--data.name mnist-5k."
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from limner.evaluation.interpolation import spherical
 from limner.figures.films import Film
 from limner.figures.groups import completed_by_means
-from limner.figures.style import READ_RGB, WINDOWS, WRITE_RGB
+from limner.figures.style import READ_RGB, WINDOWS, WRITE_RGB, WRITING_WINDOW
 from limner.figures.windows import draw_windows
 from limner.layers.attention import Windows
 from limner.models import LatentVariableModel
@@ -22,10 +22,12 @@ from limner.pictures import RGB, magnify, to_rgb
 
 STOPS, STEPS_BETWEEN = 4, 6
 """A walk: the points it passes, and the frames from one to the next."""
-CAPTION = (
-    f"{WINDOWS[0].upper()}{WINDOWS[1:]}. A window reaches from the mean of its first filter to "
-    "that of its last; the line widens with sigma."
+REACH = (
+    "A window reaches from the mean of its first filter to that of its last; the line widens with "
+    "sigma."
 )
+CAPTION = f"{WINDOWS[0].upper()}{WINDOWS[1:]}. {REACH}"
+WRITING_CAPTION = f"{WRITING_WINDOW[0].upper()}{WRITING_WINDOW[1:]}. {REACH}"
 
 CANVAS = "The mean image of the canvas after each step."
 
@@ -46,7 +48,7 @@ def generation_film(
             ("canvas",),
             _steps(len(panel)),
             title="Samples being drawn",
-            caption=CANVAS if generation.windows is None else CAPTION,
+            caption=CANVAS if generation.windows is None else WRITING_CAPTION,
             alt=f"{n} samples being drawn in {len(panel)} steps",
             unit="step",
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from limner.figures import style
 
@@ -23,6 +23,8 @@ Y_TITLES = {
     "bits per dimension": "bits per dimension",
 }
 MIB = 2**20
+WHOLE = ("steps", "groups")
+MOST_TICKS = 8
 
 
 @style.styled
@@ -56,12 +58,13 @@ def study_figure(
             own = [row for row in rows if _value(row, lines) == name]
             _line(panel, own, x, y, name, k)
         _label(panel, x, y, samples)
+        _ticks(panel, {row[x].mean for row in rows if x in WHOLE})
     for panel in axes[len(plots) :]:
         panel.set_visible(False)
     made.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     with_lines = [panel for panel, (x, _) in zip(axes, plots, strict=False) if x != "choice"]
     if len(names) > 1 and with_lines:
-        legend = with_lines[0].legend()
+        legend = with_lines[0].legend(title=lines)
         legend.set_in_layout(False)  # a long one would leave the panels no room
         for text in legend.get_texts():
             text.set_parse_math(False)
@@ -102,9 +105,16 @@ def _choices(
 
 def _label(axes: Axes, x: str, y: str, samples: int) -> None:
     axes.set(xlabel=X_TITLES[x], ylabel=Y_TITLES[y].format(samples), xscale="log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+
+
+def _ticks(axes: Axes, values: set[float]) -> None:
+    """Ticks at `values` if they are few; otherwise at 1, 2 and 5, or evenly within a decade."""
+    low, high = axes.get_xlim()
+    few = 0 < len(values) <= MOST_TICKS
+    within = MaxNLocator(5) if high < 10 * low else LogLocator(subs=(1, 2, 5))
+    axes.xaxis.set_major_locator(FixedLocator(sorted(values)) if few else within)
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:

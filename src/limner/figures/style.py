@@ -30,7 +30,8 @@ READ, WRITE = "#56b4e9", "#e69f00"
 """Windows: reading in sky blue and solid, writing in orange and dashed."""
 READ_RGB, WRITE_RGB, CASING_RGB = (86, 180, 233), (230, 159, 0), (0, 0, 0)
 """The casing is a dark edge on both sides of a window's line, so that it is seen on white too."""
-WINDOWS = "reading window in sky blue (solid), writing window in orange (dashed)"
+WRITING_WINDOW = "writing window in orange (dashed)"
+WINDOWS = f"reading window in sky blue (solid), {WRITING_WINDOW}"
 """The words for captions."""
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (2, 3)))

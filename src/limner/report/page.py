@@ -24,6 +24,7 @@ from limner.report.depth import profile
 from limner.report.published import ours_and_published
 from limner.report.table import ordered, rows_of, table
 from limner.report.verdict import verdict
+from limner.report.wording import typeset
 from limner.storage import write_atomically
 from limner.training.runs import Run
 from limner.training.seen import remembered
@@ -127,13 +128,15 @@ def _subjects(runs: Sequence[Run], device: torch.device) -> list[Subject]:
 
 def environment() -> Environment:
     """The templates of this package."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("limner.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["typeset"] = typeset
+    return made
 
 
 def asset(name: str) -> Markup:

@@ -23,7 +23,7 @@ class Published(NamedTuple):
     nats: str
     """-log p(x) or its bound, as printed; with "<" if the authors give it so."""
     bound: str
-    """ELBO, or IW: the importance-weighted bound with its number of samples K."""
+    """-ELBO, or -L_K: the importance-weighted bound with K samples."""
     binarization: str
     source: str
 
@@ -40,20 +40,20 @@ _IWAE = "Burda et al. 2016, arXiv:1509.00519"
 _LADDER = "Sønderby et al. 2016, arXiv:1602.02282"
 _BIVA = "Maaløe et al. 2019, arXiv:1902.02102"
 _NVAE = "Vahdat and Kautz 2020, arXiv:2007.03898"
-_L_1000, _L_5000 = (f"IW, K = {samples}" for samples in (1000, 5000))
+_L_1000, _L_5000 = (f"-L_{samples}" for samples in (1000, 5000))
 
 PUBLISHED = (
-    Published("mnist", "DRAW without attention", "87.40", "ELBO", "static", _DRAW),
-    Published("mnist", "DRAW, filterbank attention, T = 64", "80.97", "ELBO", "static", _DRAW),
+    Published("mnist", "DRAW without attention", "87.40", "-ELBO", "static", _DRAW),
+    Published("mnist", "DRAW, filterbank attention, T = 64", "80.97", "-ELBO", "static", _DRAW),
     Published("mnist", "VAE, one layer, 200-200-z50", "88.71", _L_5000, "static", _IWAE),
     Published("mnist", "VAE, one layer, 200-200-z50", "86.76", _L_5000, "dynamic", _IWAE),
     Published("mnist", "IWAE, two layers, k = 50", "82.90", _L_5000, "dynamic", _IWAE),
     Published("mnist", "Ladder VAE, five layers", "81.84", _L_5000, "dynamic", _LADDER),
-    Published("mnist", "BIVA", "80.60", "ELBO", "dynamic", _BIVA),
+    Published("mnist", "BIVA", "80.60", "-ELBO", "dynamic", _BIVA),
     Published("mnist", "BIVA", "78.41", _L_1000, "dynamic", _BIVA),
     Published("mnist", "NVAE", "78.01", _L_1000, "dynamic", _NVAE),
-    Published("omniglot", "DRAW", "96.50", "ELBO", "not stated", _CONVDRAW),
-    Published("omniglot", "ConvDRAW", "< 91.00", "ELBO", "not stated", _CONVDRAW),
+    Published("omniglot", "DRAW", "96.50", "-ELBO", "not stated", _CONVDRAW),
+    Published("omniglot", "ConvDRAW", "< 91.00", "-ELBO", "not stated", _CONVDRAW),
     Published("omniglot", "Ladder VAE, five layers", "102.11", _L_5000, "dynamic", _LADDER),
 )
 
@@ -81,9 +81,8 @@ def ours_and_published(
             continue
         dataset, count = results["dataset"], number(len(images.train.levels))
         about = f"{dataset}, {count} training images" if run.shows_its_own else dataset
-        for key, bound in (("elbo", "ELBO"), ("iw_bound", "IW")):
-            samples = results[key].get("num_samples")
-            kind = f"{bound}, K = {samples}" if samples else bound
+        bounds = {"elbo": "-ELBO", "iw_bound": f"-L_{results['iw_bound'].get('num_samples', 'K')}"}
+        for key, kind in bounds.items():
             nats = with_error(results[key], -1)
             ours.append(Published(about, label, nats, kind, results["binarization"], "this page"))
         published += [entry for entry in published_for(dataset) if entry not in published]
@@ -93,7 +92,7 @@ def ours_and_published(
 def link_of(kind: str) -> Markup:
     """The kind of a model, with a link to its paper if that is known."""
     paper = PAPERS.get(kind)
-    return Markup("{} ({})").format(kind, _arxiv(paper)) if paper else Markup.escape(kind)
+    return Markup("{}, {}").format(kind, _arxiv(paper)) if paper else Markup.escape(kind)
 
 
 def _arxiv(number: str) -> Markup:

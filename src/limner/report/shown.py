@@ -1,6 +1,7 @@
 """Figures and films for a page, with everything in data URIs."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from limner.figures.films import Film, sprite
 from limner.figures.gallery import Picture
 from limner.figures.panels import panels_of
 
+INDICES = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 SCREEN = 96
 """Pixels of a screen per inch of a figure."""
 
@@ -94,16 +96,25 @@ def shown_film(
     src = "data:image/png;base64," + base64.b64encode(sprite(frames)).decode()
     _, height, width, _ = frames.shape
     follows = profile is not None and 1 < len(profile.kl) == len(film.captions)
+    made = chart(profile) if profile is not None and follows else None
+    means = (
+        f"Curve and bars: means over {profile.images:,} test images." if profile and made else ""
+    )
     return ShownFilm(
         name,
         film.title,
-        film.caption,
+        f"{film.caption} {means}".strip(),
         Image(src, film.alt, width),
-        film.captions,
+        tuple(_indexed(caption) for caption in film.captions),
         zoom * width,
         round(width / height, 4),
-        chart(profile) if profile is not None and follows else None,
+        made,
     )
+
+
+def _indexed(caption: str) -> str:
+    """z_5 as z₅."""
+    return re.sub(r"\bz_(\d+)", lambda found: "z" + found[1].translate(INDICES), caption)
 
 
 def chart(profile: Profile) -> Chart:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 Stat = Mapping[str, Any] | float | int | None
 """`{"mean", "stderr"}`, a number, or None if unknown."""
 NOTHING = "–"
@@ -21,6 +23,14 @@ def with_error(value: Stat, sign: int = 1, digits: int = 2) -> str:
     error = value.get("stderr") if isinstance(value, Mapping) else None
     text = f"{sign * mean:.{digits}f}"
     return text if error is None else f"{text} ± {error:.{digits}f}"
+
+
+def typeset(name: str) -> str:
+    """A name with minus sign and subscript: -ELBO as −ELBO, -L_100 as −L<sub>100</sub>."""
+    bound, _, samples = name.replace("-", "−", 1).partition("_")
+    if bound not in ("−ELBO", "−L"):
+        return name
+    return Markup("{}<sub>{}</sub>").format(bound, samples) if samples else bound
 
 
 def number(value: float | int | None, digits: int = 0) -> str:

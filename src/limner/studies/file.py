@@ -112,7 +112,11 @@ class Study(Settings):
     samples: Samples = 100
     """K of -L_K."""
     lines: str | None = None
-    """The axis that has a line for each value; by default the first."""
+    """The axis that has a line for each value.
+
+    By default the first one with named choices, otherwise the second axis; a single axis of values
+    is one line.
+    """
     plots: Annotated[tuple[Plot, ...], Field(min_length=1)] = (Plot(),)
 
     @model_validator(mode="after")
@@ -127,7 +131,9 @@ class Study(Settings):
 
     @property
     def line_axis(self) -> str | None:
-        return self.lines or (self.axes[0].label if self.axes else None)
+        named = [axis.label for axis in self.axes if axis.choices]
+        others = [axis.label for axis in self.axes[1:]]
+        return self.lines or next(iter([*named, *others]), None)
 
 
 def built_in() -> dict[str, Path]:

@@ -9,7 +9,6 @@ from urllib.parse import quote
 import limner
 from limner.report.page import asset, environment
 from limner.report.table import Cell
-from limner.report.wording import with_error
 from limner.storage import write_atomically
 from limner.studies.file import Study
 
@@ -64,7 +63,13 @@ def write_page(
     """Write the page to the file `out`; `figure` is SVG."""
     headings, lines = cells(means, axes, study.samples)
     best = min(means, key=lambda row: row["-ELBO"].mean)
-    name = ", ".join(str(best.get(axis)) for axis in axes if best.get(axis)) or "the only model"
+    bound = best["-ELBO"]
+    error = "" if bound.stderr is None else f" ± {bound.stderr:.2f}"
+    name = ", ".join(f"{axis} {best[axis]}" for axis in axes if best.get(axis))
+    winner = f", with {name}" if name else ""
+    lowest = (
+        f"Lowest −ELBO: {bound.mean:.2f}{error} nats per image{winner}{_certainty(means, best)}."
+    )
     text = (
         environment()
         .get_template("study.html")
@@ -73,8 +78,7 @@ def write_page(
             styles=[asset(f"{name}.css") for name in ("page", "table", "print")],
             script=asset("table.js"),
             version=limner.__version__,
-            summary=f"{sum(row['seeds'] for row in means)} runs. The lowest −ELBO has {name}: "
-            f"{with_error(best['-ELBO']._asdict())} nats per image{_certainty(means, best)}.",
+            summary=f"{sum(row['seeds'] for row in means)} runs. {lowest}",
             figure="data:image/svg+xml," + quote(figure),
             alt=f"{study.title}: "
             + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from limner.config import RunConfig
-from limner.data import DataConfig, natural_observation
-from limner.data import load as load_dataset
+from limner.data import DataConfig
 from limner.errors import InputError
 from limner.recipes import recipe
 from limner.studies.file import Axis, Study
@@ -130,7 +129,9 @@ class _Suited:
         if "observation" in values["model"]:
             return config
         if config.data not in self._known:
-            self._known[config.data] = natural_observation(load_dataset(config.data))
+            from limner.data import load, natural_observation
+
+            self._known[config.data] = natural_observation(load(config.data))
         return config.with_(model=config.model.with_(observation=self._known[config.data]))
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from limner.errors import InputError
 from limner.figures import style
 from limner.figures.studies import study_figure
-from limner.progress import say
+from limner.progress import say, waiting
 from limner.storage import write_atomically
 from limner.studies.file import Study
 from limner.studies.page import cells, write_page
@@ -50,15 +50,17 @@ def _write(
     write_atomically(out / "results.json", json.dumps(document, indent=2) + "\n")
     write_atomically(out / "results.csv", to_csv(found))
     plots = [(plot.x, plot.y) for plot in described.plots]
-    made = study_figure(means, axes, plots, described.line_axis, described.samples, described.title)
-    style.save(made, out, "figure")
-    page = write_page(described, means, axes, problems, style.themed_svg(made), out / "report.html")
-    headings, lines = cells(means, axes, described.samples)
-    title = escape(described.title)
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    with waiting("writing the figure and the page"):
+        lines = described.line_axis
+        made = study_figure(means, axes, plots, lines, described.samples, described.title)
+        style.save(made, out, "figure")
+        svg = style.themed_svg(made)
+        page = write_page(described, means, axes, problems, svg, out / "report.html")
+    headings, table_rows = cells(means, axes, described.samples)
+    table = Table(title=escape(described.title), title_justify="left", box=None, pad_edge=False)
     for heading in headings:
         table.add_column(escape(heading), justify="left" if heading in axes else "right")
-    for line in lines:
+    for line in table_rows:
         table.add_row(*(escape(cell.text) for cell in line))
     Console().print(table)
     say(f"written to {page}")
