@@ -66,10 +66,9 @@ def write_page(
     bound = best["-ELBO"]
     error = "" if bound.stderr is None else f" ± {bound.stderr:.2f}"
     name = ", ".join(f"{axis} {best[axis]}" for axis in axes if best.get(axis))
-    winner = f", with {name}" if name else ""
-    lowest = (
-        f"Lowest −ELBO: {bound.mean:.2f}{error} nats per image{winner}{_certainty(means, best)}."
-    )
+    which = f", with {name}" if name else ""
+    certainty = _certainty(means, best)
+    lowest = f"Lowest −ELBO{which}: {bound.mean:.2f}{error} nats per image{certainty}."
     text = (
         environment()
         .get_template("study.html")
