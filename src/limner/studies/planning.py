@@ -123,15 +123,16 @@ class _Suited:
     """Configs with the observation that suits the images, unless one is given."""
 
     def __init__(self) -> None:
-        self._known = {DataConfig(): "bernoulli"}
+        self._known = {DataConfig().model_dump_json(): "bernoulli"}
 
     def __call__(self, values: dict[str, Any]) -> RunConfig:
         config = RunConfig.parse(values)
         if "observation" in values["model"]:
             return config
-        if config.data not in self._known:
-            self._known[config.data] = natural_observation(load_dataset(config.data))
-        return config.with_(model=config.model.with_(observation=self._known[config.data]))
+        images = config.data.model_dump_json()
+        if images not in self._known:
+            self._known[images] = natural_observation(load_dataset(config.data))
+        return config.with_(model=config.model.with_(observation=self._known[images]))
 
 
 def _check_names(runs: Sequence[Planned]) -> None:
