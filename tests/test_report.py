@@ -167,11 +167,17 @@ ABOUT = {"num_images": 500, "split": "test", "dataset": "digits"}
          "gap of the next, b, is 1.00 ± 0.40 nats, more than two standard errors."),
         ([row("a", 99), row("b", 100, 1, 0.6)], {}, ["c"],
          "a has the lowest −ELBO, 99.00 ± 1.00 nats per image; the gap of the next, b, is 1.00 ± "
-         "0.60 nats, less than two standard errors, so the order of the two is uncertain; c has "
+         "0.60 nats, within two standard errors, so the order of the two is uncertain; c has "
          "not been evaluated."),
         ([row("a", 99), row("b", 100, 1, 0.6), row("c", 100.1, 1.1, 0.6)], {}, [],
          "a has the lowest −ELBO, 99.00 ± 1.00 nats per image; the gap of the next, b, is 1.00 ± "
          "0.60 nats, and b and c are within two standard errors, so the order is uncertain."),
+        ([row("a", 99), row("b", 100, 1, 0.2), row("c", 101, 2, 5)], {}, [],
+         "a has the lowest −ELBO, 99.00 ± 1.00 nats per image; the gap of the next, b, is 1.00 ± "
+         "0.20 nats, and c is within two standard errors, so the order is uncertain."),
+        ([row("a", 99), row("b", 99, 0, 0)], {}, [],
+         "a has the lowest −ELBO, 99.00 ± 1.00 nats per image; the gap of the next, b, is 0.00 ± "
+         "0.00 nats, within two standard errors, so the order of the two is uncertain."),
         ([row("a", 99), row("b", 100)], {}, [],
          "These models were evaluated on different images, so they are not ranked."),
         ([row("a", 99)], ABOUT | {"num_images": 20}, [],

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from limner.cli import main
+from limner.commands.compare import _claim
 from limner.config import RunConfig
 from limner.errors import InputError
 from limner.figures.studies import study_figure
@@ -16,7 +17,7 @@ from limner.studies import Study, averaged, built_in, carry_out, open_study, pla
 from limner.studies.engines import Processes, Share, Task, _check_reachable
 from limner.studies.page import write_page
 from limner.studies.planning import merged, slug
-from limner.studies.studying import is_finished, problem_in
+from limner.studies.studying import held, is_finished, problem_in
 from limner.studies.tables import Mean, to_csv
 from limner.studies.working import _changes
 
@@ -431,3 +432,11 @@ def test_the_plan_of_a_study_with_brackets_is_printed(tmp_path, capsys):
     path.write_text(DEPTH.replace('"Depth"', '"[/x]"'))
     main(["study", str(path), "--dry-run"])
     assert "[/x]: 12 runs" in capsys.readouterr().out
+
+
+def test_a_comparison_that_is_training_is_not_replaced(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    with held(tmp_path), pytest.raises(InputError, match="Another study trains in"):
+        _claim(tmp_path, overwrite=True, resume=False)
+    _claim(tmp_path, overwrite=True, resume=False)
+    assert not tmp_path.exists()

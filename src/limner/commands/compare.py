@@ -242,6 +242,10 @@ def _claim(out: Path, overwrite: bool, resume: bool) -> None:
             f"{out} already holds a comparison; continue it with --resume, replace it with "
             "--overwrite, or choose another --out."
         )
+    from limner.studies.studying import held
+
+    with held(out):  # no other command trains there
+        pass
     shutil.rmtree(out)
 
 

@@ -70,9 +70,12 @@ def _gaps(others: Sequence[Row]) -> str:
     close = [_name(row) for row in others if _is_close(row)]
     if not close:
         return f"{said}, more than two standard errors"
-    if len(close) == 1:
-        return f"{said}, less than two standard errors, so the order of the two is uncertain"
-    return f"{said}, and {_listed(close)} are within two standard errors, so the order is uncertain"
+    if close == [_name(following)]:
+        return f"{said}, within two standard errors, so the order of the two is uncertain"
+    verb = "is" if len(close) == 1 else "are"
+    return (
+        f"{said}, and {_listed(close)} {verb} within two standard errors, so the order is uncertain"
+    )
 
 
 def _positive(gap: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -81,7 +84,7 @@ def _positive(gap: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _is_close(row: Row) -> bool:
     gap = row["difference_to_best"]
-    return abs(mean_of(gap) or 0.0) < 2 * (gap.get("stderr") or 0.0)
+    return abs(mean_of(gap) or 0.0) <= 2 * (gap.get("stderr") or 0.0)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -122,17 +122,18 @@ class _Suited:
     """Configs with the observation that suits the images, unless one is given."""
 
     def __init__(self) -> None:
-        self._known = {DataConfig(): "bernoulli"}
+        self._known = {DataConfig().model_dump_json(): "bernoulli"}
 
     def __call__(self, values: dict[str, Any]) -> RunConfig:
         config = RunConfig.parse(values)
         if "observation" in values["model"]:
             return config
-        if config.data not in self._known:
+        images = config.data.model_dump_json()
+        if images not in self._known:
             from limner.data import load, natural_observation
 
-            self._known[config.data] = natural_observation(load(config.data))
-        return config.with_(model=config.model.with_(observation=self._known[config.data]))
+            self._known[images] = natural_observation(load(config.data))
+        return config.with_(model=config.model.with_(observation=self._known[images]))
 
 
 def _check_names(runs: Sequence[Planned]) -> None:

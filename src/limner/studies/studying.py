@@ -69,7 +69,7 @@ def carry_out(
         InputError: `out` is not a study's, or cannot be written to.
         KeyboardInterrupt: the runs under way have saved their states.
     """
-    with _held(out):
+    with held(out):
         return _carry_out(plan, out, engine, show)
 
 
@@ -131,7 +131,7 @@ def _alike(folder: Path, config: RunConfig) -> bool:
 
 
 @contextmanager
-def _held(out: Path) -> Iterator[None]:
+def held(out: Path) -> Iterator[None]:
     """The folder of a study, which no other command trains in meanwhile."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is not a folder; choose another --out.")
