@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.errors import InputError
+from limner.progress import waiting
 from limner.recipes import recipe
 from limner.studies.file import Axis, Study
 
@@ -38,12 +39,13 @@ def planned(study: Study, data: Mapping[str, Any] | None = None) -> list[Planned
     """
     base = recipe(study.recipe).model_dump(mode="json") if study.recipe else {}
     base = merged(base, study.base)
-    found = []
+    found: list[Planned] = []
+    suits: dict[DataConfig, str] = {}
     for labels, changes in _combinations(study.axes):
         values = merged(merged(base, changes), {"data": dict(data or {})})
         _check_free(values, study)
         try:
-            config = _suited(values)
+            config = _suited(values, suits)
         except InputError as error:
             where = ", ".join(f"{name} {value}" for name, value in labels.items())
             raise InputError(f"{where}: {error}" if where else str(error)) from None
@@ -106,17 +108,22 @@ def _check_free(values: Mapping[str, Any], study: Study) -> None:
         )
 
 
-def _suited(values: dict[str, Any]) -> RunConfig:
-    """The config, with the observation that suits the images unless one is given."""
+def _suited(values: dict[str, Any], suits: dict[DataConfig, str]) -> RunConfig:
+    """The config, with the observation that suits the images unless one is given.
+
+    `suits` keeps the observation of each source, so that its images are loaded once.
+    """
     if "observation" in values.get("model", {}):
         return RunConfig.parse(values)
     config = RunConfig.parse(values)
     if config.data == DataConfig():
         return config
-    from limner.data import load, natural_observation
+    if config.data not in suits:
+        with waiting(f"loading {config.data.name}"):
+            from limner.data import load, natural_observation
 
-    observation = natural_observation(load(config.data))
-    return config.with_(model=config.model.with_(observation=observation))
+            suits[config.data] = natural_observation(load(config.data))
+    return config.with_(model=config.model.with_(observation=suits[config.data]))
 
 
 def _check_names(runs: Sequence[Planned]) -> None:
