@@ -8,6 +8,7 @@ import tomllib
 import pytest
 import torch
 
+from limner import data
 from limner.cli import main
 from limner.commands.compare import _claim
 from limner.config import RunConfig
@@ -68,6 +69,14 @@ def test_every_combination_is_planned_for_every_seed():
     assert plan[2].labels == {"num steps": "1", "model": "wide", "latent dim": "2"}
     assert len({run.name for run in plan}) == len(plan)
     assert all(run.config.evaluate_samples == 100 for run in plan)
+
+
+def test_the_images_of_a_study_are_loaded_once(monkeypatch):
+    loaded = []
+    images = data.load(data.DataConfig(name="digits"))
+    monkeypatch.setattr("limner.data.load", lambda config: loaded.append(config) or images)
+    assert len(planned(study())) == 12
+    assert len(loaded) == 1
 
 
 def test_a_line_is_a_choice_or_else_a_value_of_the_second_axis():

@@ -63,6 +63,7 @@ def study(
     plan = planned(described, {} if data_root is None else {"root": str(data_root)})
     if dry_run:
         _print_plan(described, plan)
+        suggest("study", name)
         return
     out = out or Path("runs") / Path(name).stem
     try:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from limner.config import RunConfig
 from limner.data import DataConfig
 from limner.errors import InputError
+from limner.progress import waiting
 from limner.recipes import recipe
 from limner.studies.file import Axis, Study
 
@@ -130,9 +131,10 @@ class _Suited:
             return config
         images = config.data.model_dump_json()
         if images not in self._known:
-            from limner.data import load, natural_observation
+            with waiting(f"loading {config.data.name}"):
+                from limner.data import load, natural_observation
 
-            self._known[images] = natural_observation(load(config.data))
+                self._known[images] = natural_observation(load(config.data))
         return config.with_(model=config.model.with_(observation=self._known[images]))
 
 
