@@ -1,4 +1,4 @@
-"""A study on a Ray cluster of two local nodes, one of which is killed."""
+"""A study on a Ray cluster of two local nodes, one of which is killed; needs the extra [ray]."""
 
 import os
 import subprocess
@@ -21,8 +21,13 @@ from limner.studies import Study, carry_out, planned
 from limner.studies.engines import Ray, Share
 
 out, text = Path(sys.argv[1]), sys.argv[2]
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-other = cluster.add_node(num_cpus=1)
+node = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+try:
+    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    other = cluster.add_node(**node)
+except Exception as error:
+    print(f"Ray cannot start here: {error}", file=sys.stderr)
+    sys.exit(77)
 
 def show(progress):
     """Kill a node once both runs have begun, and add another."""
@@ -31,7 +36,7 @@ def show(progress):
     if other is not None and len(begun) == 2:
         cluster.remove_node(other, allow_graceful=False)
         other = None
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**node)
 
 plan = planned(Study.parse(tomllib.loads(text)))
 outcomes = carry_out(plan, out, Ray(cluster.address, Share(1)), show)
@@ -63,6 +68,8 @@ def test_a_node_that_is_lost_loses_nothing(tmp_path):
     done = subprocess.run(
         command, check=False, env=environment, capture_output=True, text=True, timeout=600
     )
+    if done.returncode == 77:
+        pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
     logs = [path.read_text() for path in sorted((out / "logs").glob("*.log"))]
     assert sum("limner: Stopped" in log or log.count(" parameters, ") == 2 for log in logs) >= 1
