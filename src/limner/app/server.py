@@ -17,6 +17,7 @@ MAX_BODY = 4 * 2**20
 """Limit for the bytes of a request; drawings have some thousands."""
 FIRST_PORT, PORTS = 7860, 100
 QUIET = {
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(2**31),  # no statistics of answers, which use pandas
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
