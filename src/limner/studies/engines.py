@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, NamedTuple, Protocol
@@ -223,7 +224,6 @@ def _on_a_node(task: Task, share: Share) -> int:
 
 def _ray() -> Any:
     try:
-        import ray
+        return import_module("ray")
     except ImportError:
         raise InputError(f"--engine ray needs Ray; run {install('ray')}.") from None
-    return ray
