@@ -17,7 +17,12 @@ ATTENTIVE = DRAWConfig(
     num_steps=16, attention="filterbank", read_size=5, write_size=5, latent_dim=50
 )
 STUDY: dict[str, RunConfig] = {
-    name: RunConfig(model=model, optimizer=OptimizerConfig(warmup_steps=100), epochs=40)
+    name: RunConfig(
+        model=model,
+        optimizer=OptimizerConfig(learning_rate=4e-3, warmup_steps=100),
+        batch_size=64,
+        epochs=20,
+    )
     for name, model in {
         "VAE": VAEConfig(),
         "Ladder VAE": LadderVAEConfig(),

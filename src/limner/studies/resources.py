@@ -1,12 +1,14 @@
 """What the runs of a study may use: how many at once, and how many threads or which GPU each."""
 
+import json
 import os
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
 from limner.device import pick_device
-from limner.models import build
+from limner.models import LatentVariableModel, build, config_from
 from limner.models.memory import free_memory
 from limner.studies.engines import Engine, Processes, Ray, Share
 from limner.studies.planning import Planned
@@ -54,6 +56,28 @@ def _cores() -> int:
 
 def _largest(plan: Sequence[Planned]) -> int:
     """Bytes that the largest training keeps for the backward pass, if images are 28 x 28."""
-    configs = {run.config.model.model_dump_json(): run.config for run in plan}.values()
-    shape = (1, 28, 28)
-    return max(build(config.model, shape).stored_bytes(config.batch_size) for config in configs)
+    return max(
+        _model(run.config.model.model_dump_json()).stored_bytes(run.config.batch_size)
+        for run in plan
+    )
+
+
+def longest_first(plan: Sequence[Planned]) -> list[Planned]:
+    """The runs in the order to train them, so that no long one is left for the end.
+
+    What a model keeps for the backward pass stands for the time of its steps.
+    """
+
+    def length(run: Planned) -> float:
+        model = _model(run.config.model.model_dump_json())
+        once, per_step = model.saved_floats
+        floats = once + per_step * getattr(model, "num_steps", 0)
+        return floats * (run.config.epochs or 1)
+
+    return sorted(plan, key=length, reverse=True)
+
+
+@cache
+def _model(config: str) -> LatentVariableModel:
+    """The model of a config, for images of 28 x 28."""
+    return build(config_from(json.loads(config)), (1, 28, 28))

@@ -22,6 +22,7 @@ from limner.progress import say, warn
 from limner.storage import write_atomically
 from limner.studies.engines import Engine, Task
 from limner.studies.planning import Planned
+from limner.studies.resources import longest_first
 from limner.training.resuming import differing, position_of
 from limner.training.runs import Run
 
@@ -78,7 +79,7 @@ def _carry_out(plan: Sequence[Planned], out: Path, engine: Engine, show: Show) -
     _write_plan(out, plan, folders)
     waiting = {
         _task(out, folders[planned.name], planned.config): planned
-        for planned in plan
+        for planned in longest_first(plan)
         if not is_finished(folders[planned.name], planned.config)
     }
     done = len(plan) - len(waiting)
