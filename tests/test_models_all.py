@@ -8,9 +8,16 @@ import torch
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from limner import DRAWConfig, LadderVAEConfig, VAEConfig, elbo
+from limner import (
+    ConvDRAWConfig,
+    ConvLadderVAEConfig,
+    ConvVAEConfig,
+    DRAWConfig,
+    LadderVAEConfig,
+    VAEConfig,
+    elbo,
+)
 from limner.models import build
-from map_draw import MapDrawConfig
 
 CONFIGS = {
     "vae": VAEConfig(hidden_dims=(8, 6), latent_dim=3),
@@ -22,7 +29,15 @@ CONFIGS = {
     "draw-learned-prior": DRAWConfig(
         num_steps=3, hidden_dim=6, latent_dim=3, attention="filterbank", prior="learned"
     ),
-    "latent maps": MapDrawConfig(num_steps=3),
+    "conv-vae": ConvVAEConfig(hidden_maps=(3, 4), latent_dim=3),
+    "conv-ladder": ConvLadderVAEConfig(groups="1x1,4x2", hidden_maps=3, latent_maps=2),
+    "conv-ladder-learned": ConvLadderVAEConfig(
+        groups="2x2", hidden_maps=3, latent_maps=1, blocks=0, posterior="learned"
+    ),
+    "conv-draw": ConvDRAWConfig(num_steps=3, hidden_maps=3, latent_maps=2),
+    "conv-draw-untied": ConvDRAWConfig(
+        num_steps=3, hidden_maps=2, latent_maps=1, scale=2, tied=False
+    ),
 }
 OBSERVATIONS = ("bernoulli", "gaussian", "discretized_logistic")
 models = pytest.mark.parametrize("kind", CONFIGS)

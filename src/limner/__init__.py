@@ -20,6 +20,12 @@ _HOMES = {
     "History": "training.history",
     "Inference": "models",
     "InputError": "errors",
+    "ConvDRAW": "models",
+    "ConvDRAWConfig": "models",
+    "ConvLadderVAE": "models",
+    "ConvLadderVAEConfig": "models",
+    "ConvVAE": "models",
+    "ConvVAEConfig": "models",
     "LadderVAE": "models",
     "LadderVAEConfig": "models",
     "LatentVariableModel": "models",
@@ -52,6 +58,12 @@ if TYPE_CHECKING:
     from limner.figures.showing import show as show
     from limner.models import DRAW as DRAW
     from limner.models import VAE as VAE
+    from limner.models import ConvDRAW as ConvDRAW
+    from limner.models import ConvDRAWConfig as ConvDRAWConfig
+    from limner.models import ConvLadderVAE as ConvLadderVAE
+    from limner.models import ConvLadderVAEConfig as ConvLadderVAEConfig
+    from limner.models import ConvVAE as ConvVAE
+    from limner.models import ConvVAEConfig as ConvVAEConfig
     from limner.models import DRAWConfig as DRAWConfig
     from limner.models import Generation as Generation
     from limner.models import Inference as Inference
@@ -77,6 +89,12 @@ __all__ = [
     "DRAW",
     "VAE",
     "Comparison",
+    "ConvDRAW",
+    "ConvDRAWConfig",
+    "ConvLadderVAE",
+    "ConvLadderVAEConfig",
+    "ConvVAE",
+    "ConvVAEConfig",
     "DRAWConfig",
     "Evaluation",
     "Fit",

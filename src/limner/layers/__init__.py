@@ -9,6 +9,7 @@ __getattr__, __dir__ = lazy(
         "attention",
         "batch",
         "compiling",
+        "convolution",
         "copies",
         "gathered",
         "gaussian",

@@ -1,4 +1,4 @@
-"""The recurrent cell of DRAW: an LSTM with one matrix product per step."""
+"""The LSTM, and the recurrent cell of DRAW: an LSTM with one matrix product per step."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,22 +17,24 @@ tanh_backward = torch.ops.aten.tanh_backward.default
 
 
 class LSTMState(NamedTuple):
-    """Output h and memory c of an LSTM, both [batch, hidden]."""
+    """Output h and memory c of an LSTM, both [batch, hidden] or [batch, maps, height, width]."""
 
-    h: Float[Tensor, "batch hidden"]
-    c: Float[Tensor, "batch hidden"]
+    h: Float[Tensor, "batch hidden *size"]
+    c: Float[Tensor, "batch hidden *size"]
 
 
-def lstm(gates: Float[Tensor, "batch four_hidden"], c: Float[Tensor, "#batch hidden"]) -> LSTMState:
+def lstm(
+    gates: Float[Tensor, "batch four_hidden *size"], c: Float[Tensor, "#batch hidden *size"]
+) -> LSTMState:
     """One step of an LSTM without peepholes, given its pre-activations (i, f, g, o).
 
     c' = f c + i g, h = o tanh(c') with i, f, o = sigmoid and g = tanh of the pre-activations.
     """
     rows = gates.shape[0]
-    c = c if c.shape[0] == rows else c.expand(rows, -1)
+    c = c if c.shape[0] == rows else c.expand(rows, *c.shape[1:])
     if not torch.compiler.is_compiling() and not transformed():
         return LSTMState(*_LSTM.apply(gates, c)[:2])
-    i, f, g, o = gates.chunk(4, dim=-1)
+    i, f, g, o = gates.chunk(4, dim=1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * _tanh(g)
     return LSTMState(torch.sigmoid(o) * _tanh(c), c)
 
@@ -51,8 +53,8 @@ class _LSTM(Function):
     def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         sigmoids = torch.sigmoid(gates)
-        i, f, _, o = sigmoids.chunk(4, dim=-1)
-        g = _tanh(gates.chunk(4, dim=-1)[2])
+        i, f, _, o = sigmoids.chunk(4, dim=1)
+        g = _tanh(gates.chunk(4, dim=1)[2])
         new = torch.addcmul(f * c, i, g)
         bounded = _tanh(new)
         ctx.save_for_backward(c, sigmoids, g, bounded)
@@ -62,14 +64,14 @@ class _LSTM(Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, Tensor]:
         c, sigmoids, g, bounded = ctx.saved_tensors
         of_h, of_new, of_sigmoids, of_g, of_bounded = gradients
-        i, f, _, o = sigmoids.chunk(4, dim=-1)
+        i, f, _, o = sigmoids.chunk(4, dim=1)
         of_h = torch.zeros_like(c) if of_h is None else of_h
         through = of_h * o if of_bounded is None else of_h * o + of_bounded
         k = tanh_backward(through, bounded)
         k = k if of_new is None else of_new + k
         of_i, of_f, of_o, of_tanh = k * g, k * c, of_h * bounded, k * i
         if of_sigmoids is not None:
-            more_i, more_f, _, more_o = of_sigmoids.chunk(4, dim=-1)
+            more_i, more_f, _, more_o = of_sigmoids.chunk(4, dim=1)
             of_i, of_f, of_o = of_i + more_i, of_f + more_f, of_o + more_o
         if of_g is not None:
             of_tanh = of_tanh + of_g
@@ -79,7 +81,7 @@ class _LSTM(Function):
             tanh_backward(of_tanh, g),
             sigmoid_backward(of_o, o),
         ]
-        return torch.cat(of_gates, dim=-1), k * f
+        return torch.cat(of_gates, dim=1), k * f
 
 
 def _tanh(x: Tensor) -> Tensor:

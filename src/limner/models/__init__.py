@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 from limner.lazy import lazy
 
 _HOMES = {
+    "ConvVAE": "conv_vae",
+    "ConvVAEConfig": "configs",
+    "ConvLadderVAE": "conv_ladder_vae",
+    "ConvLadderVAEConfig": "configs",
+    "ConvDRAW": "conv_draw",
+    "ConvDRAWConfig": "configs",
     "DRAW": "draw",
     "VAE": "vae",
     "DRAWConfig": "configs",
@@ -36,11 +42,17 @@ if TYPE_CHECKING:
     from limner.models.base import Inference as Inference
     from limner.models.base import Latent as Latent
     from limner.models.base import LatentVariableModel as LatentVariableModel
+    from limner.models.configs import ConvDRAWConfig as ConvDRAWConfig
+    from limner.models.configs import ConvLadderVAEConfig as ConvLadderVAEConfig
+    from limner.models.configs import ConvVAEConfig as ConvVAEConfig
     from limner.models.configs import DRAWConfig as DRAWConfig
     from limner.models.configs import LadderVAEConfig as LadderVAEConfig
     from limner.models.configs import ModelConfig as ModelConfig
     from limner.models.configs import RecurrentConfig as RecurrentConfig
     from limner.models.configs import VAEConfig as VAEConfig
+    from limner.models.conv_draw import ConvDRAW as ConvDRAW
+    from limner.models.conv_ladder_vae import ConvLadderVAE as ConvLadderVAE
+    from limner.models.conv_vae import ConvVAE as ConvVAE
     from limner.models.draw import DRAW as DRAW
     from limner.models.ladder_vae import LadderVAE as LadderVAE
     from limner.models.recurrent import RecurrentModel as RecurrentModel
@@ -56,5 +68,18 @@ if TYPE_CHECKING:
 
 
 __getattr__, __dir__ = lazy(
-    __name__, _HOMES, ("base", "configs", "draw", "ladder_vae", "recurrent", "registry", "vae")
+    __name__,
+    _HOMES,
+    (
+        "base",
+        "configs",
+        "conv_draw",
+        "conv_ladder_vae",
+        "conv_vae",
+        "draw",
+        "ladder_vae",
+        "recurrent",
+        "registry",
+        "vae",
+    ),
 )

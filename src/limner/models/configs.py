@@ -1,8 +1,9 @@
 """The settings of every model. This module does not import torch, so that help is fast."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from limner.layers.names import ActivationName, ObservationName
 from limner.settings import Hidden, Settings
@@ -90,9 +91,89 @@ class DRAWConfig(RecurrentConfig):
     )
 
 
+class ConvVAEConfig(ModelConfig):
+    """A convolutional VAE: residual blocks at each resolution, one latent group."""
+
+    kind: Annotated[Literal["conv-vae"], Hidden] = "conv-vae"
+    hidden_maps: tuple[Width, ...] = Field(
+        default=(32, 64),
+        min_length=1,
+        max_length=7,
+        description="maps at 1/2, 1/4, ... of the image's resolution",
+    )
+    blocks: Annotated[int, Field(ge=0, le=MAX_LAYERS)] = Field(
+        default=1, description="residual blocks per resolution"
+    )
+    latent: Literal["vector", "maps"] = Field(
+        default="vector", description="z is a vector, or maps at the coarsest resolution"
+    )
+    latent_dim: Width = Field(default=64, description="latent variables, or latent maps")
+    activation: ActivationName = Field(default="silu", description="nonlinearity")
+
+
+class ConvLadderVAEConfig(ModelConfig):
+    """A convolutional Ladder VAE: latent maps at several resolutions."""
+
+    kind: Annotated[Literal["conv-ladder-vae"], Hidden] = "conv-ladder-vae"
+    groups: str = Field(
+        default="2x1,4x3,8x2",
+        description="latent groups, bottom first: 4x3 is three groups at 1/4 of the resolution",
+    )
+    hidden_maps: Width = Field(default=32, description="maps at every resolution")
+    latent_maps: Width = Field(default=4, description="latent maps of each group")
+    blocks: Annotated[int, Field(ge=0, le=MAX_LAYERS)] = Field(
+        default=1, description="residual blocks per resolution on the way up"
+    )
+    posterior: Literal["merged", "learned"] = Field(
+        default="merged",
+        description="precision-weighted merge with the prior, or from features of both passes",
+    )
+    activation: ActivationName = Field(default="silu", description="nonlinearity")
+
+    @field_validator("groups")
+    @classmethod
+    def _readable(cls, groups: str) -> str:
+        numbers = cls._numbers(groups)
+        scales = [scale for scale, _ in numbers]
+        if not numbers or scales != sorted(set(scales)) or sum(n for _, n in numbers) > MAX_LAYERS:
+            raise ValueError(
+                "give pairs such as 2x1,4x3: scales 1, 2, 4, ... 128 in rising order, each with "
+                f"its number of groups, at most {MAX_LAYERS} in all"
+            )
+        return groups
+
+    @staticmethod
+    def _numbers(groups: str) -> list[tuple[int, int]]:
+        found = [re.fullmatch(r"(1|2|4|8|16|32|64|128)x([1-9]\d?)", part.strip())
+                 for part in groups.split(",")]  # fmt: skip
+        return [(int(each[1]), int(each[2])) for each in found if each] if all(found) else []
+
+    @property
+    def scales(self) -> list[tuple[int, int]]:
+        """Each scale and its number of groups, bottom first."""
+        return self._numbers(self.groups)
+
+
+class ConvDRAWConfig(RecurrentConfig):
+    """Convolutional DRAW: latent maps at each step, with a learned prior."""
+
+    kind: Annotated[Literal["conv-draw"], Hidden] = "conv-draw"
+    num_steps: Width = Field(default=8, description="steps T, each with its own latent group")
+    hidden_maps: Width = Field(default=32, description="maps of both LSTMs")
+    latent_maps: Width = Field(default=4, description="latent maps of each step")
+    scale: Literal[1, 2, 4, 8] = Field(
+        default=4, description="pixels per cell of the latent maps, along each side"
+    )
+    kernel: Literal[1, 3, 5, 7] = Field(default=3, description="side of the convolutions' kernels")
+    tied: bool = Field(default=True, description="steps share their weights, as in the paper")
+
+
 OWN: dict[str, type[ModelConfig]] = {
     "vae": VAEConfig,
     "ladder-vae": LadderVAEConfig,
     "draw": DRAWConfig,
+    "conv-vae": ConvVAEConfig,
+    "conv-ladder-vae": ConvLadderVAEConfig,
+    "conv-draw": ConvDRAWConfig,
 }
 """Configs of Limner's own models by kind: ABConfig of a-b, whose model is limner.models.a_b.AB."""

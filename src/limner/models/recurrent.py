@@ -94,13 +94,17 @@ class RecurrentModel(LatentVariableModel):
         """This cell for inference on `x`; may precompute what is the same at every step."""
         return self
 
+    def at_step(self, t: int) -> Self:
+        """The cell of step t = 0..T-1: the same for all, unless steps have weights of their own."""
+        return self
+
     # The unrolling
 
     @cached_property
     def latent_shape(self) -> tuple[int, ...]:
         try:
             with torch.no_grad():
-                return tuple(self.prior(self.initial(1)).loc.shape[1:])
+                return tuple(self.at_step(0).prior(self.initial(1)).loc.shape[1:])
         except AttributeError as error:  # a property of a module would hide it
             raise TypeError(f"initial or prior of {type(self).__name__}: {error}") from error
 
@@ -148,9 +152,10 @@ class RecurrentModel(LatentVariableModel):
         state = self.initial(n)
         record = _Record(self, state) if trace else None
         for t in range(self.num_steps):
-            p = self.prior(state)
+            cell = self.at_step(t)
+            p = cell.prior(state)
             z = draws(t, p)
-            state = self.update(z, state)
+            state = cell.update(z, state)
             if record is not None:
                 record.add(state, Latent(p, p, z))
         observation = self.observe(self.canvas(state))
@@ -285,7 +290,8 @@ def _unrolled(
         if gathered is not None:
             gathered.begin()
         noise, given = draws.noise(t, like), draws.given(t)
-        state, kl_t, latent = step(cell, x, state, noise, given, divergence, record is not None)
+        traced = record is not None
+        state, kl_t, latent = step(cell.at_step(t), x, state, noise, given, divergence, traced)
         if gathered is not None:
             gathered.end()
         kl.append(kl_t)
