@@ -1,8 +1,8 @@
 """Observation models p(x | canvas): the distribution of pixels given the final canvas.
 
-A canvas is [batch, canvases * channels, height, width]; the mean canvas comes first. Each class
-holds one batch of distributions, like torch.distributions, and sums over channels and pixels:
-`log_prob` is in nats per image.
+A canvas is [batch, maps(channels), height, width]. Each class holds one batch of distributions,
+like torch.distributions, and sums over channels and pixels: `log_prob` is in nats per image. Its
+`drawing` is a cheap picture of a canvas in [0, 1], which recurrent models compare with x.
 """
 
 import math
@@ -32,11 +32,20 @@ def _per_image(values: Tensor) -> Float[Tensor, " batch"]:
 class Bernoulli:
     """Binary pixels, p(x = 1) = sigmoid(canvas)."""
 
-    canvases: ClassVar[int] = 1
     bits_gained: ClassVar[float] = 0.0
 
     def __init__(self, canvas: Tensor):
         self.logits = full(canvas)
+
+    @staticmethod
+    def maps(channels: int) -> int:
+        """A logit per channel."""
+        return channels
+
+    @staticmethod
+    def drawing(canvas: Tensor, channels: int) -> Images:
+        """The mean."""
+        return torch.sigmoid(canvas[:, :channels])
 
     @staticmethod
     def initial_canvas(images: Images) -> Float[Tensor, "maps height width"]:
@@ -56,9 +65,11 @@ class Bernoulli:
 
 
 class _LocationScale:
-    """Two canvases: sigmoid of the first is the location, the second the log scale (floored)."""
+    """Two maps per channel: sigmoid of the first is the location, the second the log scale.
 
-    canvases: ClassVar[int] = 2
+    The maps of all locations come first. The log scale has a floor.
+    """
+
     scale_of_std: ClassVar[float] = 1.0
     """Scale of the distribution divided by its standard deviation."""
     floor: ClassVar[float]
@@ -67,6 +78,16 @@ class _LocationScale:
         location, log_scale = full(canvas).chunk(2, dim=1)
         self.location = torch.sigmoid(location)
         self.log_scale = self.floor + F.softplus(log_scale - self.floor)
+
+    @staticmethod
+    def maps(channels: int) -> int:
+        """A location and a log scale per channel."""
+        return 2 * channels
+
+    @staticmethod
+    def drawing(canvas: Tensor, channels: int) -> Images:
+        """The location."""
+        return torch.sigmoid(canvas[:, :channels])
 
     @classmethod
     def initial_canvas(cls, images: Images) -> Float[Tensor, "maps height width"]:
