@@ -41,7 +41,7 @@ class MapDraw(RecurrentModel):
         return normal(*self.p(state.features).chunk(2, dim=1))
 
     def posterior(self, x: Tensor, state: State) -> tuple[Normal, State]:
-        error = x - torch.sigmoid(state.canvas[:, : x.shape[1]])
+        error = x - self.observe.drawing(state.canvas, x.shape[1])
         seen = torch.cat([state.features, error], dim=1)
         return normal(*self.q(seen).chunk(2, dim=1)), state
 

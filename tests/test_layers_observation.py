@@ -61,7 +61,7 @@ def test_samples_and_mean_agree_with_the_probabilities(name, generator):
 
 @NAMES
 def test_an_image_sums_over_its_pixels_with_the_mean_canvas_first(name, generator):
-    canvases = OBSERVATIONS[name].canvases
+    canvases = OBSERVATIONS[name].maps(1)
     canvas = torch.randn(2, canvases * 3, 2, 4, generator=generator, dtype=torch.float64)
     x = torch.rand(2, 3, 2, 4, generator=generator, dtype=torch.float64).round()
     expected = torch.zeros(2, dtype=torch.float64)
@@ -76,7 +76,7 @@ def test_an_image_sums_over_its_pixels_with_the_mean_canvas_first(name, generato
 @pytest.mark.parametrize("name", ["bernoulli", "gaussian", "discretized_logistic"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_value_and_gradient_are_finite_in_the_tails(name, dtype):
-    canvas = torch.tensor(EXTREME, dtype=dtype)[:, : OBSERVATIONS[name].canvases, None, None]
+    canvas = torch.tensor(EXTREME, dtype=dtype)[:, : OBSERVATIONS[name].maps(1), None, None]
     canvas = canvas.repeat(3, 1, 1, 1).requires_grad_()
     x = torch.tensor([0.0, 128 / 255, 1.0], dtype=dtype).repeat_interleave(len(EXTREME))
     if name == "bernoulli":

@@ -59,7 +59,7 @@ class GRUDraw(RecurrentModel):
         return StandardNormal((len(state.decoder), self.config.latent_dim), like=state.decoder)
 
     def posterior(self, x, state):
-        x_hat = x - state.canvas[:, : x.shape[1]].sigmoid()
+        x_hat = x - self.observe.drawing(state.canvas, x.shape[1])
         seen = torch.cat([x.flatten(1), x_hat.flatten(1), state.decoder], dim=1)
         encoder = self.encoder(seen, state.encoder)
         return self.head(encoder), state._replace(encoder=encoder)

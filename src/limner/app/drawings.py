@@ -160,7 +160,7 @@ def as_seen(levels: Tensor, observation: str, binarization: Binarization | None)
 
     Sampled and dequantized pixels are the same at every call.
     """
-    if observation == "discretized_logistic":
+    if observation.startswith("discretized_logistic"):
         return scaled(levels)
     if observation == "bernoulli" and binarization in ("threshold", "none"):
         return threshold(levels)

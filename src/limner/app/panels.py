@@ -58,11 +58,11 @@ def glimpses(
     """What the encoder reads of the image and of the error, both [T, 1, C, N, N]."""
     assert windows.read is not None
     channels, height, width = model.image_shape
-    before = torch.cat([model.c_0[None, None], canvases[:-1]])[:, :, :channels]
+    before = torch.cat([model.c_0[None], canvases[:-1, 0]])
+    drawing = model.observe.drawing(before, channels)[:, None]
     F_y, F_x = filterbank(windows.read, filters(model)[0], (height, width))
     seen, drawn = (
-        read(images, F_y, F_x, windows.read.gamma)
-        for images in (x.expand_as(before), before.sigmoid())
+        read(images, F_y, F_x, windows.read.gamma) for images in (x.expand_as(drawing), drawing)
     )
     return seen, seen - drawn
 

@@ -13,6 +13,7 @@ PIXELS = {
     "bernoulli": "each pixel black or white",
     "gaussian": "each pixel a level with Gaussian noise",
     "discretized_logistic": "each pixel one of 256 levels",
+    "discretized_logistic_mixture": "each pixel one of 256 levels",
 }
 
 

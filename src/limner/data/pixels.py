@@ -26,15 +26,15 @@ from limner.data.mapped import forget
 from limner.errors import InputError
 
 Pixels = Literal["binary", "dequantized", "levels"]
-OBSERVATIONS = ("bernoulli", "gaussian", "discretized_logistic")
+OBSERVATIONS = ("bernoulli", "gaussian", "discretized_logistic", "discretized_logistic_mixture")
 
 
 def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
     """The kind of pixels that a model with this observation needs from this dataset.
 
     `binary`: 0 or 1, for `bernoulli`; `dequantized`: (level + u) / 256, for `gaussian`;
-    `levels`: level / 255 exactly, for `discretized_logistic`. `InputError` for a pair that has no
-    valid likelihood, such as a Bernoulli on grey values or a density on binary pixels.
+    `levels`: level / 255 exactly, for `discretized_logistic` and its mixture. `InputError` for a
+    pair that has no valid likelihood, such as a Bernoulli on grey values or a density on binary pixels.
     """
     if observation not in OBSERVATIONS:
         raise InputError(f"There is no observation {observation!r}; choose {_either()}.")

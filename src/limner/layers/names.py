@@ -3,4 +3,6 @@
 from typing import Literal
 
 ActivationName = Literal["relu", "leaky_relu", "tanh", "elu", "silu"]
-ObservationName = Literal["bernoulli", "gaussian", "discretized_logistic"]
+ObservationName = Literal[
+    "bernoulli", "gaussian", "discretized_logistic", "discretized_logistic_mixture"
+]

@@ -130,7 +130,7 @@ class LatentVariableModel(nn.Module, ABC):
         channels, height, width = image_shape
         self.image_shape: ImageShape = (channels, height, width)
         self.observe = OBSERVATIONS[config.observation]
-        self.canvas_shape: ImageShape = (channels * self.observe.canvases, height, width)
+        self.canvas_shape: ImageShape = (self.observe.maps(channels), height, width)
 
     @property
     @abstractmethod

@@ -8,12 +8,11 @@ For t = 1..T, with c_0, h_0 learned:
     h_dec_t = LSTM_dec(h_dec_{t-1}, z_t);  c_t = c_{t-1} + write(h_dec_t)                 (7, 8)
 
     p(z_t) = N(0, I), or learned from h_dec_{t-1} (ConvDRAW, Gregor et al. 2016)
-    p(x | z) = observation(c_T)
+    p(x | z) = observation(c_T), whose `drawing` of c replaces sigmoid(c) in equation 3
 """
 
 from typing import NamedTuple, Self
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
@@ -76,7 +75,7 @@ class DRAW(RecurrentModel):
 
     def posterior(self, x: Tensor, state: DRAWState) -> tuple[Normal, DRAWState]:
         """Equations 1 to 5: q_t, after the encoder has read x and the error image."""
-        drawing = torch.sigmoid(state.canvas[:, : x.shape[1]])
+        drawing = self.observe.drawing(state.canvas, x.shape[1])
         glimpse = self.reader.read(x, drawing, state.windows)
         encoder = self.encoder([glimpse, state.decoder.h], state.encoder)
         return self.posterior_head(encoder.h), state._replace(encoder=encoder)

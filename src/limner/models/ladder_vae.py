@@ -8,6 +8,8 @@ Image:                      p(x | z_1) = observation(MLP(z_1))
 Index i of `kl` and `latents` is z_{i+1}: bottom first, as in the config.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,7 +70,7 @@ class LadderVAE(LatentVariableModel):
         self.up_heads = nn.ModuleList(map(SoftplusHead, widths, latents))
         self.down = nn.ModuleList(map(block, latents, widths))
         self.down_heads = nn.ModuleList(map(SoftplusHead, widths[1:], latents[:-1]))
-        self.output = Linear(widths[0], pixels * self.observe.canvases)
+        self.output = Linear(widths[0], math.prod(self.canvas_shape))
         nn.init.zeros_(self.output.bias)
 
     @property

@@ -3,6 +3,8 @@
 q(z | x) = N(mu(x), sigma^2(x)),  p(z) = N(0, I),  p(x | z) = observation(decoder(z))
 """
 
+import math
+
 from torch import Tensor, nn
 
 from limner.layers.gaussian import GaussianHead, StandardNormal, mapped
@@ -33,7 +35,7 @@ class VAE(LatentVariableModel):
         self.encoder = mlp(encoder_dims, config.activation)
         self.posterior = GaussianHead(encoder_dims[-1], config.latent_dim)
         self.decoder = mlp(decoder_dims, config.activation)
-        self.output = Linear(decoder_dims[-1], pixels * self.observe.canvases)
+        self.output = Linear(decoder_dims[-1], math.prod(self.canvas_shape))
         nn.init.zeros_(self.output.bias)
 
     @property
