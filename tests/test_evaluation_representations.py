@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from limner import DRAWConfig, InputError, LadderVAEConfig, VAEConfig
+from limner import (
+    ConvDRAWConfig,
+    ConvLadderVAEConfig,
+    DRAWConfig,
+    InputError,
+    LadderVAEConfig,
+    VAEConfig,
+)
 from limner.evaluation.interpolation import (
     decode_noise,
     noise_of_images,
@@ -22,14 +29,14 @@ from limner.evaluation.probes import (
 )
 from limner.evaluation.representations import encode_images
 from limner.models import build
-from map_draw import MapDrawConfig
 
 CONFIGS = {
     "vae": VAEConfig(hidden_dims=(6,), latent_dim=3),
     "ladder": LadderVAEConfig(hidden_dims=(6, 5, 4), latent_dims=(4, 3, 2)),
     "draw": DRAWConfig(num_steps=3, hidden_dim=5, latent_dim=2),
     "draw-learned-prior": DRAWConfig(num_steps=4, hidden_dim=5, latent_dim=2, prior="learned"),
-    "latent maps": MapDrawConfig(num_steps=3),
+    "conv-draw": ConvDRAWConfig(num_steps=3, hidden_maps=3, latent_maps=2),
+    "conv-ladder": ConvLadderVAEConfig(groups="1x1,2x1", hidden_maps=3, latent_maps=1),
 }
 models = pytest.mark.parametrize("kind", CONFIGS)
 

@@ -18,7 +18,14 @@ from limner.figures.groups import carried_means, completed_by_means, from_the_to
 from limner.figures.neighbours import nearest
 from limner.figures.subject import Subject
 from limner.layers.attention import Window, Windows
-from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
+from limner.models import (
+    ConvDRAWConfig,
+    ConvLadderVAEConfig,
+    DRAWConfig,
+    LadderVAEConfig,
+    VAEConfig,
+    build,
+)
 from limner.pictures import beside, magnify, strided, tile, to_rgb
 from limner.storage import save_tensors
 from limner.training.runs import Run
@@ -30,6 +37,8 @@ CONFIGS = {
     "attention": DRAWConfig(
         num_steps=4, attention="filterbank", read_size=2, write_size=3, hidden_dim=6, latent_dim=3
     ),
+    "conv-ladder": ConvLadderVAEConfig(groups="1x1,2x2", hidden_maps=3, latent_maps=1),
+    "conv-draw": ConvDRAWConfig(num_steps=3, hidden_maps=3, latent_maps=2),
 }
 COLOUR = DRAWConfig(
     num_steps=3, attention="filterbank", read_size=1, write_size=1, hidden_dim=5, latent_dim=2,

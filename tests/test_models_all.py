@@ -243,7 +243,9 @@ def test_a_model_starts_from_the_mean_image(kind, observation):
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.filterwarnings("ignore")  # of torch.compile itself
-@models
+@pytest.mark.parametrize(
+    "kind", ["ladder", "draw", "draw-learned-prior", "conv-vae", "conv-ladder", "conv-draw-untied"]
+)
 def test_compiled_equals_eager(kind):
     model, x = make(kind).train(), images(3)
     results = []
@@ -262,7 +264,7 @@ def test_compiled_equals_eager(kind):
 
 COMPILE = """
 import torch
-from limner import DRAWConfig, LadderVAEConfig, VAEConfig
+from limner import ConvDRAWConfig, DRAWConfig, LadderVAEConfig, VAEConfig
 from limner.models import build
 
 with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
@@ -287,8 +289,9 @@ with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         "[LadderVAEConfig(hidden_dims=(2, 2), latent_dims=(2, 2))]",
         "[DRAWConfig(num_steps=3, hidden_dim=w, latent_dim=2) for w in (2, 3, 4)]",
         "[DRAWConfig(num_steps=3, attention='filterbank', hidden_dim=2, latent_dim=2)]",
+        "[ConvDRAWConfig(num_steps=3, hidden_maps=2, latent_maps=1, tied=False)]",
     ],
-    ids=["ladder", "three draws", "attention"],
+    ids=["ladder", "three draws", "attention", "untied"],
 )
 def test_training_and_evaluation_stay_compiled(configs):
     """Torch gives up, and says so only in a log, after eight versions of one function."""

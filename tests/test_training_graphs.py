@@ -11,7 +11,7 @@ from limner import InputError
 from limner.config import ObjectiveConfig, RunConfig
 from limner.data import DataConfig
 from limner.data import load as load_data
-from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig
+from limner.models import ConvDRAWConfig, DRAWConfig, LadderVAEConfig, VAEConfig
 from limner.training import graphs, launch, train
 from limner.training.compilation import wants_compiling, wants_graphs
 from limner.training.graphs import WARM_UP, Constants, NotCapturable, Replayed
@@ -28,6 +28,7 @@ MODELS = {
     "recomputed": DRAWConfig(
         num_steps=4, hidden_dim=8, latent_dim=3, attention="filterbank", memory="recompute"
     ),
+    "conv-draw": ConvDRAWConfig(num_steps=2, hidden_maps=3, latent_maps=1, tied=False),
 }
 
 

@@ -9,7 +9,16 @@ from torch import nn
 
 from host_reads import HostRead, NoHostReads
 from limner.config import ObjectiveConfig, RunConfig
-from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build, recurrent
+from limner.models import (
+    ConvDRAWConfig,
+    ConvLadderVAEConfig,
+    ConvVAEConfig,
+    DRAWConfig,
+    LadderVAEConfig,
+    VAEConfig,
+    build,
+    recurrent,
+)
 from limner.training.optimizer import GuardedStep, build_optimizer
 from limner.training.processes import Processes
 from limner.training.stepper import Stepper
@@ -25,6 +34,15 @@ MODELS = {
     "recomputed": ATTENTION.with_(num_steps=5, memory="recompute"),
     "gaussian": ATTENTION.with_(observation="gaussian"),
     "discretized logistic": DRAW.with_(observation="discretized_logistic"),
+    "conv-vae": ConvVAEConfig(hidden_maps=(3,), latent_dim=2),
+    "conv-ladder-vae": ConvLadderVAEConfig(groups="2x1,4x1", hidden_maps=3, latent_maps=1),
+    "conv-draw": ConvDRAWConfig(
+        num_steps=2,
+        hidden_maps=3,
+        latent_maps=1,
+        tied=False,
+        observation="discretized_logistic_mixture",
+    ),
 }
 OBJECTIVES = {
     "elbo": ObjectiveConfig(),

@@ -64,7 +64,7 @@ class DiscretizedLogisticMixture:
         logits, location, _, coefficient = _split(full(canvas))
         weight = logits.softmax(1)[:, :, None]
         location, coefficient = (weight * location).sum(1), (weight * coefficient).sum(1)
-        softness, drawn = location.new_tensor(SOFTNESS), list[Tensor]()
+        softness, drawn = location.new_full((), SOFTNESS), list[Tensor]()
         for channel in range(channels):
             given = _conditioned(location, coefficient, channel, drawn)
             drawn.append(clipped_mean(given, softness))
