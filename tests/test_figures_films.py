@@ -14,7 +14,7 @@ from limner.figures.groups import carried_means
 from limner.pictures import to_rgb
 from test_figures import CONFIGS, StandIn, dataset
 
-FRAMES = {"vae": 24, "ladder": 3, "draw": 3, "attention": 4}
+FRAMES = {"vae": 24, "ladder": 3, "draw": 3, "attention": 4, "conv-ladder": 3, "conv-draw": 3}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from limner import InputError, VAEConfig, fit
 from limner.data import Frozen
-from limner.models import DRAWConfig
+from limner.models import ConvDRAWConfig, DRAWConfig
 from limner.objectives import elbo
 from limner.training import Run, train
 from test_training import config, stopped_after, weights_of
@@ -90,3 +90,5 @@ def test_growth_that_is_none_is_refused(growth, sentence):
 def test_models_without_steps_cannot_grow():
     with pytest.raises(InputError, match="growth is for recurrent models, and vae has no steps"):
         growing(VAEConfig())
+    with pytest.raises(InputError, match="growth needs steps that share their weights"):
+        growing(ConvDRAWConfig(tied=False))

@@ -90,6 +90,11 @@ def test_untied_steps_with_equal_weights_are_tied_ones():
     assert len(list(untied.steps.parameters())) == T * len(list(tied.steps.parameters()))
 
 
+def test_weights_of_another_depth_fit_only_tied_steps():
+    assert "num_steps" in ConvDRAWConfig().free
+    assert "num_steps" not in ConvDRAWConfig(tied=False).free
+
+
 def test_depth_is_a_dial():
     model, x = conv_draw(), binary(3, (2, 5, 6))
     before = model.infer(x, torch.Generator().manual_seed(1)).kl

@@ -170,6 +170,8 @@ class RunConfig(Settings):
             raise ValueError(
                 f"--growth is for recurrent models, and {self.model.kind} has no steps"
             )
+        if "num_steps" not in self.model.free:
+            raise ValueError("--growth needs steps that share their weights; choose --model.tied")
         shares, steps = zip(*self.growth, strict=True)
         if list(shares) != sorted(set(shares)):
             raise ValueError("the shares of --growth must rise")

@@ -18,22 +18,28 @@ class ModelConfig(Settings):
     """Settings that all models share."""
 
     prefix: ClassVar[str] = "model."
-    free: ClassVar[frozenset[str]] = frozenset()
-    """Settings that may differ from those of the model whose weights training starts from."""
     observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
     kind: Any
     """The model's name. Each subclass declares its own: `kind: Literal["vae"] = "vae"`."""
+
+    @property
+    def free(self) -> frozenset[str]:
+        """Settings that may differ from those of the model whose weights training starts from."""
+        return frozenset()
 
 
 class RecurrentConfig(ModelConfig):
     """Settings that all recurrent models share."""
 
-    free: ClassVar[frozenset[str]] = frozenset({"num_steps", "memory"})
     num_steps: Width = Field(default=10, description="steps T, each with its own latent group")
     memory: Memory = Field(
         default="auto",
         description="keep every step for the backward pass, or recompute them in chunks",
     )
+
+    @property
+    def free(self) -> frozenset[str]:
+        return frozenset({"num_steps", "memory"})
 
 
 class VAEConfig(ModelConfig):
@@ -166,6 +172,10 @@ class ConvDRAWConfig(RecurrentConfig):
     )
     kernel: Literal[1, 3, 5, 7] = Field(default=3, description="side of the convolutions' kernels")
     tied: bool = Field(default=True, description="steps share their weights, as in the paper")
+
+    @property
+    def free(self) -> frozenset[str]:
+        return super().free if self.tied else frozenset({"memory"})
 
 
 OWN: dict[str, type[ModelConfig]] = {
