@@ -127,6 +127,8 @@ class Source:
     test: Images
     class_names: tuple[str, ...] | None = None
     found: Found | None = None
+    note: str = ""
+    """What distinguishes it from others of its name, which is then shown with it."""
 
 
 def named_splits(names: Iterable[str], where: str) -> dict[Split, str]:
