@@ -149,12 +149,14 @@ def test_training_batch_5_can_be_the_test_set_and_every_name_says_so(tmp_path):
     assert [len(dataset.split(split)) for split in data.SPLITS] == [72, 8, 20]
     assert np.array_equal(pixels(dataset, "train", "validation"), levels(FILES, *list(FILES)[:4]))
     assert np.array_equal(pixels(dataset, "test"), levels(FILES, "data_batch_5.bin"))
-    assert repr(dataset).startswith("<Dataset cifar10 (training batch 5 as test set): 72 / 8 / 20")
+    assert repr(dataset).startswith(
+        "<Dataset cifar10 with training batch 5 as test set: 72 / 8 / 20"
+    )
     config = RunConfig(model=VAEConfig(), data=dataset.source, epochs=1)
     run = SimpleNamespace(config=config, data=config.data, metrics=list, made=list)
     run.validation_elbo = lambda checkpoint: None
     about = evaluate._about(run, dataset, evaluate.Options())
-    assert about["dataset"] == "cifar10 (training batch 5 as test set)"
+    assert about["dataset"] == "cifar10 with training batch 5 as test set"
     assert about["data"]["test_from"] == "train"
 
 

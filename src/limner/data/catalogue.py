@@ -44,7 +44,7 @@ def dataset_of(
     fixed = binarization in ("static", "threshold")
     check_augmentation(config.augment, (channels, height, width), fixed)
     return Dataset(
-        name=f"{config.name} ({source.note})" if source.note else config.name,
+        name=" ".join(filter(None, (config.name, source.note))),
         binarization=binarization,
         draw_seed=config.draw_seed,
         image_shape=(channels, height, width),

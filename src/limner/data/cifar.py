@@ -48,7 +48,7 @@ class Cifar:
     def load_from_train(self, root: Path | None) -> Source:
         """The training images only: the last file of them is the test set."""
         source = self._source(root, self.train)
-        return replace(source, note=f"training batch {len(self.train)} as test set")
+        return replace(source, note=f"with training batch {len(self.train)} as test set")
 
     def fetch(self, root: Path | None) -> list[Path]:
         """The files in `root`, or in the cache, checked; downloaded and unpacked if missing."""

@@ -128,7 +128,7 @@ class Source:
     class_names: tuple[str, ...] | None = None
     found: Found | None = None
     note: str = ""
-    """What distinguishes it from others of its name, which is then shown with it."""
+    """What follows the name of the dataset wherever it is shown."""
 
 
 def named_splits(names: Iterable[str], where: str) -> dict[Split, str]:
