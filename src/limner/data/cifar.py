@@ -105,22 +105,19 @@ class Cifar:
         packed, files = self._packed(folder), (*self.train, self.test)
         if packed is not None:
             self.archive.check(packed)
-            _unpack(packed, folder / self.folder, files)
+            _extract(packed, folder / self.folder, files)
             return
         packed = download(self.archive.name, self.mirrors, folder, self.archive.check)
-        _unpack(packed, folder / self.folder, files)
+        _extract(packed, folder / self.folder, files)
         packed.unlink()
 
     def _missing(self, folder: Path) -> InputError:
         train = self._found(folder, self.train)
         if train:
-            option = (
-                f", or pass --data.test-from train, which takes {train[-1].name} as the test set"
-            )
-            return InputError(
-                f"{train[-1].parent} has no {self.test.name}; add it"
-                f"{option if len(train) > 1 else ''}."
-            )
+            advice = "add it"
+            if len(train) > 1:
+                advice += f", or take {train[-1].name} as the test set with --data.test-from train"
+            return InputError(f"{train[-1].parent} has no {self.test.name}; {advice}.")
         names = ", ".join(file.name for file in (*self.train, self.test))
         return InputError(
             f"{folder} has neither {self.archive.name} nor {names}; correct --data.root, or leave "
@@ -128,7 +125,7 @@ class Cifar:
         )
 
 
-def _unpack(archive: Path, folder: Path, files: Sequence[Published]) -> None:
+def _extract(archive: Path, folder: Path, files: Sequence[Published]) -> None:
     """Write the members of a .tar.gz with the names and sizes of `files` to `folder`.
 
     No path, link or right of the archive is used, and no other member.

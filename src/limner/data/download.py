@@ -15,7 +15,7 @@ TIMEOUT = 30
 
 
 class Published(NamedTuple):
-    """A file whose authors, or others who have it, state its size in bytes and its MD5."""
+    """A file as it was published: its name, its size in bytes and its MD5."""
 
     name: str
     size: int
