@@ -1,16 +1,14 @@
 """MNIST's files: they are found or downloaded, and altered files are refused."""
 
-import contextlib
 import dataclasses
 import gzip
 import hashlib
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
+from file_server import served
 from limner import data
 from limner.data import CATALOGUE, mnist, static_mnist
 from limner.data.omniglot import Omniglot
@@ -18,25 +16,6 @@ from limner.data.static_mnist import StaticMNIST
 from limner.errors import InputError
 
 SIZES = {"train": 12, "t10k": 4}
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format, *values):
-        pass
-
-
-@contextlib.contextmanager
-def served(folder):
-    """The address at which a loopback server offers the files in `folder`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def contents():

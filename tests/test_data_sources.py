@@ -125,12 +125,18 @@ def test_size_fit_and_colour_apply_to_built_in_images():
     assert same.train.levels is full.train.levels
 
 
-SETTINGS = {"range": (0, 255), "shape": (5, 4), "group_by": "a"}
+SETTINGS = {"range": (0, 255), "shape": (5, 4), "group_by": "a", "test_from": "train"}
 
 
 @pytest.mark.parametrize(
     ("kind", "ignored"),
-    [("digits", SETTINGS), ("own.npy", ["group_by"]), ("own", ["shape"]), ("hub:own", ["shape"])],
+    [
+        ("digits", SETTINGS),
+        ("cifar100", SETTINGS),
+        ("own.npy", ["group_by", "test_from"]),
+        ("own", ["shape", "test_from"]),
+        ("hub:own", ["shape", "test_from"]),
+    ],
 )
 def test_a_setting_that_a_source_would_ignore_is_refused_by_its_flag(kind, ignored, tmp_path):
     (tmp_path / "own").mkdir()
@@ -141,8 +147,15 @@ def test_a_setting_that_a_source_would_ignore_is_refused_by_its_flag(kind, ignor
             load(name, **{setting: SETTINGS[setting]})
 
 
-def test_settings_of_a_run_that_other_images_would_ignore_are_left_out(monkeypatch):
-    own = data.DataConfig(name="own.npy", range=(0, 1), shape=(8, 8), draw_seed=3)
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"name": "own.npy", "range": (0, 1), "shape": (8, 8)},
+        {"name": "cifar10", "test_from": "train"},
+    ],
+)
+def test_settings_of_a_run_that_other_images_would_ignore_are_left_out(own, monkeypatch):
+    own = data.DataConfig(draw_seed=3, **own)
     run = types.SimpleNamespace(own_data=own, image_shape=(1, 8, 8), on=lambda found: found)
     monkeypatch.setattr(Run, "open", lambda name: run)
     assert Images(name="digits").open("run") == data.DataConfig(name="digits", draw_seed=3)

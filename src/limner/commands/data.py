@@ -12,6 +12,7 @@ import tyro
 from limner.commands.flags import bound
 from limner.commands.show import show
 from limner.data import CATALOGUE
+from limner.data.config import in_words
 from limner.errors import InputError, printable, unknown
 from limner.progress import suggest, waiting
 
@@ -25,7 +26,7 @@ Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 def list_datasets() -> None:
     """List the datasets, what each needs and its default binarization."""
     for entry in CATALOGUE:
-        about = f"{entry.description}; {entry.binarization} binarization; needs {entry.needs}"
+        about = f"{entry.description}; {in_words(entry.binarization)}; needs {entry.needs}"
         name, margin = f"{entry.name:<15}", " " * 15
         print(fill(about, 80, initial_indent=name, subsequent_indent=margin))
     suggest("data show", CATALOGUE[0].name)

@@ -44,7 +44,7 @@ def dataset_of(
     fixed = binarization in ("static", "threshold")
     check_augmentation(config.augment, (channels, height, width), fixed)
     return Dataset(
-        name=config.name,
+        name=" ".join(filter(None, (config.name, source.note))),
         binarization=binarization,
         draw_seed=config.draw_seed,
         image_shape=(channels, height, width),
@@ -101,19 +101,24 @@ def other_images(
 def unused(config: DataConfig, catalogue: Sequence[Entry] = CATALOGUE) -> list[str]:
     """The settings of `config` that are given, and that have no meaning for its images."""
     path = _path(config)
+    entry = find(config.name, catalogue)
     without: tuple[str, ...] = ()
-    if find(config.name, catalogue):
+    if entry is not None:
         without = ("range", "shape", "group_by")
     elif config.name.startswith("hub:") or path.is_dir() or path.suffix.lower() == ".zip":
         without = ("shape",)
     elif path.suffix.lower() in ARRAY_SUFFIXES:
         without = ("group_by",)
+    if entry is None or entry.read_from_train is None:
+        without += ("test_from",)
     return [name for name in without if getattr(config, name) is not None]
 
 
 def _built_in(entry: Entry, config: DataConfig) -> Source:
     """A dataset of the catalogue with its own splits, in the size and colour asked for."""
-    source = entry.read(config.root)
+    read = entry.read if config.test_from is None else entry.read_from_train
+    assert read is not None  # `load` has refused the setting
+    source = read(config.root)
     return replace(
         source,
         **{split: refitted(getattr(source, split), config, entry.name) for split in SPLITS},

@@ -61,6 +61,11 @@ class DataConfig(Settings):
         ge=0,
         description="Seed of fixed binarization, and of the split of your own images.",
     )
+    test_from: Literal["train"] | None = Field(
+        default=None,
+        description="train: cifar10 without its test file; training batch 5 is the test set, and "
+        "every result says so.",
+    )
     size: Side | tuple[Side, Side] | None = Field(
         default=None,
         description="Side of the images, or height and width; that of the files if not given.",

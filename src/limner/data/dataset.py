@@ -127,6 +127,8 @@ class Source:
     test: Images
     class_names: tuple[str, ...] | None = None
     found: Found | None = None
+    note: str = ""
+    """What follows the name of the dataset wherever it is shown."""
 
 
 def named_splits(names: Iterable[str], where: str) -> dict[Split, str]:

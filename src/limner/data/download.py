@@ -1,15 +1,41 @@
 """Files downloaded from public mirrors into the user's cache, after a check."""
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from limner.errors import InputError
 from limner.progress import Display, training_display
 
 TIMEOUT = 30
+
+
+class Published(NamedTuple):
+    """A file as it was published: its name, its size in bytes and its MD5."""
+
+    name: str
+    size: int
+    md5: str
+
+    def check(self, path: Path) -> None:
+        """`InputError` if the file at `path` is another one."""
+        size = path.stat().st_size
+        if size != self.size:
+            raise InputError(
+                f"{path} has {size:,} bytes instead of {self.size:,}; delete it and download it "
+                "again with `limner data get`."
+            )
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
+        if md5.hexdigest() != self.md5:
+            raise InputError(
+                f"{path} has been altered: its MD5 is not that of the published file; delete it "
+                "and download it again with `limner data get`."
+            )
 
 
 def cache_folder(name: str) -> Path:

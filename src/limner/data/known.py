@@ -17,6 +17,7 @@ class Entry:
     """One line of `limner data list`, and how to load or fetch it.
 
     `read(root)` returns the splits; `fetch(root)` returns checked files, [] for installed images.
+    `read_from_train(root)` returns splits whose test images are training images (`test_from`).
     """
 
     name: str
@@ -25,6 +26,7 @@ class Entry:
     needs: str
     read: "Callable[[Path | None], Source]"
     fetch: Callable[[Path | None], list[Path]]
+    read_from_train: "Callable[[Path | None], Source] | None" = None
 
 
 def _module(name: str) -> Any:
@@ -43,6 +45,23 @@ def _archived(name: str, constant: str, description: str, needs: str) -> Entry:
         return mnist.fetch_archive(getattr(mnist, constant), root)
 
     return Entry(name, description, "dynamic", needs, read, fetch)
+
+
+def _cifar(constant: str, description: str, needs: str, can_test_from_train: bool) -> Entry:
+    """The entry of a dataset that is described by a constant of `limner.data.cifar`."""
+
+    def described() -> Any:
+        return getattr(_module("cifar"), constant)
+
+    return Entry(
+        constant.lower(),
+        description,
+        "none",
+        needs,
+        lambda root: described().load(root),
+        lambda root: described().fetch(root),
+        (lambda root: described().load_from_train(root)) if can_test_from_train else None,
+    )
 
 
 CATALOGUE: tuple[Entry, ...] = (
@@ -89,6 +108,26 @@ CATALOGUE: tuple[Entry, ...] = (
         "chardata.mat, or a download",
         lambda root: _module("omniglot").Omniglot().load(root),
         lambda root: _module("omniglot").Omniglot().fetch(root),
+    ),
+    _cifar(
+        "CIFAR10",
+        "CIFAR-10 photographs, 32x32 RGB, split 45,000 / 5,000 / 10,000",
+        "cifar-10-binary.tar.gz or its six .bin files, or a download of 162 MB",
+        can_test_from_train=True,
+    ),
+    _cifar(
+        "CIFAR100",
+        "CIFAR-100 photographs, 32x32 RGB, split 45,000 / 5,000 / 10,000",
+        "cifar-100-binary.tar.gz or its two .bin files, or a download of 161 MB",
+        can_test_from_train=False,
+    ),
+    Entry(
+        "svhn",
+        "SVHN house numbers, cropped to 32x32 RGB, split 66,000 / 7,257 / 26,032",
+        "none",
+        "train_32x32.mat and test_32x32.mat, or a download of 235 MB",
+        lambda root: _module("svhn").SVHN().load(root),
+        lambda root: _module("svhn").SVHN().fetch(root),
     ),
 )
 
