@@ -25,6 +25,7 @@ MODELS = {
     "recomputed": ATTENTION.with_(num_steps=5, memory="recompute"),
     "gaussian": ATTENTION.with_(observation="gaussian"),
     "discretized logistic": DRAW.with_(observation="discretized_logistic"),
+    "mixture": DRAW.with_(observation="discretized_logistic_mixture"),
 }
 OBJECTIVES = {
     "elbo": ObjectiveConfig(),
