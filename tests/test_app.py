@@ -117,6 +117,7 @@ def test_other_shapes_are_resized(shape):
         ("bernoulli", "static", "binary"),
         ("bernoulli", "threshold", "threshold"),
         ("discretized_logistic", "none", "levels"),
+        ("discretized_logistic_mixture", "none", "levels"),
         ("gaussian", "none", "between"),
     ],
 )

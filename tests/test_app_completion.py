@@ -1,6 +1,6 @@
 """The pseudo-Gibbs chain: known pixels stay; an exact posterior gives exact samples."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from torch.distributions import Normal
 from limner.errors import InputError
 from limner.evaluation.completion import complete
 from limner.layers.gaussian import StandardNormal
+from limner.layers.names import ObservationName
 from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.models.base import (
     Generation,
@@ -77,7 +78,7 @@ def test_with_an_exact_posterior_the_chain_draws_from_the_conditional(generator)
     assert (chain.images[..., 0] == known).all()
 
 
-@pytest.mark.parametrize("observation", ["bernoulli", "gaussian", "discretized_logistic"])
+@pytest.mark.parametrize("observation", get_args(ObservationName))
 @pytest.mark.parametrize(
     "config",
     [

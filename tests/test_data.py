@@ -187,6 +187,7 @@ def test_levels_and_dequantized_pixels():
         ("none", [0, 255], "bernoulli", "binary"),
         ("none", None, "gaussian", "dequantized"),
         ("none", None, "discretized_logistic", "levels"),
+        ("none", None, "discretized_logistic_mixture", "levels"),
         ("none", None, "bernoulli", "--data.binarization dynamic"),
         ("static", None, "gaussian", "--data.binarization none"),
         ("threshold", None, "discretized_logistic", "--data.binarization none"),

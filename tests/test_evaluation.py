@@ -188,7 +188,13 @@ def test_summary_is_the_mean_and_its_standard_error():
 
 
 @pytest.mark.parametrize(
-    ("observation", "bits_gained"), [("bernoulli", 0), ("gaussian", 8), ("discretized_logistic", 0)]
+    ("observation", "bits_gained"),
+    [
+        ("bernoulli", 0),
+        ("gaussian", 8),
+        ("discretized_logistic", 0),
+        ("discretized_logistic_mixture", 0),
+    ],
 )
 def test_results_say_what_was_measured_and_on_what(observation, bits_gained):
     config = VAEConfig(hidden_dims=(4,), latent_dim=3, observation=observation)

@@ -19,6 +19,7 @@ KINDS = [
     ("threshold", "bernoulli"),
     ("none", "gaussian"),
     ("none", "discretized_logistic"),
+    ("none", "discretized_logistic_mixture"),
 ]
 
 
@@ -33,7 +34,7 @@ def reference(data, binarization, observation):
     levels = data.test.levels.numpy().astype(np.int64)
     if binarization == "threshold":
         return levels >= 128
-    if observation == "discretized_logistic":
+    if observation.startswith("discretized_logistic"):
         return levels.astype(np.float32) / np.float32(255)
     digest = hashlib.blake2b(repr((3, "test")).encode(), digest_size=8).digest()
     seed = (int.from_bytes(digest, "little") >> 1) % 2**32

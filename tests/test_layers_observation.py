@@ -105,6 +105,7 @@ def test_the_initial_canvas_has_the_clipped_mean_of_the_images(name, generator):
     [
         ("bernoulli", -math.log(2), 1.0),  # a fair coin
         ("discretized_logistic", -math.log(256), 8.0),  # every level alike
+        ("discretized_logistic_mixture", -math.log(256), 8.0),
         ("gaussian", 0.0, 8.0),  # every level alike, as a density on [0, 1]
     ],
 )

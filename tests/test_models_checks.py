@@ -1,10 +1,13 @@
 """Invalid inputs of a model are refused with one sentence that says what to change."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from limner import InputError, importance_weighted_bound
+from limner.layers.names import ObservationName
 from limner.models.checks import (
     check_form,
     check_image_shape,
@@ -64,7 +67,7 @@ def test_a_double_model_takes_doubles_alone():
     )
 
 
-@pytest.mark.parametrize("observation", ["bernoulli", "gaussian", "discretized_logistic"])
+@pytest.mark.parametrize("observation", get_args(ObservationName))
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -92,6 +95,7 @@ def test_grey_values_for_a_bernoulli():
     )
     check_values(x, "gaussian")
     check_values(x, "discretized_logistic")
+    check_values(x, "discretized_logistic_mixture")
     check_values(x, "bernoulli", grey=True)
 
 

@@ -1,6 +1,7 @@
 """Every valid config builds a working model; every invalid one is refused with one sentence."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 
 from limner import DRAWConfig, InputError, LadderVAEConfig, VAEConfig, elbo
 from limner.config import RunConfig
+from limner.layers.names import ObservationName
 from limner.models import build
 
 small = st.integers(1, 4)
 widths = st.lists(small, max_size=3).map(tuple)
-observation = st.sampled_from(["bernoulli", "gaussian", "discretized_logistic"])
+observation = st.sampled_from(get_args(ObservationName))
 activation = st.sampled_from(["relu", "leaky_relu", "tanh", "elu", "silu"])
 
 vaes = st.builds(

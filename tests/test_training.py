@@ -496,7 +496,12 @@ def test_a_training_within_its_warmup_says_so(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("observation", "binarization", "bits"),
-    [("bernoulli", "dynamic", 1), ("discretized_logistic", "none", 8), ("gaussian", "none", 0)],
+    [
+        ("bernoulli", "dynamic", 1),
+        ("discretized_logistic", "none", 8),
+        ("discretized_logistic_mixture", "none", 8),
+        ("gaussian", "none", 0),
+    ],
 )
 def test_random_guessing_costs_the_bits_of_a_pixel(observation, binarization, bits):
     dataset = load_data(DataConfig(name="digits", binarization=binarization))
@@ -600,7 +605,9 @@ def test_observations_that_make_no_density_are_refused_before_anything_is_writte
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("observation", ["gaussian", "discretized_logistic"])
+@pytest.mark.parametrize(
+    "observation", ["gaussian", "discretized_logistic", "discretized_logistic_mixture"]
+)
 def test_grey_images_train(observation, tmp_path):
     model = MODELS["draw"].with_(observation=observation)
     grey = config(model, data=DataConfig(name="digits", binarization="none"), epochs=1)

@@ -34,7 +34,7 @@ def pixel_kind(dataset: Dataset, observation: str) -> Pixels:
 
     `binary`: 0 or 1, for `bernoulli`; `dequantized`: (level + u) / 256, for `gaussian`;
     `levels`: level / 255 exactly, for `discretized_logistic` and its mixture. `InputError` for a
-    pair that has no valid likelihood, such as a Bernoulli on grey values or a density on binary pixels.
+    pair that has no valid likelihood, such as a Bernoulli on grey values.
     """
     if observation not in OBSERVATIONS:
         raise InputError(f"There is no observation {observation!r}; choose {_either()}.")

@@ -49,7 +49,7 @@ def nearest_level(x: Tensor) -> Tensor:
     return (x * (LEVELS - 1)).round().clamp(0, LEVELS - 1) / (LEVELS - 1)
 
 
-def clipped_mean(location: Tensor, scale: Tensor) -> Tensor:
+def clipped_mean(location: Tensor, scale: Tensor | float) -> Tensor:
     """E[x] of x clipped to [0, 1]: the integral of 1 - S, s (softplus(m/s) - softplus((m-1)/s)).
 
     For scales above the floor, rounding x to a level changes it by at most 0.03 levels.

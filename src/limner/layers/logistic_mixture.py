@@ -35,6 +35,8 @@ CEILING = 5.0
 """The largest log scale. Above it half of the mass is in each tail and rounding dominates E[x]."""
 SOFTNESS = 0.1
 """Scale of the logistic that softens the clipping of a drawing."""
+STARTING_IMAGES = 2000
+"""About as many images are sorted for the first canvas."""
 POINTS, MULTIPLIER = 32, 19
 """Korobov lattice for E[x]: coordinate j of point i is i * MULTIPLIER^j mod POINTS, in strata."""
 
@@ -64,10 +66,10 @@ class DiscretizedLogisticMixture:
         logits, location, _, coefficient = _split(full(canvas))
         weight = logits.softmax(1)[:, :, None]
         location, coefficient = (weight * location).sum(1), (weight * coefficient).sum(1)
-        softness, drawn = location.new_full((), SOFTNESS), list[Tensor]()
+        drawn = list[Tensor]()
         for channel in range(channels):
             given = _conditioned(location, coefficient, channel, drawn)
-            drawn.append(clipped_mean(given, softness))
+            drawn.append(clipped_mean(given, SOFTNESS))
         return torch.stack(drawn, 1)
 
     @staticmethod
@@ -76,7 +78,8 @@ class DiscretizedLogisticMixture:
 
         Locations and scales are those of the tenth; weights are equal, coefficients zero.
         """
-        n, channels = images.shape[:2]
+        images = images[:: max(1, len(images) // STARTING_IMAGES)]
+        n, channels, *size = images.shape
         order = images.sum(1, keepdim=True).argsort(0).expand_as(images)
         values = images.gather(0, order)
         starts = [k * n // COMPONENTS for k in range(COMPONENTS + 1)]
@@ -84,11 +87,10 @@ class DiscretizedLogisticMixture:
         location = torch.stack([2 * part.mean(0) - 1 for part in parts])
         spread = torch.stack([part.std(0, correction=0) for part in parts])
         log_scale = (SCALE_OF_STD * spread.clamp_min(0.05)).log()
-        canvas = images.new_zeros(DiscretizedLogisticMixture.maps(channels), *images.shape[2:])
-        size = COMPONENTS * channels
-        canvas[COMPONENTS : COMPONENTS + size] = location.flatten(0, 1)
-        canvas[COMPONENTS + size : COMPONENTS + 2 * size] = log_scale.flatten(0, 1)
-        return canvas
+        logits, coefficient = (
+            images.new_zeros(COMPONENTS * maps, *size) for maps in (1, math.comb(channels, 2))
+        )
+        return torch.cat([logits, location.flatten(0, 1), log_scale.flatten(0, 1), coefficient])
 
     @property
     def mean(self) -> Images:
