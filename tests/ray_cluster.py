@@ -58,7 +58,8 @@ def lose_a_node(progress) -> None:
 out = Path(sys.argv[1])
 engines.TICK = 0.05
 try:
-    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False})
+    less = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    cluster = Cluster(initialize_head=True, head_node_args=less)
     other = cluster.add_node()
 except Exception as error:
     print(f"Ray cannot start here: {error}", file=sys.stderr)
