@@ -5,6 +5,7 @@ ray_cluster.py OUT
 
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ title = "Ray"
 seeds = [0, 1]
 samples = 1
 [base]
-epochs = 40
+epochs = 80
 compile = "never"
 checkpoint_minutes = 0.002
 data.name = "digits"
@@ -34,8 +35,12 @@ def epochs(run: Path) -> int:
 
 def trained_by(process: int) -> list[Path]:
     """Folders of the runs that the descendants of a process train."""
-    commands = [child.cmdline() for child in psutil.Process(process).children(recursive=True)]
-    return [Path(command[-2]) for command in commands if "limner.studies.working" in command]
+    runs = []
+    for child in psutil.Process(process).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if "limner.studies.working" in (command := child.cmdline()):
+                runs.append(Path(command[-2]))
+    return runs
 
 
 def stop(progress) -> None:

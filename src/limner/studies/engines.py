@@ -224,7 +224,7 @@ def _check_reachable(address: str | None) -> None:
 
 
 def _on_a_node(task: Task, share: Share) -> int:
-    """Train a task in a process; returns its exit status. Once cancelled, it ends after the save."""
+    """Train a task in a process; returns its exit status. When cancelled, it first saves."""
     statuses: list[int] = []
     Processes([share]).run([task], lambda _, status: statuses.append(status), lambda _: None)
     return statuses[0]
