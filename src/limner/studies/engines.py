@@ -1,6 +1,7 @@
 """Engines: where the runs of a study are trained, several at once."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -225,6 +226,7 @@ def _check_reachable(address: str | None) -> None:
 
 def _on_a_node(task: Task, share: Share) -> int:
     """Train a task in a process; returns its exit status. When cancelled, it first saves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it, even if ignored
     statuses: list[int] = []
     Processes([share]).run([task], lambda _, status: statuses.append(status), lambda _: None)
     return statuses[0]
