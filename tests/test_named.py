@@ -24,9 +24,9 @@ NAME = "digits-vae"
 MADE = {"commit": "0123abc", "hardware": "an abacus"}
 
 
-def script(name="publish"):
-    """A file of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+def script():
+    """tools/publish.py as a module."""
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "tools" / "publish.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,6 +1,7 @@
 """Studies: files, plans, and runs that are trained several at once."""
 
 import csv
+import inspect
 import json
 import socket
 import tomllib
@@ -10,10 +11,13 @@ import torch
 
 from limner import data
 from limner.cli import main
+from limner.commands import compare
 from limner.commands.compare import _claim
 from limner.config import RunConfig
+from limner.data import DataConfig
 from limner.errors import InputError
 from limner.figures.studies import study_figure
+from limner.recipes import STUDY
 from limner.studies import Study, averaged, built_in, carry_out, open_study, planned, resources
 from limner.studies.engines import Processes, Share, Task, _check_reachable
 from limner.studies.page import write_page
@@ -139,6 +143,30 @@ def test_built_in_studies_are_valid(name):
     plan = planned(open_study(name))
     assert len(plan) >= 4
     assert all(RunConfig.parse(run.config.model_dump(mode="json")) == run.config for run in plan)
+
+
+def test_the_study_of_four_trains_what_compare_trains():
+    plan, expected = planned(open_study("four")), compare._plan(STUDY, (0,), 20)
+    assert [(run.labels, run.config) for run in plan] == [
+        (run.labels, run.config) for run in expected
+    ]
+    assert inspect.signature(compare.compare).parameters["evaluate_samples"].default == 20
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({}, (1, 28, 28)),
+        ({"name": "svhn"}, (3, 32, 32)),
+        ({"name": "cifar10", "colour": "grey", "size": 16}, (1, 16, 16)),
+        ({"name": "photographs", "size": (48, 64), "colour": "rgb"}, (3, 48, 64)),
+    ],
+)
+def test_memory_is_estimated_for_the_size_of_the_images(data, expected):
+    assert resources.image_shape(DataConfig(**data)) == expected
+    [run] = planned(study(axes=[], seeds=[0]))
+    run = run._replace(config=run.config.with_(data=DataConfig(**data)))
+    assert resources._model(run).image_shape == expected
 
 
 @pytest.mark.parametrize(

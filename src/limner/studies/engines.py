@@ -1,6 +1,7 @@
 """Engines: where the runs of a study are trained, several at once."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from limner.extras import install
 
 LONGEST = 400
 """Letters of an error of Ray's in a log: its end."""
+PATIENCE = 60.0
+"""Seconds to wait for runs on a cluster that were told to save and leave."""
 PROGRAM = ["-m", "limner.studies.working"]
 TICK = 0.5
 """Seconds between two looks at what has ended."""
@@ -189,9 +192,14 @@ class Ray:
                     ended(task, self._status(reference, task))
                 tick(list(left.values()))
         except BaseException:
-            for reference in left:
-                self.ray.cancel(reference)
+            self._cancel(list(left))
             raise
+
+    def _cancel(self, references: Sequence[Any]) -> None:
+        """End the runs under way, and wait until they are saved; those in the queue never start."""
+        for reference in references:
+            self.ray.cancel(reference)
+        self.ray.wait(references, num_returns=len(references), timeout=PATIENCE)
 
     def _status(self, reference: Any, task: Task) -> int:
         """The exit status of a run; an error of Ray's own, such as a node without Limner, is 1."""
@@ -217,9 +225,11 @@ def _check_reachable(address: str | None) -> None:
 
 
 def _on_a_node(task: Task, share: Share) -> int:
-    running = _Running()
-    with running.ended_together():
-        return running.process(task, share)
+    """Train a task in a process; returns its exit status. When cancelled, it first saves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it, even if ignored
+    statuses: list[int] = []
+    Processes([share]).run([task], lambda _, status: statuses.append(status), lambda _: None)
+    return statuses[0]
 
 
 def _ray() -> Any:

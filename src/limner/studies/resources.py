@@ -7,12 +7,15 @@ from functools import cache
 
 import torch
 
+from limner.data import DataConfig
 from limner.device import pick_device
 from limner.models import LatentVariableModel, build, config_from
 from limner.models.memory import free_memory
 from limner.studies.engines import Engine, Processes, Ray, Share
 from limner.studies.planning import Planned
 
+COLOURED = ("cifar10", "cifar100", "svhn")
+"""Datasets of 32 x 32 colour images; the others are taken for 28 x 28 and grey."""
 OVERHEAD = 2**30
 """Bytes of a process besides its training: Python, torch, the images."""
 
@@ -55,11 +58,8 @@ def _cores() -> int:
 
 
 def _largest(plan: Sequence[Planned]) -> int:
-    """Bytes that the largest training keeps for the backward pass, if images are 28 x 28."""
-    return max(
-        _model(run.config.model.model_dump_json()).stored_bytes(run.config.batch_size)
-        for run in plan
-    )
+    """Bytes that the largest training keeps for the backward pass."""
+    return max(_model(run).stored_bytes(run.config.batch_size) for run in plan)
 
 
 def longest_first(plan: Sequence[Planned]) -> list[Planned]:
@@ -69,7 +69,7 @@ def longest_first(plan: Sequence[Planned]) -> list[Planned]:
     """
 
     def length(run: Planned) -> float:
-        model = _model(run.config.model.model_dump_json())
+        model = _model(run)
         once, per_step = model.saved_floats
         floats = once + per_step * getattr(model, "num_steps", 0)
         return floats * (run.config.epochs or 1)
@@ -77,7 +77,17 @@ def longest_first(plan: Sequence[Planned]) -> list[Planned]:
     return sorted(plan, key=length, reverse=True)
 
 
+def _model(run: Planned) -> LatentVariableModel:
+    return _built(run.config.model.model_dump_json(), image_shape(run.config.data))
+
+
 @cache
-def _model(config: str) -> LatentVariableModel:
-    """The model of a config, for images of 28 x 28."""
-    return build(config_from(json.loads(config)), (1, 28, 28))
+def _built(config: str, shape: tuple[int, int, int]) -> LatentVariableModel:
+    return build(config_from(json.loads(config)), shape)
+
+
+def image_shape(data: DataConfig) -> tuple[int, int, int]:
+    """Channels, height and width as far as the settings say; images are not read for it."""
+    coloured = data.name in COLOURED
+    height, width = data.height_width or ((32, 32) if coloured else (28, 28))
+    return 3 if data.colour == "rgb" or (coloured and data.colour == "auto") else 1, height, width
