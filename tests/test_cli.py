@@ -303,7 +303,7 @@ def test_compare_trains_four_models_alike_and_shows_them(tmp_path, capsys, monke
         few = STUDY[name].with_(model=STUDY[name].model.with_(**widths))
         monkeypatch.setitem(STUDY, name, few)
     out = tmp_path / "study"
-    flags = "--data.name digits --epochs 1 --evaluate-samples 2 --compile never"
+    flags = "--data.name digits --epochs 1 --evaluate-samples 2 --compile never --jobs 1"
     assert limner("compare --out", out, flags) == 0
     comparison = json.loads((out / "results.json").read_text())
     rows = comparison["rows"]

@@ -99,7 +99,7 @@ TINIER = {
     "animate": "--grid 1 2 --magnification 1",
     "figures": "--max-images 20 --projection pca --formats png",
     "probe": "--num-train 100 --num-test 50",
-    "compare": "--epochs 1 --evaluate-samples 2 --compile never",
+    "compare": "--epochs 1 --evaluate-samples 2 --compile never --jobs 1",
 }
 """Flags that make a command of the tour quick; the last of two equal flags counts."""
 STUDY = {
