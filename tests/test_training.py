@@ -310,6 +310,31 @@ def test_a_step_without_a_finite_gradient_changes_nothing():
     assert not torch.equal(before["output.weight"], model.output.weight)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_spike_is_skipped_and_a_norm_that_stays_large_trains(own):
+    linear = torch.nn.Linear(3, 2)
+    kind = (
+        torch.optim.SGD(linear.parameters()) if own else build_optimizer(linear, OptimizerConfig())
+    )
+    step = GuardedStep(kind, 10.0, torch.device("cpu"))
+
+    def moves(size):
+        before = linear.weight.detach().clone()
+        for parameter in linear.parameters():
+            parameter.grad = torch.full_like(parameter, size)
+        step(1e-3)
+        return not torch.equal(linear.weight, before)
+
+    assert all(moves(size) for size in (1.0, 3.0, 0.1, 20.0, 1e-3, 1.0))
+    moves(0.0)
+    assert not moves(1e6)
+    assert moves(1.0)
+    assert (step.skipped, step.streak) == (1, 0)
+    taken = [moves(1e9) for _ in range(60)]
+    assert not taken[0]
+    assert all(taken[-20:])
+
+
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
 @pytest.mark.parametrize("size", [1e-3, 1e3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

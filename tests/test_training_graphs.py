@@ -98,7 +98,7 @@ def traced(trainer, run):
     stepper = trainer.stepper
     noise, gradients = stepper.noise.get_state(), stepper._gradients()
     optimizer = [t for state in stepper.update.optimizer.state.values() for t in state.values()]
-    counts = [stepper.update.skipped, stepper.update.streak, stepper.totals._sums]
+    counts = [*stepper.update.counts().values(), stepper.totals._sums]
     held = [*trainer.model.parameters(), *trainer.model.buffers(), *gradients, *optimizer, *counts]
     values = [tensor.detach().clone() for tensor in held]
     try:

@@ -1,4 +1,4 @@
-"""The optimizer, its schedules, and steps that are skipped without a finite gradient."""
+"""The optimizer, its schedules, and steps that are skipped because of their gradient."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -13,6 +13,10 @@ from limner.errors import InputError
 
 MAX_STREAK = 50
 """Steps in a row without a finite gradient that stop the run."""
+SPIKE, MEMORY = 100.0, 20
+"""A step is skipped if its gradient would be clipped and has `SPIKE` times the usual norm: the
+geometric mean of earlier norms, with weights that fall over `MEMORY` steps, so that a norm that
+stays large becomes usual."""
 TINY = 1e-30
 """Moments below this are set to zero on a CPU, far above 1e-38, where denormal numbers begin.
 
@@ -71,12 +75,12 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 
 
 class GuardedStep:
-    """Clip the gradient, then step, unless the gradient is not finite.
+    """Clip the gradient, then step, unless the gradient is not finite or its norm is a spike.
 
     A fused optimizer decides on the device, by its own `found_inf`; for another one (fused Adam
     ignores `found_inf` on mps) the norm is read from the device. A skipped step does not change the
-    optimizer's state. `skipped` counts such steps and `streak` those in a row, both as tensors on
-    the device.
+    optimizer's state. On the device are kept: `skipped`, the number of such steps; `streak`, those
+    in a row without a finite gradient; `usual`, the log of the usual norm, infinite at first.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, clip_norm: float, device: torch.device):
@@ -86,6 +90,7 @@ class GuardedStep:
         self.fused = supported and is_tried(device)
         self.skipped = torch.zeros((), device=device)
         self.streak = torch.zeros((), device=device)
+        self.usual = torch.full((), math.inf, device=device)
 
     def __call__(self, learning_rate: float | Tensor | None) -> Tensor:
         """Take the step; returns the gradient's norm before clipping.
@@ -94,9 +99,10 @@ class GuardedStep:
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = self._norm(gradients)
-        unusable = (~norm.isfinite()).float()
+        infinite = (~norm.isfinite()).float()
+        unusable = infinite.maximum(self._is_spike(norm))
         self.skipped += unusable
-        self.streak.add_(1).mul_(unusable)
+        self.streak.add_(1).mul_(infinite)
         for group in self.optimizer.param_groups if learning_rate is not None else ():
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(learning_rate)  # type: ignore[arg-type]
@@ -115,6 +121,14 @@ class GuardedStep:
             self.optimizer.step()
         return norm
 
+    def _is_spike(self, norm: Tensor) -> Tensor:
+        """1 if a norm is far above the usual one, which it then changes, else 0."""
+        log_norm = norm.clamp_min(TINY).log().float()
+        usual = torch.where(self.usual.isinf(), log_norm, self.usual)
+        changed = usual + (log_norm - usual).clamp_min(-1.0) / MEMORY
+        self.usual.copy_(torch.where(norm.isfinite(), changed, self.usual))
+        return ((norm > self.clip_norm) & (log_norm > usual + math.log(SPIKE))).float()
+
     def _norm(self, gradients: list[Tensor]) -> Tensor:
         """The norm; on a CPU, where reading it is free, also if its square overflows."""
         norm = nn.utils.get_total_norm(gradients)
@@ -123,6 +137,10 @@ class GuardedStep:
             if largest.isfinite():
                 return largest * nn.utils.get_total_norm([g / largest for g in gradients])
         return norm
+
+    def counts(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps besides the optimizer."""
+        return {"skipped": self.skipped, "streak": self.streak, "usual": self.usual}
 
     def clear_tiny(self) -> None:
         """Set tiny moments to zero; due every `CLEAR_EVERY` steps on a CPU."""

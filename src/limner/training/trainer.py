@@ -346,7 +346,7 @@ class Trainer:
         totals, update = self.processes.sum(self.stepper.totals.read()), self.stepper.update
         if self.run is not None and self.processes.is_first:
             tensors = pack(self._modules, update.optimizer)
-            tensors |= {"totals": totals, "skipped": update.skipped, "streak": update.streak}
+            tensors |= {"totals": totals} | update.counts()
             self.kept.save(tensors, asdict(self.counters))
 
     def restore(self) -> None:
@@ -390,8 +390,8 @@ class Trainer:
         totals, update = tensors.pop("totals"), self.stepper.update
         if self.processes.is_first:
             self.stepper.totals = Totals(totals.to(summing_device(self.device)))
-        update.skipped = tensors.pop("skipped").to(self.device)
-        update.streak = tensors.pop("streak").to(self.device)
+        for name, own in update.counts().items():
+            own.copy_(tensors.pop(name, own))
         unpack(tensors, self._modules, update.optimizer)
 
     def _restore_best(self, run: Run, kept: Checkpoints) -> None:
