@@ -15,6 +15,7 @@ from limner.commands import compare
 from limner.commands.compare import _claim
 from limner.config import RunConfig
 from limner.data import DataConfig
+from limner.data.known import known_observation
 from limner.errors import InputError
 from limner.figures.studies import study_figure
 from limner.recipes import STUDY
@@ -75,12 +76,23 @@ def test_every_combination_is_planned_for_every_seed():
     assert all(run.config.evaluate_samples == 100 for run in plan)
 
 
-def test_the_images_of_a_study_are_loaded_once(monkeypatch):
+def test_own_images_of_a_study_are_loaded_once_and_known_ones_not_at_all(monkeypatch):
     loaded = []
     images = data.load(data.DataConfig(name="digits"))
     monkeypatch.setattr("limner.data.load", lambda config: loaded.append(config) or images)
-    assert len(planned(study())) == 12
+    plan = planned(study())
+    assert len(plan) == 12
+    assert loaded == []
+    assert {run.config.model.observation for run in plan} == {"bernoulli"}
+    planned(study(), {"name": "mine.npz"})
     assert len(loaded) == 1
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist-5k"])
+@pytest.mark.parametrize("binarization", [None, "dynamic", "none"])
+def test_the_observation_of_known_images_is_that_of_their_pixels(name, binarization):
+    config = data.DataConfig(name=name, binarization=binarization)
+    assert known_observation(config) == data.natural_observation(data.load(config))
 
 
 def test_a_line_is_a_choice_or_else_a_value_of_the_second_axis():

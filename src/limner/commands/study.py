@@ -1,11 +1,13 @@
 """`limner study`: many runs from one file, and what came of them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from limner.data.config import Binarization
 from limner.errors import InputError
 from limner.progress import say, suggest, waiting
 
@@ -19,6 +21,30 @@ StudyName = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class OtherImages:
+    """Settings of the images that replace those of a study."""
+
+    name: str | None = None
+    """other images, by name or path"""
+    root: Path | None = None
+    """folder of the images, on every machine"""
+    size: int | tuple[int, int] | None = None
+    """side of the images, or height and width"""
+    binarization: Binarization | None = None
+    """how pixels become 0 or 1"""
+    test_from: Literal["train"] | None = None
+    """train: cifar10 is tested on its fifth training batch"""
+
+    def changes(self) -> dict[str, object]:
+        """The settings that are given, for a config in JSON."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return given | ({"root": str(self.root)} if self.root else {})
+
+
+NO_OTHER = OtherImages()
+
+
 def study(
     name: StudyName = None,
     /,
@@ -28,7 +54,7 @@ def study(
     jobs: int | None = None,
     engine: Literal["processes", "ray"] = "processes",
     address: str | None = None,
-    data_root: Path | None = None,
+    data: OtherImages = NO_OTHER,
     dry_run: bool = False,
 ) -> None:
     """Train the runs of a study, several at once, and write its table, figure and report.
@@ -42,7 +68,7 @@ def study(
         jobs: runs at once; by default from the cores, the memory and the GPUs
         engine: processes of this machine, or a Ray cluster (extra [ray])
         address: address of a Ray cluster; a cluster of this machine is started if not given
-        data_root: folder of the images, on every machine
+        data: images to use instead of those of the study
         dry_run: list the runs and train none
     """
     from limner.studies import built_in, open_study
@@ -60,11 +86,12 @@ def study(
         from limner.studies.display import displayed
         from limner.studies.resources import chosen_engine
         from limner.studies.writing import write
-    plan = planned(described, {} if data_root is None else {"root": str(data_root)})
+    plan = planned(described, data.changes())
     if dry_run:
         _print_plan(described, plan)
         suggest("study", name)
         return
+    _check_images(plan)
     out = out or Path("runs") / Path(name).stem
     try:
         with displayed(described.title) as show:
@@ -74,6 +101,15 @@ def study(
         raise
     write(described, outcomes, out)
     suggest("report", outcomes[0].folder)
+
+
+def _check_images(plan: "Sequence[Planned]") -> None:
+    """Refuse a study whose images cannot be loaded, before anything is trained."""
+    from limner.data import load
+
+    for data in {run.config.data.model_dump_json(): run.config.data for run in plan}.values():
+        with waiting(f"loading {data.name}"):
+            load(data)
 
 
 def _print_built_in() -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limner.data.config import Binarization
+from limner.data.config import Binarization, DataConfig
 
 if TYPE_CHECKING:
     from limner.data.dataset import Source
@@ -156,6 +156,15 @@ def names() -> tuple[str, ...]:
 def find(name: str, catalogue: Sequence[Entry] = CATALOGUE) -> Entry | None:
     """The entry of that name."""
     return next((entry for entry in catalogue if entry.name == name), None)
+
+
+def known_observation(config: DataConfig) -> str | None:
+    """The observation that fits images of the catalogue, without loading them; None for others."""
+    entry = find(config.name)
+    if entry is None:
+        return None
+    grey = (config.binarization or entry.binarization) == "none" and entry.binarization != "static"
+    return "discretized_logistic" if grey else "bernoulli"
 
 
 def default_binarization(name: str, catalogue: Sequence[Entry] = CATALOGUE) -> Binarization:

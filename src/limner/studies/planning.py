@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from limner.config import RunConfig
 from limner.data import DataConfig
+from limner.data.known import known_observation
 from limner.errors import InputError
 from limner.progress import waiting
 from limner.recipes import recipe
@@ -123,19 +124,24 @@ class _Suited:
     """Configs with the observation that suits the images, unless one is given."""
 
     def __init__(self) -> None:
-        self._known = {DataConfig().model_dump_json(): "bernoulli"}
+        self._found: dict[str, str] = {}
 
     def __call__(self, values: dict[str, Any]) -> RunConfig:
         config = RunConfig.parse(values)
         if "observation" in values["model"]:
             return config
-        images = config.data.model_dump_json()
-        if images not in self._known:
-            with waiting(f"loading {config.data.name}"):
+        observation = known_observation(config.data) or self._loaded(config.data)
+        return config.with_(model=config.model.with_(observation=observation))
+
+    def _loaded(self, data: DataConfig) -> str:
+        """The observation that suits images of your own."""
+        images = data.model_dump_json()
+        if images not in self._found:
+            with waiting(f"loading {data.name}"):
                 from limner.data import load, natural_observation
 
-                self._known[images] = natural_observation(load(config.data))
-        return config.with_(model=config.model.with_(observation=self._known[images]))
+                self._found[images] = natural_observation(load(data))
+        return self._found[images]
 
 
 def _check_names(runs: Sequence[Planned]) -> None:
