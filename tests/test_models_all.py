@@ -126,6 +126,15 @@ def test_images_of_a_batch_are_independent_to_the_bit(kind):
 
 
 @models
+def test_an_empty_batch_has_bounds_and_gradients(kind):
+    model = make(kind)
+    bound = elbo(model.infer(images(0)))
+    assert bound.shape == (0,)
+    bound.sum().backward()
+    assert model.sample(0).shape == (0, 1, 4, 5)
+
+
+@models
 @torch.no_grad()
 def test_noise_is_fresh_for_every_group_and_image_and_fixed_by_its_source(kind):
     model, x = make(kind), images(1).expand(3, -1, -1, -1)

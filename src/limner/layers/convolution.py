@@ -37,6 +37,18 @@ class Convolution(nn.Conv2d):
         super().__init__(in_maps, out_maps, kernel, padding=kernel // 2, bias=bias)
 
 
+def cells_to_maps(input: Maps, scale: int) -> Resized:
+    """`F.pixel_unshuffle`, which does not take an empty batch."""
+    parts = input.unflatten(3, (-1, scale)).unflatten(2, (-1, scale))
+    return parts.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
+def maps_to_cells(input: Maps, scale: int) -> Resized:
+    """`F.pixel_shuffle`, which does not take an empty batch."""
+    parts = input.unflatten(1, (-1, scale, scale)).permute(0, 1, 4, 2, 5, 3)
+    return parts.flatten(4, 5).flatten(2, 3)
+
+
 class Down(Convolution):
     """To a coarser resolution: `scale` x `scale` pixels become maps, then a convolution."""
 
@@ -47,7 +59,7 @@ class Down(Convolution):
     def forward(self, input: Maps) -> Resized:
         height, width = input.shape[-2:]
         padded = F.pad(input, (0, -width % self.scale, 0, -height % self.scale))
-        return super().forward(F.pixel_unshuffle(padded, self.scale))
+        return super().forward(cells_to_maps(padded, self.scale))
 
 
 class Up(Convolution):
@@ -67,7 +79,7 @@ class Up(Convolution):
 
     def forward(self, input: Maps) -> Resized:
         height, width = self.size
-        return F.pixel_shuffle(super().forward(input), self.scale)[..., :height, :width]
+        return maps_to_cells(super().forward(input), self.scale)[..., :height, :width]
 
 
 def normalised(maps: int, activation: ActivationName) -> nn.Sequential:
