@@ -27,7 +27,7 @@ def remarks(
     if skipped:
         yield (
             f"{skipped:,} of {step:,} steps ({skipped / step:.1%}) were skipped, because their "
-            f"gradient was not finite; {advice}."
+            f"gradient was not finite or far above the usual one; {advice}."
         )
     guess = uniform_bound(dataset, config.model.observation)
     bit = math.log(2) * math.prod(dataset.image_shape)
