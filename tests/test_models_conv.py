@@ -130,6 +130,20 @@ def test_groups_that_cannot_be_read_are_refused(groups):
         ConvLadderVAEConfig(groups=groups)
 
 
+@pytest.mark.parametrize(("groups", "named"), [("32x1", "32 follows 1"), ("2x1,64x1", "64 f.* 2")])
+def test_scales_far_apart_are_refused(groups, named):
+    with pytest.raises(InputError, match=rf"16 times .*{named}; .* add a scale"):
+        ConvLadderVAEConfig(groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("config", "maps"), [(ConvVAEConfig, (4, 1)), (ConvLadderVAEConfig, 1)], ids=["vae", "ladder"]
+)
+def test_a_single_map_is_refused_where_maps_are_normalised(config, maps):
+    with pytest.raises(InputError, match="must be greater than or equal to 2"):
+        config(hidden_maps=maps)
+
+
 CONFIGS = {
     "vae": ConvVAEConfig(hidden_maps=(2, 3, 4), latent_dim=3),
     "vae maps": ConvVAEConfig(hidden_maps=(2, 3), latent="maps", latent_dim=1),

@@ -1,6 +1,7 @@
 """The settings of every model. This module does not import torch, so that help is fast."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +13,10 @@ Memory = Literal["auto", "store", "recompute"]
 Width = Annotated[int, Field(gt=0, le=2**16)]
 """Width of a layer or latent group. The limit is above any useful width, below overflow."""
 MAX_LAYERS = 64
+LARGEST_STEP = 16
+"""Ratio of neighbouring scales. At 128, convolutions of 32 maps between them have 3e8 weights."""
+Normalised = Annotated[int, Field(ge=2, le=2**16)]
+"""Number of maps that are normalised together: one map of one cell would always be zero."""
 
 
 class ModelConfig(Settings):
@@ -101,7 +106,7 @@ class ConvVAEConfig(ModelConfig):
     """A convolutional VAE: residual blocks at each resolution, one latent group."""
 
     kind: Annotated[Literal["conv-vae"], Hidden] = "conv-vae"
-    hidden_maps: tuple[Width, ...] = Field(
+    hidden_maps: tuple[Normalised, ...] = Field(
         default=(32, 64),
         min_length=1,
         max_length=7,
@@ -125,7 +130,7 @@ class ConvLadderVAEConfig(ModelConfig):
         default="2x1,4x3,8x2",
         description="latent groups, bottom first: 4x3 is three groups at 1/4 of the resolution",
     )
-    hidden_maps: Width = Field(default=32, description="maps at every resolution")
+    hidden_maps: Normalised = Field(default=32, description="maps at every resolution")
     latent_maps: Width = Field(default=4, description="latent maps of each group")
     blocks: Annotated[int, Field(ge=0, le=MAX_LAYERS)] = Field(
         default=1, description="residual blocks per resolution on the way up"
@@ -146,6 +151,13 @@ class ConvLadderVAEConfig(ModelConfig):
                 "give pairs such as 2x1,4x3: scales 1, 2, 4, ... 128 in rising order, each with "
                 f"its number of groups, at most {MAX_LAYERS} in all"
             )
+        for below, scale in pairwise([1, *scales]):
+            if scale > LARGEST_STEP * below:
+                raise ValueError(
+                    f"no scale may be more than {LARGEST_STEP} times the one before, and {scale} "
+                    f"follows {below}; the weights between them grow with the square: add a scale "
+                    "between them"
+                )
         return groups
 
     @staticmethod
