@@ -95,33 +95,49 @@ def test_weights_of_another_depth_fit_only_tied_steps():
     assert "num_steps" not in ConvDRAWConfig(tied=False).free
 
 
-def test_depth_is_a_dial():
-    model, x = conv_draw(), binary(3, (2, 5, 6))
-    before = model.infer(x, torch.Generator().manual_seed(1)).kl
-    model.num_steps = 5
-    assert_close(model.infer(x, torch.Generator().manual_seed(1)).kl[:, :T], before)
+@pytest.mark.parametrize("tied", [True, False])
+@torch.no_grad()
+def test_depth_is_a_dial(tied):
+    """Untied steps beyond the model's own repeat the last."""
+    model, x = conv_draw(tied=tied), binary(3, (2, 5, 6))
+    kl = {}
+    for model.num_steps in (T - 1, T, T + 2):
+        kl[model.num_steps] = model.infer(x, torch.Generator().manual_seed(1)).kl
+    assert_close(kl[T][:, : T - 1], kl[T - 1])
+    assert_close(kl[T + 2][:, :T], kl[T])
+    model.steps.extend([] if tied else [model.steps[-1]] * 2)
+    assert_close(model.infer(x, torch.Generator().manual_seed(1)).kl, kl[T + 2])
 
 
 @pytest.mark.parametrize("posterior", ["merged", "learned"])
-def test_ladder_merges_below_the_top(posterior):
+def test_conv_ladder_equals_its_equations(posterior):
     config = ConvLadderVAEConfig(
         groups="2x2,4x1", hidden_maps=3, latent_maps=2, posterior=posterior
     )
     model, x = moved(ConvLadderVAE(config, (1, 6, 5))), binary(4, (1, 6, 5))
     inference = model.infer(x, trace=True)
     assert [latent.z.shape[1:] for latent in inference.latents] == [(2, 3, 3), (2, 3, 3), (2, 2, 2)]
-    top = inference.latents[-1]
-    assert_close(top.p.loc, torch.zeros_like(top.z))
-    bottom_up = model._bottom_up(x)
-    for latent, group, level in zip(inference.latents[:2], model.groups, (0, 0), strict=False):
-        if posterior == "merged":
-            merged = precision_weighted(group.posterior_head(bottom_up[level]), latent.p)
-            assert_close(latent.q.loc, merged.loc)
-            assert_close(latent.q.scale, merged.scale)
-        assert_close(
-            inference.kl[:, inference.latents.index(latent)],
-            kl_divergence(latent.q, latent.p).flatten(1).sum(1),
-        )
+    d_2 = model.up[0](x)
+    evidence = [d_2, d_2, model.up[1](d_2)]
+    h = model.h_0.expand(4, -1, -1, -1)
+    for i in (2, 1, 0):
+        group, (q, p, z) = model.groups[i], inference.latents[i]
+        if i == 1:
+            h = group.enter(h)
+        top = Normal(torch.zeros_like(z), torch.ones_like(z))
+        expected = top if i == 2 else group.prior_head(h)
+        assert_close((p.loc, p.scale), (expected.loc, expected.scale))
+        if posterior == "learned":
+            expected = group.posterior_head(torch.cat([h, evidence[i]], 1))
+        else:
+            expected = group.posterior_head(evidence[i])
+            expected = expected if i == 2 else precision_weighted(expected, p)
+        assert_close((q.loc, q.scale), (expected.loc, expected.scale))
+        assert_close(inference.kl[:, i], kl_divergence(q, p).flatten(1).sum(1))
+        h = group.block(h + group.mix(z))
+    canvas = model.output(model.before(h)) + model.output_bias
+    terms = F.binary_cross_entropy_with_logits(canvas, x, reduction="none")
+    assert_close(inference.log_likelihood, -terms.flatten(1).sum(1))
 
 
 @pytest.mark.parametrize("groups", ["", "2x", "3x1", "4x1,2x1", "2x1,2x2", "2x65", "2x1;4x1"])
