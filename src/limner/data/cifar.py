@@ -22,7 +22,7 @@ from limner.storage import write_atomically
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
 _SHARE = 10
-"""One in so many training images is for validation."""
+"""One training image in ten is for validation."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ class Cifar:
             return InputError(f"{train[-1].parent} has no {self.test.name}; {advice}.")
         names = ", ".join(file.name for file in (*self.train, self.test))
         return InputError(
-            f"{folder} has neither {self.archive.name} nor {names}; correct --data.root, or leave "
-            "it out to download the files."
+            f"{folder} has neither {self.archive.name} nor all of {names}; correct --data.root, or "
+            "leave it out to download the files."
         )
 
 

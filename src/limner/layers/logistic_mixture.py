@@ -36,7 +36,7 @@ CEILING = 5.0
 SOFTNESS = 0.1
 """Scale of the logistic that softens the clipping of a drawing."""
 STARTING_IMAGES = 2000
-"""About as many images are sorted for the first canvas."""
+"""The first canvas is made of about this many images."""
 POINTS, MULTIPLIER = 32, 19
 """Korobov lattice for E[x]: coordinate j of point i is i * MULTIPLIER^j mod POINTS, in strata."""
 

@@ -8,7 +8,8 @@ For t = 1..T, with c_0, h_0 learned, and maps at a fraction of the image's resol
     h_dec_t = ConvLSTM_dec(h_dec_{t-1}, [z_t, down(c_{t-1})])
     c_t = c_{t-1} + up(h_dec_t);  p(x | z) = observation(c_T)
 
-All steps share their weights, as in the paper, or each step has its own (`tied=False`).
+mean(c) is the observation's `drawing` of c. All steps share their weights, as in the paper, or each
+step has its own (`tied=False`).
 """
 
 from typing import NamedTuple, Self

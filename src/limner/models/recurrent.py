@@ -1,12 +1,13 @@
-"""Recurrent models: a cell unrolled over T steps that share parameters, one latent group per step.
+"""Recurrent models: a cell unrolled over T steps, one latent group per step.
 
 For t = 1..T, with a learned state s_0:
 
     p_t = prior(s_{t-1});   q_t, s_t = posterior(x, s_{t-1});   z_t ~ q_t   (p_t if x is absent)
     s_t = update(z_t, s_t);   c_t = canvas(s_t);   p(x | z) = observation(c_T)
 
-A model defines the cell. `RecurrentModel` does the rest: inference, generation, traces, storing or
-recomputing steps, compiling, and summing weight gradients over steps.
+Steps share their parameters, unless a model overrides `at_step`. A model defines the cell.
+`RecurrentModel` does the rest: inference, generation, traces, storing or recomputing steps,
+compiling, and summing weight gradients over steps.
 """
 
 import math
