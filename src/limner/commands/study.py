@@ -89,7 +89,8 @@ def study(
     plan = planned(described, data.changes())
     if dry_run:
         _print_plan(described, plan)
-        suggest("study", name)
+        if data == NO_OTHER:  # a suggestion has no flags
+            suggest("study", name)
         return
     _check_images(plan)
     out = out or Path("runs") / Path(name).stem
