@@ -2,7 +2,7 @@
 
 (Sonderby et al. 2016; top-down residual groups as in Child 2021, "Very Deep VAEs".)
 
-Bottom up, without noise:   d_s = blocks(down(d_{s/2})) at each scale s, d_1 = x
+Bottom up, without noise:   d_s = blocks(down(d_s')) at each scale s, from the scale s' below, or x
 Top down, for each group:   p = N(mu, sigma^2)(h), N(0, I) at the top;  z ~ q;
                             h <- block(h + W z);  between scales h <- up(h)
 Posterior, merged:          q proportional to q^(d) p, q^(d) = N(mu, sigma^2)(d); q = q^ at the top
