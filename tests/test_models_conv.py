@@ -10,6 +10,7 @@ from limner import ConvDRAW, ConvDRAWConfig, ConvLadderVAE, ConvLadderVAEConfig,
 from limner.errors import InputError
 from limner.layers.gaussian import precision_weighted
 from limner.models import build
+from limner.training.start import _differing
 
 T, MAPS, LATENT = 3, 3, 2
 
@@ -93,6 +94,10 @@ def test_untied_steps_with_equal_weights_are_tied_ones():
 def test_weights_of_another_depth_fit_only_tied_steps():
     assert "num_steps" in ConvDRAWConfig().free
     assert "num_steps" not in ConvDRAWConfig(tied=False).free
+    tied, untied = ConvDRAWConfig(num_steps=8), ConvDRAWConfig(num_steps=8, tied=False)
+    assert _differing(tied, untied) == _differing(untied, tied) == ["tied"]
+    assert _differing(tied, ConvDRAWConfig(num_steps=4)) == []
+    assert _differing(untied, ConvDRAWConfig(num_steps=4, tied=False)) == ["num_steps"]
 
 
 @pytest.mark.parametrize("tied", [True, False])

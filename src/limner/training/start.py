@@ -58,7 +58,7 @@ def start_images(model: LatentVariableModel, dataset: Dataset) -> Tensor:
 
 def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
     """The settings of models that differ, the kind of model first."""
-    a, b = one.model_dump(exclude=set(one.free)), other.model_dump(exclude=set(other.free))
+    a, b = (each.model_dump(exclude=set(one.free & other.free)) for each in (one, other))
     names = ["kind", *sorted({*a, *b} - {"kind"})]
     return [name for name in names if a.get(name) != b.get(name)]
 
