@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner import DRAWConfig, InputError, LadderVAEConfig, VAEConfig
+from limner import ConvDRAWConfig, DRAWConfig, InputError, LadderVAEConfig, VAEConfig
 from limner.config import RunConfig
 from limner.data import DataConfig, Dataset, Images
 from limner.models import build, memory
@@ -40,6 +40,13 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
     free(monkeypatch, 9 * weights + model.stored_bytes(128))
     train(digits, tmp_path / "run")
+
+
+def test_advice_on_weights_names_a_width_that_the_model_has(digits, tmp_path, monkeypatch):
+    free(monkeypatch, 1)
+    for model, flag in ((DRAWConfig(), "hidden-dim"), (ConvDRAWConfig(), "hidden-maps")):
+        with pytest.raises(InputError, match=rf"--model\.{flag}\)"):
+            train(digits.with_(model=model), tmp_path / "run")
 
 
 def test_activations_that_do_not_fit_name_the_batch(digits, tmp_path, monkeypatch):

@@ -57,7 +57,12 @@ PUBLISHED = (
     Published("omniglot", "Ladder VAE, five layers", "102.11", _L_5000, "dynamic", _LADDER),
 )
 
-PAPERS = {"vae": "1312.6114", "ladder-vae": "1602.02282", "draw": "1502.04623"}
+PAPERS = {
+    "vae": "1312.6114",
+    "ladder-vae": "1602.02282",
+    "draw": "1502.04623",
+    "conv-draw": "1604.08772",
+}
 """The paper on arXiv of each kind of model."""
 
 SAME_IMAGES = {"mnist-5k": "mnist", "static-mnist": "mnist"}

@@ -90,10 +90,9 @@ def _check(
     height, width = dataset.image_shape[1:]
     size = f"--data.size {max(1, min(height, width) // 2)}"
     if needed.weights >= needed.activations:
-        advice = (
-            f"choose smaller images ({size}) or smaller widths of the model (--model.hidden-dim"
-        )
-        advice += "s)" if "hidden_dims" in type(config.model).model_fields else ")"
+        advice = f"choose smaller images ({size}) or smaller widths of the model"
+        widths = [name for name in type(config.model).model_fields if name.startswith("hidden_")]
+        advice += f" (--model.{widths[0].replace('_', '-')})" if widths else ""
     else:
         advice = f"lower --batch-size {config.batch_size}, choose smaller images ({size})"
         if isinstance(config.model, RecurrentConfig) and not config.objective.traced:
