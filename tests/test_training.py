@@ -512,6 +512,9 @@ def test_a_model_that_memorises_its_images_is_not_called_divergent(tmp_path):
         file.write(json.dumps(last) + "\n")
     (sentence,) = remarks(run.config, run.metrics(), load_data(DataConfig(name="digits")))
     assert re.match(r"Validation was best at epoch 1 of 2, .* is 100 higher at the end", sentence)
+    spiked = [record | {"skipped_steps": 1}]
+    sentence = next(remarks(run.config, spiked, load_data(DataConfig(name="digits"))))
+    assert "skipped, because their gradient was not finite or far above the usual one" in sentence
 
 
 def test_a_training_within_its_warmup_says_so(tmp_path, capsys):

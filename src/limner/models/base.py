@@ -298,9 +298,10 @@ class LatentVariableModel(nn.Module, ABC):
 
     @torch.no_grad()
     def init_from_images(self, images: Float[Tensor, "n channels height width"]) -> Self:
-        """Set c_0 (DRAW) or the output bias (VAE, Ladder VAE) from the mean of `images`.
+        """Set c_0 (recurrent models) or the output bias to the observation's canvas for `images`.
 
-        The mean is clipped to [0.01, 0.99] before its logit is taken.
+        The canvas holds the logit of the mean, clipped to [0.01, 0.99], and the log of the spread;
+        see `initial_canvas` of `DiscretizedLogisticMixture` for the mixture.
         """
         start = self.observe.initial_canvas(images.to(self._output_bias))
         self._output_bias.copy_(start.reshape(self._output_bias.shape))
