@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -36,7 +36,7 @@ class OtherImages:
     test_from: Literal["train"] | None = None
     """train: cifar10 is tested on its fifth training batch"""
 
-    def changes(self) -> dict[str, object]:
+    def changes(self) -> dict[str, Any]:
         """The settings that are given, for a config in JSON."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return given | ({"root": str(self.root)} if self.root else {})

@@ -120,6 +120,7 @@ class GaussianMaps(Convolution):
     def __init__(self, in_maps: int, latent_maps: int, kernel: int = 3):
         super().__init__(in_maps, 2 * latent_maps, kernel)
         self.weight.data.mul_(0.3)
+        assert self.bias is not None
         nn.init.zeros_(self.bias)
 
     def forward(self, input: Maps) -> Normal:  # type: ignore[override]
@@ -136,6 +137,7 @@ class ConvLSTMCell(Convolution):
 
     def __init__(self, in_maps: int, maps: int, kernel: int = 3):
         super().__init__(in_maps + maps, 4 * maps, kernel)
+        assert self.bias is not None
         with torch.no_grad():
             self.bias[maps : 2 * maps] = 1.0
 

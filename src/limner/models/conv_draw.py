@@ -56,6 +56,7 @@ class ConvDRAWStep(nn.Module):
         self.decoder = ConvLSTMCell(config.latent_maps + maps, maps, kernel)
         self.write = Up(maps, canvas[0], scale, (image[1], image[2]), kernel)
         self.write.weight.data.mul_(min(1.0, 5 / config.num_steps))
+        assert self.write.bias is not None
         nn.init.zeros_(self.write.bias)
         for head in (self.posterior, self.prior):
             head.weight.data.mul_(min(1.0, 16 / config.num_steps) ** 0.5)

@@ -124,7 +124,7 @@ class ConvLadderVAE(LatentVariableModel):
         x = draws.spread(x)
         h, kl, latents = self._top(x.shape[0]), [], []
         for index in reversed(range(self.num_groups)):
-            group = self.groups[index]
+            group: Group = self.groups[index]  # type: ignore[assignment]
             h = group.enter(h)
             p = group.prior(h)
             q = group.posterior(evidence[self.levels[index]], h, p)
@@ -143,7 +143,7 @@ class ConvLadderVAE(LatentVariableModel):
     def _generate(self, n: int, draws: Draws, trace: bool) -> Generation:
         h, zs = self._top(n), []
         for index in reversed(range(self.num_groups)):
-            group = self.groups[index]
+            group: Group = self.groups[index]  # type: ignore[assignment]
             h = group.enter(h)
             p = group.prior(h) or StandardNormal((n, *self.latent_shapes[index]), like=h)
             zs.append(draws(index, p))
