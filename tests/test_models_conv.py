@@ -62,7 +62,7 @@ def test_conv_draw_equals_its_equations(tied):
         step = {name.removeprefix(f"steps.{0 if tied else t}."): value for name, value in w.items()}
 
         def conv(name, v, step=step):
-            return F.conv2d(v, step[f"{name}.weight"], step[f"{name}.bias"], padding=1)
+            return F.conv2d(v, step[f"{name}.weight"], step.get(f"{name}.bias"), padding=1)
 
         error = x - torch.sigmoid(canvas)
         read = conv("read", cells(torch.cat([x, error], 1), 2))
@@ -183,3 +183,20 @@ def test_any_size(kind, shape):
     assert inference.observation.mean.shape == x.shape
     assert [tuple(each.z.shape[1:]) for each in inference.latents] == model.latent_shapes
     assert model.sample(3).shape == (3, *shape)
+
+
+@pytest.mark.parametrize("observation", ["bernoulli", "discretized_logistic"])
+@pytest.mark.parametrize(
+    "deep",
+    [ConvDRAWConfig(num_steps=32, scale=2), ConvLadderVAEConfig(groups="1x12,2x12")],
+    ids=["draw", "ladder"],
+)
+@torch.no_grad()
+def test_a_deep_model_starts_near_the_mean_image(deep, observation):
+    """Its bound is hardly worse than that of the mean image, which every model starts from."""
+    torch.manual_seed(0)
+    x = F.interpolate(torch.rand(64, 1, 3, 3), size=(8, 8), mode="bilinear")
+    x = x.round() if observation == "bernoulli" else (255 * x).round() / 255
+    model = build(deep.with_(observation=observation), (1, 8, 8)).init_from_images(x)
+    mean = model.observe(model._output_bias.expand(64, *model.canvas_shape)).log_prob(x)
+    assert (elbo(model(x)) - mean).mean() > -0.15 * 64

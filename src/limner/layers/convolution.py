@@ -114,13 +114,14 @@ def blocks(number: int, maps: int, activation: ActivationName) -> nn.Sequential:
 class GaussianMaps(Convolution):
     """Maps to N(mu, sigma^2) of maps: mu and log sigma from one convolution.
 
-    Its weights start small, so that divergences do.
+    Its weights start smaller than usual by `scale`, so that divergences start small.
     """
 
-    def __init__(self, in_maps: int, latent_maps: int, kernel: int = 3):
+    bias: nn.Parameter  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, in_maps: int, latent_maps: int, kernel: int = 3, scale: float = 0.3):
         super().__init__(in_maps, 2 * latent_maps, kernel)
-        self.weight.data.mul_(0.3)
-        assert self.bias is not None
+        self.weight.data.mul_(scale)
         nn.init.zeros_(self.bias)
 
     def forward(self, input: Maps) -> Normal:  # type: ignore[override]

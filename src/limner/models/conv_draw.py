@@ -50,16 +50,13 @@ class ConvDRAWStep(nn.Module):
         maps, scale, kernel = config.hidden_maps, config.scale, config.kernel
         self.read = Down(2 * image[0], maps, scale, kernel)
         self.encoder = ConvLSTMCell(2 * maps, maps, kernel)
-        self.posterior = GaussianMaps(2 * maps, config.latent_maps, kernel)
-        self.prior = GaussianMaps(maps, config.latent_maps, kernel)
+        head = 0.3 * min(1.0, 16 / config.num_steps) ** 0.5
+        self.posterior = GaussianMaps(2 * maps, config.latent_maps, kernel, head)
+        self.prior = GaussianMaps(maps, config.latent_maps, kernel, head)
         self.look = Down(canvas[0], maps, scale, kernel)
         self.decoder = ConvLSTMCell(config.latent_maps + maps, maps, kernel)
-        self.write = Up(maps, canvas[0], scale, (image[1], image[2]), kernel)
-        self.write.weight.data.mul_(min(1.0, 5 / config.num_steps))
-        assert self.write.bias is not None
-        nn.init.zeros_(self.write.bias)
-        for head in (self.posterior, self.prior):
-            head.weight.data.mul_(min(1.0, 16 / config.num_steps) ** 0.5)
+        self.write = Up(maps, canvas[0], scale, (image[1], image[2]), kernel, bias=False)
+        self.write.weight.data.div_(config.num_steps)  # the canvas is a sum over steps
 
 
 class ConvDRAW(RecurrentModel):

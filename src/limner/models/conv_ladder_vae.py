@@ -41,6 +41,9 @@ from limner.models.base import (
 from limner.models.configs import ConvLadderVAEConfig
 from limner.models.draws import Draws
 
+WEAK = 1.5
+"""log sigma of the evidence in a new model."""
+
 
 class Group(nn.Module):
     """One latent group of the top-down pass.
@@ -48,20 +51,23 @@ class Group(nn.Module):
     Args:
         enter: brings h to the group's resolution.
         top: whether it is the first group of the pass, whose prior is N(0, I).
-        share: scale of the initial weights of its block; see `ResidualBlock`.
+        share: scale of the initial weights of its block and heads; see `ResidualBlock`.
     """
 
     def __init__(self, config: ConvLadderVAEConfig, enter: nn.Module, top: bool, share: float):
         super().__init__()
         maps, latent, activation = config.hidden_maps, config.latent_maps, config.activation
 
-        def head(in_maps: int) -> nn.Sequential:
-            return nn.Sequential(normalised(in_maps, activation), GaussianMaps(in_maps, latent))
+        def head(in_maps: int, log_sigma: float = 0.0) -> nn.Sequential:
+            gaussian = GaussianMaps(in_maps, latent, scale=0.3 * share)
+            gaussian.bias.data[latent:] = log_sigma
+            return nn.Sequential(normalised(in_maps, activation), gaussian)
 
         self.learned = config.posterior == "learned"
         self.enter = enter
         self.prior_head = None if top else head(maps)
-        self.posterior_head = head(2 * maps if self.learned else maps)
+        merged = not (top or self.learned)  # weak evidence at first: q starts near p
+        self.posterior_head = head(2 * maps if self.learned else maps, WEAK if merged else 0.0)
         self.mix = Convolution(latent, maps)
         self.block = ResidualBlock(maps, activation, share)
 
@@ -106,6 +112,7 @@ class ConvLadderVAE(LatentVariableModel):
         self.h_0 = nn.Parameter(torch.zeros(maps, *self.sizes[-1]))
         self.before = normalised(maps, activation)
         self.output = Up(maps, self.canvas_shape[0], scales[0], (height, width), bias=False)
+        self.output.weight.data.mul_(0.1)  # starts near the mean image
         self.output_bias = nn.Parameter(torch.zeros(self.canvas_shape))
 
     def _entrance(self, index: int, scales: Sequence[int]) -> nn.Module:

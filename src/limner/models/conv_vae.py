@@ -55,6 +55,7 @@ class ConvVAE(LatentVariableModel):
         self.posterior, self.expand = _around(config, (maps[-1], *sizes[-1]))
         self.decoder = decoder.append(normalised(maps[0], config.activation))
         self.output = Up(maps[0], self.canvas_shape[0], 2, sizes[0], bias=False)
+        self.output.weight.data.mul_(0.1)  # starts near the mean image
         self.output_bias = nn.Parameter(torch.zeros(self.canvas_shape))
 
     @property
