@@ -70,7 +70,7 @@ def test_second_derivatives_of_a_bound(kind, memory):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("kind", ["draw", "draw-learned-prior", "latent maps"])
+@pytest.mark.parametrize("kind", ["draw", "draw-learned-prior", "conv-draw"])
 def test_steps_stored_recomputed_or_traced_have_the_same_derivatives(kind, steps):
     """First and second ones, the first also with a graph of its own."""
     model, x, found = make(kind, shape=SHAPE), images(2, SHAPE), []

@@ -258,7 +258,7 @@ def test_a_model_starts_from_the_mean_image(kind, observation):
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.filterwarnings("ignore")  # of torch.compile itself
 @pytest.mark.parametrize(
-    "kind", ["ladder", "draw", "draw-learned-prior", "conv-vae", "conv-ladder", "conv-draw-untied"]
+    "kind", ["ladder", "draw", "draw-learned-prior", "conv-ladder-learned", "conv-draw-untied"]
 )
 def test_compiled_equals_eager(kind):
     model, x = make(kind).train(), images(3)

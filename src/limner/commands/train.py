@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, NamedTuple
 
 import tyro
@@ -18,13 +19,15 @@ from limner.progress import suggest, waiting
 from limner.settings import Hidden, dotted, read_json
 
 OVERVIEW = """Train a model, then evaluate it on the test images:
-  limner train MODEL             MODEL is one of {kinds}
+  limner train MODEL             the models are listed below
   limner train --recipe NAME     limner recipes lists them
   limner train --config FILE     repeat a run from its config.json
   limner train --resume --out DIR
 
 Every setting is a flag, and changes what MODEL, NAME or FILE says. The flags below are those that
 all models share; limner train MODEL --help lists those of a model as well.
+
+{kinds}
 """
 
 
@@ -110,7 +113,7 @@ def _choose(arguments: list[str]) -> Chosen:
         config = RunConfig.parse({"model": {"kind": kind}, **_budget(flags)})
         return Chosen(config, flags, kind, about)
     if helps:
-        about = OVERVIEW.format(kinds=", ".join(kinds()))
+        about = OVERVIEW.format(kinds=fill(f"Models: {', '.join(kinds())}.", 78))
         return Chosen(_AnyModel(epochs=EPOCHS), flags, "", about)
     raise InputError(f"Say what to train: {', '.join(kinds())}, --recipe NAME or --config FILE.")
 

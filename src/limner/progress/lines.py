@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 
 from limner.progress.messages import PROGRESS, duration
 
@@ -49,7 +50,8 @@ class Lines:
         if start is not None:
             PROGRESS.info("%s: %s", title, start)
         self._watch = threading.Thread(target=self._wait, name="limner-progress", daemon=True)
-        self._watch.start()
+        with suppress(RuntimeError):  # no memory for a thread: the work itself reports that
+            self._watch.start()
 
     def due(self) -> bool:
         return self._silent_for(INTERVAL if self._count else FIRST)
@@ -70,7 +72,8 @@ class Lines:
 
     def close(self, finished: bool) -> None:
         self._ended.set()
-        self._watch.join()
+        if self._watch.ident is not None:
+            self._watch.join()
         if finished and self._count and self._start is not None:
             elapsed = duration(time.monotonic() - self._started)
             self._log(f"done in {elapsed}")

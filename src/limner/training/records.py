@@ -116,5 +116,6 @@ def check_values(values: Mapping[str, Tensor], count: int, path: Path) -> None:
     """Refuse what is not the evaluation of `count` single images."""
     shapes = {name: tuple(values[name].shape) for name in values}
     per_image = all(shapes.get(name) == (count,) for name in ("elbo", "log_likelihood", "iw_bound"))
-    if not per_image or shapes.get("kl", ())[:-1] != (count,):
+    real = all(value.is_floating_point() for value in values.values())
+    if not (real and per_image) or shapes.get("kl", ())[:-1] != (count,):
         raise InputError(f"{path} is not of the run's results; run limner evaluate again.")

@@ -391,7 +391,10 @@ class Trainer:
         if self.processes.is_first:
             self.stepper.totals = Totals(totals.to(summing_device(self.device)))
         for name, own in update.counts().items():
-            own.copy_(tensors.pop(name, own))
+            saved = tensors.pop(name, own)
+            if (saved.dtype, saved.shape) != (own.dtype, own.shape):
+                raise ValueError
+            own.copy_(saved)
         unpack(tensors, self._modules, update.optimizer)
 
     def _restore_best(self, run: Run, kept: Checkpoints) -> None:
