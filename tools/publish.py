@@ -269,8 +269,8 @@ two to four nats worse than L_5000. Hours are training time only; if a training 
 weights of another, they are a sum, with those of the other first. [Runs](#runs) has the commands,
 seeds, commits and hardware.
 
-The table in the README of the project is from `make study`, seed 0, commit cf6c272, two cores of an
-AMD EPYC (family 26): 500 test digits of mnist-5k.
+The table in the README of the project is from `make study`, seed 0, commit 00536fe, two cores of an
+AMD EPYC (family 25, AVX2): 500 test digits of mnist-5k.
 """
 
 
