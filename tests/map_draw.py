@@ -1,4 +1,4 @@
-"""A convolutional recurrent model with latent maps, for the tests of every model."""
+"""A convolutional recurrent model with latent maps, as a user would write one."""
 
 from typing import Literal, NamedTuple
 

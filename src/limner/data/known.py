@@ -163,8 +163,9 @@ def known_observation(config: DataConfig) -> str | None:
     entry = find(config.name)
     if entry is None:
         return None
-    grey = (config.binarization or entry.binarization) == "none" and entry.binarization != "static"
-    return "discretized_logistic" if grey else "bernoulli"
+    levels = (config.binarization or entry.binarization) == "none"
+    binary = entry.binarization == "static"
+    return "discretized_logistic" if levels and not binary else "bernoulli"
 
 
 def default_binarization(name: str, catalogue: Sequence[Entry] = CATALOGUE) -> Binarization:
