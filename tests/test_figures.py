@@ -27,6 +27,7 @@ from limner.models import (
     build,
 )
 from limner.pictures import beside, magnify, strided, tile, to_rgb
+from limner.report import compared
 from limner.storage import save_tensors
 from limner.training.runs import Run
 
@@ -204,6 +205,19 @@ def test_one_epoch_is_enough_for_curves():
     curves.training_curves(metrics(1, epochs=1))
     curves.kl_by_group(metrics(3, epochs=1), ["a", "b", "c"])
     curves.compared_curves({"a": metrics(1, epochs=1), "b": metrics(1)})
+
+
+def test_models_are_shown_side_by_side_on_the_same_images():
+    subjects = {
+        kind: Subject(build(CONFIGS[kind], (1, 7, 9)), dataset()) for kind in ("vae", "draw")
+    }
+    made = compared.samples(subjects), compared.reconstructions(subjects)
+    drawn, kept = ([t.get_text() for t in each.figure.axes[0].get_yticklabels()] for each in made)
+    assert drawn == ["vae", "draw"]
+    assert kept == ["test images", "vae", "draw"]
+    levels = CONFIGS["vae"].with_(observation="gaussian")
+    subjects["levels"] = Subject(build(levels, (1, 7, 9)), dataset(binarization="none"))
+    assert compared.reconstructions(subjects) is None  # it sees levels, the others 0 and 1
 
 
 @pytest.mark.parametrize("groups", [3, 20])

@@ -357,12 +357,18 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_means_over_seeds_and_their_errors():
     def row(seed, elbo):
         names = ("-L_K", "bits per dimension", "groups", "steps", "parameters")
-        rest = dict.fromkeys((*names, "training seconds", "memory"), 1.0)
-        return {"model": "a", "seed": seed, "-ELBO": elbo} | rest
+        more = ("training seconds", "images per second", "memory")
+        rest = dict.fromkeys((*names, *more), 1.0)
+        return {"model": "a", "seed": seed, "-ELBO": elbo, "-ELBO, stderr over images": 0.3} | rest
 
     [mean] = averaged([row(0, 1.0), row(1, 2.0), row(2, 6.0)], ["model"])
     assert mean["model"] == "a"
-    assert mean["-ELBO"] == pytest.approx((3.0, (7 / 3) ** 0.5))  # sd sqrt(7) over sqrt(3)
+    assert mean["-ELBO"].mean == pytest.approx(3.0)
+    assert mean["-ELBO"].error == pytest.approx((7 / 3) ** 0.5)  # sd sqrt(7) over sqrt(3)
+    [single] = averaged([row(0, 1.0)], ["model"])
+    assert single["-ELBO"].stderr is None
+    assert single["-ELBO"].error == 0.3
+    assert single["steps"].error is None
 
 
 def test_the_last_sentence_of_a_log_is_the_problem(tmp_path):
@@ -446,7 +452,8 @@ def test_an_address_without_a_cluster_is_refused_at_once():
 def means(**elbos):
     """Averaged rows of models with the given -ELBO of each seed."""
     names = ("-L_K", "bits per dimension", "groups", "steps", "parameters")
-    rest = dict.fromkeys((*names, "training seconds", "memory"), 1.0)
+    more = ("training seconds", "images per second", "memory")
+    rest = dict.fromkeys((*names, *more), 1.0)
     found = [
         {"model": name, "seed": seed, "-ELBO": elbo} | rest
         for name, values in elbos.items()

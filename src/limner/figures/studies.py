@@ -36,10 +36,10 @@ def study_figure(
     samples: int,
     title: str,
 ) -> Figure:
-    """Panels of y against x, lower is better, with bars of one standard error over seeds.
+    """Panels of y against x, lower is better, with bars of one standard error.
 
     Args:
-        rows: means over seeds, each with a mean and a standard error, as in `studies.averaged`.
+        rows: means over seeds, each with a mean and an error, as in `studies.averaged`.
         labels: names of the axes of the study.
         plots: x and y of each panel.
         lines: the label that has a line for each of its values; None: one line.
@@ -75,7 +75,7 @@ def _line(
     axes: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str, name: str, index: int
 ) -> None:
     scale = 1 / MIB if x == "memory" else 1
-    points = sorted((scale * row[x].mean, row[y].mean, row[y].stderr or 0) for row in rows)
+    points = sorted((scale * row[x].mean, row[y].mean, row[y].error or 0) for row in rows)
     if points:
         xs, ys, errors = zip(*points, strict=True)
         axes.errorbar(
@@ -94,7 +94,7 @@ def _choices(
     names = [" ".join(str(row[label]) for label in labels if label in row) for row in rows]
     places = range(len(rows))
     axes.errorbar(
-        [row[y].mean for row in rows], places, xerr=[row[y].stderr or 0 for row in rows],
+        [row[y].mean for row in rows], places, xerr=[row[y].error or 0 for row in rows],
         marker="o", markersize=4, capsize=2, linestyle="", color=style.SERIES[0],
     )  # fmt: skip
     axes.set_yticks(places, names, parse_math=False)

@@ -11,14 +11,18 @@ from limner.figures.subject import Subject
 from limner.pictures import to_rgb
 from limner.report.shown import ShownPicture, shown
 
+COLUMNS = 12
+"""Images in a row."""
+
 
 def pictures(
     labels: Sequence[str], subjects: Sequence[Subject], profiles: Sequence[Profile]
 ) -> list[ShownPicture]:
-    """Samples, nats by depth and curves of training, as far as they apply."""
+    """Samples, reconstructions, nats by depth and curves of training, as far as they apply."""
     named = dict(zip(labels, subjects, strict=True))
     found = [
-        _samples(named),
+        samples(named),
+        reconstructions(named),
         _depth(dict(zip(labels, profiles, strict=True))),
         _curves(named),
     ]
@@ -26,11 +30,12 @@ def pictures(
 
 
 @torch.no_grad()
-def _samples(subjects: Mapping[str, Subject]) -> Picture | None:
+def samples(subjects: Mapping[str, Subject]) -> Picture | None:
+    """A row of samples of each model; None if their images differ in size."""
     if len({subject.model.image_shape[1:] for subject in subjects.values()}) > 1:
         return None
     rows = [
-        (name, to_rgb(subject.model.sample(12, subject.generator())))
+        (name, to_rgb(subject.model.sample(COLUMNS, subject.generator())))
         for name, subject in subjects.items()
     ]
     return Picture(
@@ -38,6 +43,26 @@ def _samples(subjects: Mapping[str, Subject]) -> Picture | None:
         "What they draw",
         "Mean images from each model's prior, not selected.",
         f"One row of samples for each of {', '.join(subjects)}.",
+        grids.labelled_rows(rows),
+    )
+
+
+@torch.no_grad()
+def reconstructions(subjects: Mapping[str, Subject]) -> Picture | None:
+    """Test images, and below them those of each model; None if the models see different ones."""
+    x, *others = (subject.x[:COLUMNS] for subject in subjects.values())
+    if any(not torch.equal(x, other) for other in others):
+        return None
+    rows = [("test images", to_rgb(x))]
+    for name, subject in subjects.items():
+        found = subject.model.infer(x, subject.generator(), trace=True).observation
+        assert found is not None
+        rows.append((name, to_rgb(found.mean)))
+    return Picture(
+        "compared-reconstructions",
+        "What they keep",
+        "The first test images, and each model's mean image given z drawn from q(z | x).",
+        f"Test images, and one row of reconstructions for each of {', '.join(subjects)}.",
         grids.labelled_rows(rows),
     )
 

@@ -94,7 +94,7 @@ def _content(
     runs: Mapping[str, Run], device: torch.device, tick: Callable[[], None]
 ) -> dict[str, Any]:
     """Sections and figures; most of the time goes into the latter."""
-    labels, subjects, profiles = list(runs), _subjects(list(runs.values()), device), []
+    labels, subjects, profiles = list(runs), subjects_of(list(runs.values()), device), []
     for run, subject in zip(runs.values(), subjects, strict=True):
         profiles.append(profile(subject, run.results() or {}))
         tick()
@@ -111,7 +111,7 @@ def _content(
     }
 
 
-def _subjects(runs: Sequence[Run], device: torch.device) -> list[Subject]:
+def subjects_of(runs: Sequence[Run], device: torch.device) -> list[Subject]:
     """Model, images and metrics of each run; shared images are loaded once."""
     loaded: dict[str, Dataset] = {}
     subjects = []

@@ -8,31 +8,37 @@ from urllib.parse import quote
 
 import limner
 from limner.report.page import asset, environment
+from limner.report.shown import ShownPicture
 from limner.report.table import Cell
 from limner.storage import write_atomically
 from limner.studies.file import Study
+from limner.studies.tables import BOUNDS
 
 
 def cells(
-    means: Sequence[Mapping[str, Any]], axes: Sequence[str], samples: int
+    means: Sequence[Mapping[str, Any]], axes: Sequence[str], study: Study
 ) -> tuple[list[str], list[list[Cell]]]:
-    """Headings and lines of the table of means."""
+    """Headings and lines of the table of means; bits per dimension only if they are plotted."""
     figures = {
         "-ELBO": ("-ELBO", "{:.2f}", 1),
-        f"-L_{samples}": ("-L_K", "{:.2f}", 1),
+        f"-L_{study.samples}": ("-L_K", "{:.2f}", 1),
+        "bits": ("bits per dimension", "{:.3f}", 1),
         "groups": ("groups", "{:,.0f}", 1),
         "weights": ("parameters", "{:.2f} M", 1e-6),
         "seconds": ("training seconds", "{:,.0f}", 1),
+        "images/s": ("images per second", "{:,.0f}", 1),
         "MiB": ("memory", "{:,.1f}", 2**-20),
     }
+    if all(plot.y != "bits per dimension" for plot in study.plots):
+        del figures["bits"]
     lines = []
     for row in means:
         line = [Cell(str(row.get(axis, "")), None) for axis in axes]
         for name, form, scale in figures.values():
             value = row[name]
             text = form.format(scale * value.mean)
-            bounded = name.startswith("-") and value.stderr is not None
-            shown = f"{text} ± {form.format(value.stderr)}" if bounded else text
+            bounded = name in BOUNDS and value.error is not None
+            shown = f"{text} ± {form.format(value.error)}" if bounded else text
             line.append(Cell(shown, value.mean))
         lines.append(line)
     return [*axes, *figures], lines
@@ -59,9 +65,10 @@ def write_page(
     problems: Mapping[str, str],
     figure: str,
     out: Path,
+    pictures: Sequence[ShownPicture] = (),
 ) -> Path:
     """Write the page to the file `out`; `figure` is SVG."""
-    headings, lines = cells(means, axes, study.samples)
+    headings, lines = cells(means, axes, study)
     best = min(means, key=lambda row: row["-ELBO"].mean)
     bound = best["-ELBO"]
     error = "" if bound.stderr is None else f" ± {bound.stderr:.2f}"
@@ -79,6 +86,8 @@ def write_page(
             version=limner.__version__,
             summary=f"{sum(row['seeds'] for row in means)} runs. {lowest}",
             figure="data:image/svg+xml," + quote(figure),
+            error="over seeds" if any(row["seeds"] > 1 for row in means) else "over images",
+            pictures=pictures,
             alt=f"{study.title}: "
             + "; ".join(f"{plot.y} against {plot.x}" for plot in study.plots),
             headings=headings,

@@ -13,12 +13,14 @@ from limner.studies.studying import Outcome
 from limner.training.resuming import position_of
 from limner.training.runs import Run
 
-SIGNS = {"-ELBO": ("elbo", -1), "-L_K": ("iw_bound", -1)}
 FIGURES = (
     *("-ELBO", "-L_K", "bits per dimension", "groups", "steps", "parameters"),
-    *("training seconds", "memory"),
+    *("training seconds", "images per second", "memory"),
 )
 """Figures of a run. `memory`: bytes that a training step keeps for the backward pass."""
+BOUNDS = FIGURES[:3]
+"""They have an error over images, in a column of their own."""
+ERROR = "{}, stderr over images"
 
 
 class Mean(NamedTuple):
@@ -27,6 +29,13 @@ class Mean(NamedTuple):
     mean: float
     stderr: float | None
     """None for one seed."""
+    over_images: float | None = None
+    """Standard error over the test images, of one seed."""
+
+    @property
+    def error(self) -> float | None:
+        """Over seeds, or over images if there is one seed."""
+        return self.over_images if self.stderr is None else self.stderr
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -41,17 +50,24 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def figures_of(run: Run) -> dict[str, float]:
-    """The `FIGURES` of a run that was evaluated."""
+    """The `FIGURES` of a run that was evaluated, and the errors of its `BOUNDS`."""
     results = run.results() or {}
     model, position = build(run.config.model, run.image_shape), position_of(run.path)
+    elbo, iw_bound, bits = results["elbo"], results["iw_bound"], results["bits_per_dim"]["elbo"]
     return {
-        **{name: sign * results[key]["mean"] for name, (key, sign) in SIGNS.items()},
-        "bits per dimension": results["bits_per_dim"]["elbo"]["mean"],
+        "-ELBO": -elbo["mean"],
+        "-L_K": -iw_bound["mean"],
+        "bits per dimension": bits["mean"],
         "groups": model.num_groups,
         "steps": 0 if position is None else position.step,
         "parameters": results["parameters"],
         "training seconds": results["training_seconds"],
+        "images per second": results["images_per_second"],
         "memory": model.stored_bytes(run.config.batch_size),
+        **{
+            ERROR.format(name): bound["stderr"]
+            for name, bound in zip(BOUNDS, (elbo, iw_bound, bits), strict=True)
+        },
     }
 
 
@@ -63,7 +79,7 @@ def averaged(found: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> list[di
     return [
         dict(zip(axes, labels, strict=True))
         | {"seeds": len(group)}
-        | {figure: _over([row[figure] for row in group]) for figure in FIGURES}
+        | {figure: _over(figure, group) for figure in FIGURES}
         for labels, group in groups.items()
     ]
 
@@ -80,13 +96,15 @@ def to_csv(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _title(name: str) -> str:
-    return name if name in FIGURES else harmless(name)
+    return name if name.split(",", 1)[0] in FIGURES else harmless(name)
 
 
 def _harmless(value: Any) -> Any:
     return harmless(value) if isinstance(value, str) else value
 
 
-def _over(values: Sequence[float]) -> Mean:
-    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Mean(mean(values), error)
+def _over(figure: str, group: Sequence[Mapping[str, Any]]) -> Mean:
+    values = [row[figure] for row in group]
+    if len(values) == 1:
+        return Mean(values[0], None, group[0].get(ERROR.format(figure)))
+    return Mean(mean(values), stdev(values) / math.sqrt(len(values)))
