@@ -127,6 +127,17 @@ def test_units_are_active_where_their_posterior_mean_varies_by_more_than_a_hundr
     assert found.latent_units == [4]
 
 
+def test_units_are_counted_on_the_first_images_in_whole_blocks(monkeypatch):
+    model = LinearGaussian(scales=(1.0, 1.0)).eval()
+    x = torch.zeros(12, 1, 1, 2, dtype=torch.float64)
+    x[4:, ..., 0] = images(8, 1, 1)  # from the second block on
+    x[8:, ..., 1] = images(4, 1, 1)  # in the third block only
+    assert evaluate_model(model, x, 1, block_size=4).active_units == [2]
+    for count, active in ((4, 0), (5, 1), (9, 2)):
+        monkeypatch.setattr(likelihood, "UNIT_IMAGES", count)
+        assert evaluate_model(model, x, 1, block_size=4).active_units == [active]
+
+
 def test_groups_above_are_sampled_and_their_draws_averaged(model, generator):
     """z_1's mean depends on the draw of z_2: for one image it varies, ten times less in a mean."""
     x = torch.full((1000, 1, 1, 1), 0.7, dtype=torch.float64)

@@ -5,6 +5,7 @@ first image, and every importance sample has its own noise. So results depend ne
 samples fit into memory nor on whether the evaluation was interrupted.
 """
 
+import math
 import time
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from limner.progress import Report
 
 BLOCK = 50
 """Images that are evaluated together; another number gives other noise."""
+UNIT_IMAGES = 1000
+"""Images, in whole blocks, whose posterior means decide which units are active."""
 
 
 @torch.no_grad()
@@ -87,7 +90,8 @@ def evaluate_model(
         raise
     partial.remove()
     sums = values.pop("unit_sums")
-    active, units = count_active(sums, len(x), model)
+    counted = min(len(x), math.ceil(UNIT_IMAGES / block_size) * block_size)
+    active, units = count_active(sums, counted, model)
     return Evaluation(
         values,
         active,
@@ -143,8 +147,9 @@ def _block_values(
         "log_likelihood": inference.log_likelihood,
         "kl": inference.kl,
         "iw_bound": importance_weighted_bound(model, x, num_samples, None, noise("iw_bound")),
-        "unit_sums": unit_sums(model, x, noise("units")),
     }
+    if first < UNIT_IMAGES:
+        values["unit_sums"] = unit_sums(model, x, noise("units"))
     if per_step:
         values["elbo_per_step"] = elbo_per_step(model, x, inference)
     finite = (values["elbo"] + values["iw_bound"]).isfinite()
@@ -161,10 +166,11 @@ def _joined(values: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Te
     """Values of the images so far and of the next block: sums are added, the rest concatenated."""
     if not values:
         return found
-    return {
+    joined = {
         name: values[name] + new if name == "unit_sums" else torch.cat([values[name], new])
         for name, new in found.items()
     }
+    return values | joined
 
 
 def _figures(values: dict[str, Tensor], num_samples: int) -> str:
