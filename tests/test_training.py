@@ -19,7 +19,7 @@ from limner.config import ObjectiveConfig, OptimizerConfig, RunConfig
 from limner.data import DataConfig, TrainingBatches, frozen
 from limner.data import load as load_data
 from limner.errors import Stopped
-from limner.models import DRAWConfig, LadderVAEConfig, VAEConfig, build
+from limner.models import ConvDRAWConfig, DRAWConfig, LadderVAEConfig, VAEConfig, build
 from limner.objectives import elbo
 from limner.storage import load_tensors, save_tensors
 from limner.training import Run, train
@@ -408,7 +408,13 @@ def test_schedules():
     assert learning_rate(plain, 100, 1.0) == pytest.approx(0.0)
     assert learning_rate(plain.with_(schedule="constant"), 100, 1.0) == 1.0
     warmed = config(objective=ObjectiveConfig(kl_warmup_epochs=4, beta=0.5))
-    assert [kl_weight(warmed, epochs) for epochs in (0, 2, 4, 9)] == [0, 0.25, 0.5, 0.5]
+    assert [kl_weight(warmed, step, 10) for step in (0, 20, 40, 90)] == [0, 0.25, 0.5, 0.5]
+    assert kl_weight(config(), 0, 10) == 1
+    own = config(model=ConvDRAWConfig())
+    assert [kl_weight(own, step, 10) for step in (0, 150, 600, 900)] == [0, 0.25, 1, 1]
+    assert kl_weight(own.with_(start_from="trained"), 0, 10) == 1
+    longer = own.with_(objective=ObjectiveConfig(kl_warmup_epochs=100))
+    assert kl_weight(longer, 250, 10) == 0.25
 
 
 def test_averaged_weights_follow_the_recurrence():

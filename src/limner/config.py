@@ -81,7 +81,9 @@ class ObjectiveConfig(Settings):
         description="estimator: plain, sticking the landing, doubly reparameterised",
     )
     kl_warmup_epochs: NonNegativeFloat = Field(
-        default=0.0, description="epochs in which the weight of the KL rises from 0 to beta"
+        default=0.0,
+        description="epochs in which the weight of the KL rises from 0 to beta; conv-draw has at "
+        "least 600 steps of it",
     )
     beta: PositiveFloat = Field(default=1.0, description="weight of the KL after warm-up")
     free_bits: NonNegativeFloat = Field(

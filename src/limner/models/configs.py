@@ -26,6 +26,8 @@ class ModelConfig(Settings):
     observation: ObservationName = Field(default="bernoulli", description="p(x | z) of a pixel")
     kind: Any
     """The model's name. Each subclass declares its own: `kind: Literal["vae"] = "vae"`."""
+    kl_warmup_steps: ClassVar[int] = 0
+    """Least number of steps in which the weight of the KL rises from 0."""
 
     @property
     def free(self) -> frozenset[str]:
@@ -176,6 +178,7 @@ class ConvDRAWConfig(RecurrentConfig):
     """Convolutional DRAW: latent maps at each step, with a learned prior."""
 
     kind: Annotated[Literal["conv-draw"], Hidden] = "conv-draw"
+    kl_warmup_steps: ClassVar[int] = 600
     num_steps: Width = Field(default=8, description="steps T, each with its own latent group")
     hidden_maps: Width = Field(default=32, description="maps of both LSTMs")
     latent_maps: Width = Field(default=4, description="latent maps of each step")

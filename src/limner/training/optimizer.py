@@ -164,7 +164,8 @@ def learning_rate(config: OptimizerConfig, step: int, progress: float) -> float:
     return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def kl_weight(config: RunConfig, epochs: float) -> float:
-    """The weight of the KL after `epochs` (a fraction counts): linear warm-up, then beta."""
-    warmup = config.objective.kl_warmup_epochs
-    return config.objective.beta * (min(1.0, epochs / warmup) if warmup else 1.0)
+def kl_weight(config: RunConfig, step: int, steps_per_epoch: int) -> float:
+    """The weight of the KL after `step` steps: linear warm-up, then beta."""
+    least = 0 if config.start_from else config.model.kl_warmup_steps
+    steps = max(least, config.objective.kl_warmup_epochs * steps_per_epoch)
+    return config.objective.beta * (min(1.0, step / steps) if steps else 1.0)

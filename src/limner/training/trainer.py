@@ -139,7 +139,7 @@ class Trainer:
         counters = self.counters
         if counters.index == 0 and self.config.growth:
             self._grow()
-        beta = kl_weight(self.config, counters.step / self.batches.steps_per_epoch)
+        beta = kl_weight(self.config, counters.step, self.batches.steps_per_epoch)
         self.rate = self._rate()
         self.stepper(x, counters.step, beta, self.rate)
         counters.step += 1
@@ -302,7 +302,7 @@ class Trainer:
             "step": counters.step,
             "seconds": round(counters.seconds, 3),
             "learning_rate": rate,
-            "beta": kl_weight(self.config, self._epochs()),
+            "beta": kl_weight(self.config, counters.step, self.batches.steps_per_epoch),
             "images_per_second": round(self._images_per_second(), 1),
             "skipped_steps": int(self.stepper.update.skipped),
             "train": figures_of(totals),
