@@ -1,5 +1,6 @@
 """Static MNIST, OMNIGLOT and the Hub, with small files in their formats."""
 
+import hashlib
 import sys
 import types
 
@@ -11,8 +12,9 @@ from scipy.io import savemat
 
 from limner import data
 from limner.commands.options import Images
-from limner.data import hub
+from limner.data import hub, static_mnist
 from limner.data.omniglot import Omniglot
+from limner.data.static_mnist import StaticMNIST
 from limner.errors import InputError
 from limner.training.runs import Run
 
@@ -23,11 +25,15 @@ def load(path, **more):
     return data.load(data.DataConfig(name=str(path), **more))
 
 
-def test_static_mnist_from_text_and_from_npz(tmp_path):
+def test_static_mnist_from_text_and_from_npz(tmp_path, monkeypatch):
     bits = np.random.RandomState(0).rand(6, 784) > 0.5
+    lines = "\n".join(" ".join(map(str, row)) for row in bits.astype(int)) + "\n"
     for word in ("train", "valid", "test"):
-        lines = [" ".join(map(str, row)) for row in bits.astype(int)]
-        (tmp_path / f"binarized_mnist_{word}.amat").write_text("\n".join(lines) + "\n")
+        (tmp_path / f"binarized_mnist_{word}.amat").write_text(lines)
+    with pytest.raises(InputError, match="not hold Larochelle's files: SHA-1 of the train"):
+        load("static-mnist", root=tmp_path)
+    small = StaticMNIST(sha1=(hashlib.sha1(lines.encode()).hexdigest(),) * 3)
+    monkeypatch.setattr(static_mnist, "StaticMNIST", lambda: small)
     text = load("static-mnist", root=tmp_path)
     assert text.binarization == "static"
     assert text.is_binary

@@ -3,6 +3,7 @@
 Salakhutdinov and Murray 2008; the files are Larochelle's.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from limner.errors import InputError
 
 NPZ = "binarized_mnist.npz"
 AMAT = tuple(f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test"))
+SHA1 = (
+    "cf70514ec5f481e54ad3eb0e6c03c83326ff96f8",
+    "13418487742e6ea6d48db7b5187353a20b1b1f8c",
+    "ca70bd7775e182596dec148d4dc1bc6bd6c4c5f4",
+)
+"""As published, of the text of the three .amat files."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,10 @@ class StaticMNIST:
     """
 
     mirrors: tuple[str, ...] = ("https://github.com/mgermain/MADE/releases/download/ICML2015/",)
-    sizes: tuple[int, int, int] = (50_000, 10_000, 10_000)
+    sha1: tuple[str, ...] = SHA1
 
     def load(self, root: Path | None) -> Source:
-        train, validation, test = _read(self.paths(root))
+        train, validation, test = self._read(self.paths(root))
         return Source(Images(train), Images(validation), Images(test))
 
     def paths(self, root: Path | None) -> list[Path]:
@@ -49,26 +56,32 @@ class StaticMNIST:
         )
 
     def fetch(self, root: Path | None) -> list[Path]:
-        """The .npz in `root`, or in the cache, downloaded if missing.
-
-        No SHA-256 of the file is published, so only the numbers of images are checked, and that
-        they are binary.
-        """
+        """The .npz in `root`, or in the cache, downloaded if missing."""
         folder = root if root is not None else cache_folder("static-mnist")
-        path = download(NPZ, self.mirrors, folder, self._check)
-        self._check(path)
+        path = download(NPZ, self.mirrors, folder, lambda path: self._read([path]))
+        self._read([path])
         return [path]
 
-    def _check(self, path: Path) -> None:
-        sizes = tuple(len(levels) for levels in _read_npz(path))
-        if sizes != self.sizes:
-            raise InputError(
-                f"{path} has splits of {sizes} images instead of {self.sizes}; download it again."
-            )
+    def _read(self, paths: list[Path]) -> list[torch.Tensor]:
+        """The levels of the three splits, checked: of an .npz, the same text is made."""
+        found = _read_npz(paths[0]) if len(paths) == 1 else [_read_amat(path) for path in paths]
+        for split, levels, sha1 in zip(SPLITS, found, self.sha1, strict=True):
+            if (actual := hashlib.sha1(_text(levels), usedforsecurity=False).hexdigest()) != sha1:
+                raise InputError(
+                    f"{paths[0].parent} does not hold Larochelle's files: SHA-1 of the {split} "
+                    f"images is {actual} instead of {sha1}; download them again, or give other "
+                    "binary images as your own."
+                )
+        return found
 
 
-def _read(paths: list[Path]) -> list[torch.Tensor]:
-    return _read_npz(paths[0]) if len(paths) == 1 else [_read_amat(path) for path in paths]
+def _text(levels: torch.Tensor) -> memoryview:
+    """Images as in an .amat file: lines of 0 and 1 with blanks between them."""
+    bits = levels.flatten(1).numpy() > 0
+    text = np.full((len(bits), 2 * bits.shape[1]), ord(" "), np.uint8)
+    text[:, 0::2] = bits + np.uint8(ord("0"))
+    text[:, -1] = ord("\n")
+    return text.data
 
 
 def _read_npz(path: Path) -> list[torch.Tensor]:
