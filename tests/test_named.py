@@ -264,9 +264,10 @@ def test_what_is_published_says_everything_and_no_path_of_this_disk(published, t
     results = json.loads((published / "results" / NAME / "results.json").read_text())
     assert results["elbo"] == trained.results()["elbo"]
     texts = [path.read_text() for path in published.rglob("*.json")]
-    page = (published / "results" / "README.md").read_text()
+    page = (published / "results" / NAME / "README.md").read_text()
+    table = (published / "results" / "README.md").read_text()
     card = (published / "weights" / NAME / "README.md").read_text()
-    for text in (*texts, page, card):
+    for text in (*texts, table, page, card):
         assert str(trained.path.parent) not in text
     weights = (published / "weights" / NAME / "model.safetensors").read_bytes()
     assert str(trained.path.parent).encode() not in weights
@@ -275,6 +276,8 @@ def test_what_is_published_says_everything_and_no_path_of_this_disk(published, t
         assert words in card, words
         assert words in page, words
     assert "- Target: 20 (ELBO)\n" in page
+    assert f"| [{NAME}](./{NAME}/README.md) | {elbo} |" in table
+    assert f"limner train --config results/{NAME}/config.json  --out runs/{NAME}\n" in table
     assert "Licence" in card
     assert "Limits" in card
     assert len(list((published / "results" / NAME).glob("*.png"))) > 4
@@ -287,21 +290,14 @@ def test_a_training_that_was_cut_short_says_so_beside_the_right_figure(trained):
     }  # fmt: skip
     entry = publish.Entry("cut", trained.config, results, trained.metrics())
     assert "| 86.76 (-L_5000, dynamic) |" in publish.page([entry])
-    assert ": 1.5 of 2 epochs in " in publish.page([entry])
+    assert "| 1.5 of 2 |" in publish.page([entry])
+    assert ": 1.5 of 2 epochs in " in publish.run_page(entry)
     static = entry._replace(results=results | {"binarization": "static"})
     assert "| 88.71 (-L_5000, static) |" in publish.page([static])
-    assert "## Dynamic" not in publish.page([static])
+    assert "## mnist, static binarization\n" in publish.page([static])
+    assert "dynamic binarization\n" not in publish.page([static])
     few = entry._replace(results=results | {"dataset": "mnist-5k"})
     assert publish.counterpart(few) is None
-
-
-def test_the_page_tells_how_soon_a_bound_was_first_reached(trained):
-    publish = script()
-    bounds = {60.0: -99.5, 90.0: None, 120.0: -94.9, 180.0: -96.0, 240.0: -90.01}
-    metrics = [{"seconds": s, "validation": {"elbo": bound}} for s, bound in bounds.items()]
-    results = trained.results() | {"trained_with": [MADE], "evaluated_with": MADE}
-    entry = publish.Entry("soon", trained.config, results, metrics)
-    assert "| soon | 1.0 | 2.0 | – | – |" in publish.page([entry])
 
 
 def test_what_nobody_can_repeat_is_not_published(trained, tmp_path):

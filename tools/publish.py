@@ -3,9 +3,9 @@
     python -m tools.publish RUN --name NAME
 
 writes results/NAME (config, results, metrics, figures), src/limner/weights/NAME (a run folder with
-the best averaged weights and a model card), and results/README.md again from all results/*/. It
-publishes the last evaluation on all test images, so run `limner evaluate RUN --num-samples K`
-first. Run it from the root of the checkout.
+the best averaged weights and a model card), and the pages of results/ again. It publishes the last
+evaluation on all test images, so run `limner evaluate RUN --num-samples K` first. Run it from the
+root of the checkout.
 """
 
 import json
@@ -22,6 +22,7 @@ import tyro
 from limner.config import RunConfig
 from limner.data import names as datasets
 from limner.data import seen_in_training
+from limner.data.config import in_words
 from limner.errors import InputError
 from limner.figures import gallery, style
 from limner.figures.subject import Subject
@@ -42,14 +43,13 @@ COUNTERPARTS = {
     "ladder-vae": "Ladder VAE",
     "draw, none": "DRAW without attention",
     "draw, filterbank": "DRAW, filterbank attention",
+    "conv-draw": "ConvDRAW",
 }
 """How the names of published results of a model begin."""
 
 
 Maker = Mapping[str, Any]
 """Commit, versions and hardware."""
-SOON = (100, 95, 90, 87)
-"""Bounds in nats whose first passing is reported."""
 
 
 class Entry(NamedTuple):
@@ -109,12 +109,12 @@ def publish(
         for folder, new in made.items():
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(new, folder)
-    write_atomically(home / "README.md", page(entries(home)))
+    _write_pages(entries(home), home)
 
 
 def entries(home: Path = RESULTS) -> list[Entry]:
     """All published runs, by name."""
-    return [_entry(path.parent.name, home) for path in sorted(home.glob("*/results.json"))]
+    return [_entry(path.parent.name, home) for path in sorted(home.glob("*/config.json"))]
 
 
 def _entry(name: str, home: Path) -> Entry:
@@ -211,6 +211,12 @@ def _write_weights(folder: Path, run: Run, entry: Entry) -> None:
     save_tensors(folder / "model.safetensors", kept, document)
 
 
+def _write_pages(published: Sequence[Entry], home: Path) -> None:
+    write_atomically(home / "README.md", page(published))
+    for entry in published:
+        write_atomically(home / entry.name / "README.md", run_page(entry))
+
+
 def _check_size(folders: Sequence[Path], limit: int) -> None:
     size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
     if size > limit:
@@ -232,26 +238,32 @@ def counterpart(entry: Entry) -> Published | None:
     alike = [
         found
         for found in published_for(entry.results["dataset"])
-        if found.model.startswith(COUNTERPARTS[kind])
+        if kind in COUNTERPARTS and found.model.startswith(COUNTERPARTS[kind])
     ]
     same = [found for found in alike if found.binarization == entry.results["binarization"]]
     return next(iter([*same, *alike]), None)
 
 
+COLUMNS = (
+    *("model", "-ELBO", "-L_K", "bits per dimension", "parameters", "epochs", "hours", "published"),
+)
+
+
 def page(published: Sequence[Entry]) -> str:
-    """results/README.md."""
-    columns = ("model", "-ELBO", "-L_K", "K", "published", "hours")
-    tables = [
-        f"\n## {binarization.capitalize()} binarization\n\n{_table(columns, map(_row, alike))}"
-        for binarization in ("dynamic", "static")
-        if (alike := [one for one in published if one.results["binarization"] == binarization])
+    """results/README.md: a table for each dataset and binarization, and the command of each row."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in published:
+        groups.setdefault(_images(entry), []).append(entry)
+    parts = [
+        f"\n## {images}\n\n{_table(COLUMNS, map(_row, alike))}\n{_commands(alike)}"
+        for images, alike in groups.items()
     ]
-    drawn = [entry for entry in published if entry.config.start_from is None]
-    soon = ("model", *(f"{nats} nats" for nats in SOON))
-    return (
-        _HEAD + "".join(tables) + f"{_HOW_SOON}\n{_table(soon, map(_soon, drawn))}"
-        "\n## Runs\n" + "".join(map(_section, published))
-    )
+    return _HEAD + "".join(parts)
+
+
+def _images(entry: Entry) -> str:
+    dataset, binarization = entry.results["dataset"], entry.results["binarization"]
+    return f"{dataset}, {in_words(binarization)}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -261,59 +273,53 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 _HEAD = """# Results
 
-Written by `python -m tools.publish`; do not edit it. Nats per image over all test images, of
-MNIST 10,000, lower is better, with the standard error over images. -L_K is the importance-weighted
-bound of K samples. A result is comparable with a published one only if bound, K and binarization
-are the same: on MNIST, static binarization costs about two nats more than dynamic, and an ELBO is
-two to four nats worse than L_5000. Hours are training time only; if a training started from the
-weights of another, they are a sum, with those of the other first. [Runs](#runs) has the commands,
-seeds, commits and hardware.
+Nats per image over all test images, lower is better, ± the standard error over images. -L_K is
+the importance-weighted bound of K samples; bits per dimension are those of -ELBO. A result is
+comparable with a published one only if bound, K and binarization are the same: on MNIST, static
+binarization costs about two nats more than dynamic, and an ELBO is two to four nats worse than
+L_5000. Hours are training time only; if a training started from the weights of another, they are a
+sum, with those of the other first. The page of each model has its seed, commit, hardware and
+figures. `python -m tools.publish` writes these pages.
 
 The table in the README of the project is from `make study`, seed 0, commit 00536fe, two cores of an
-AMD EPYC (family 25, AVX2): 500 test digits of mnist-5k.
+AMD EPYC (family 25, AVX2): 500 test digits of mnist-5k. [What depth buys](./depth/README.md)
+compares depth in space and in time; [speedrun.md](./speedrun.md) has the time to a given bound.
 """
-
-
-_HOW_SOON = """
-## Minutes to reach a -ELBO
-
-Minutes of training until the -ELBO of 10,000 validation images, measured at the end of epochs with
-the averaged weights, first reached each value. With a longer budget the learning rate falls later,
-so a run reaches them later. Pauses count. Trainings that started from the weights of another are
-left out.
-"""
-
-
-def _soon(entry: Entry) -> list[str]:
-    validated = [(e["seconds"], e["validation"]["elbo"]) for e in entry.metrics]
-    known = [(seconds, -elbo) for seconds, elbo in validated if elbo is not None]
-    passed = [next((seconds for seconds, found in known if found <= nats), None) for nats in SOON]
-    minutes = [NOTHING if seconds is None else f"{seconds / 60:.1f}" for seconds in passed]
-    return [entry.name, *minutes]
 
 
 def _row(entry: Entry) -> list[str]:
     results, published = entry.results, counterpart(entry)
+    bound = results["iw_bound"]
     return [
-        f"[{entry.name}](#{entry.name})",
+        f"[{entry.name}](./{entry.name}/README.md)",
         with_error(results["elbo"], -1),
-        with_error(results["iw_bound"], -1),
-        number(results["iw_bound"]["num_samples"]),
-        f"{published.nats} ({published.bound}, {published.binarization})" if published else NOTHING,
+        f"{with_error(bound, -1)} (K = {number(bound['num_samples'])})",
+        f"{results['bits_per_dim']['elbo']['mean']:.3f}",
+        f"{results['parameters'] / 1e6:.2f} M",
+        _epochs(entry),
         " + ".join(map(_hours, _trainings(entry))),
+        f"{published.nats} ({published.bound}, {published.binarization})" if published else NOTHING,
     ]
 
 
-def _section(entry: Entry) -> str:
+def _commands(alike: Sequence[Entry]) -> str:
+    width = max(len(entry.name) for entry in alike)
+    lines = [
+        f"limner train --config results/{entry.name}/config.json".ljust(43 + width)
+        + f" --out runs/{entry.name}"
+        for entry in alike
+    ]
+    return "```sh\n" + "\n".join(lines) + "\n```\n"
+
+
+def run_page(entry: Entry) -> str:
+    """results/NAME/README.md."""
     published, pictures = counterpart(entry), sorted((entry.home / entry.name).glob("*.png"))
     held = f"- Published: {_cited(published)}\n" if published else ""
     if "target" in entry.results:
         held += f"- Target: {entry.results['target']}\n"
-    shown = ", ".join(f"[{file.stem}](./{entry.name}/{file.name})" for file in pictures)
-    return (
-        f"\n### {entry.name}\n\n{_facts(entry, f'runs/{entry.name}')}{held}"
-        f"- Figures: {shown}\n\n![{entry.name} in training](./{entry.name}/training.png)\n"
-    )
+    shown = "".join(f"\n![{file.stem}]({file.name})\n" for file in pictures)
+    return f"# {entry.name}\n\n{_facts(entry, f'runs/{entry.name}')}{held}{shown}"
 
 
 def _facts(entry: Entry, run: str) -> str:
