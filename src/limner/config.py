@@ -82,8 +82,8 @@ class ObjectiveConfig(Settings):
     )
     kl_warmup_epochs: NonNegativeFloat = Field(
         default=0.0,
-        description="epochs in which the weight of the KL rises from 0 to beta; conv-draw has at "
-        "least 600 steps of it",
+        description="epochs in which the weight of the KL rises from 0 to beta; that of conv-draw "
+        "also rises in its first 400 steps",
     )
     beta: PositiveFloat = Field(default=1.0, description="weight of the KL after warm-up")
     free_bits: NonNegativeFloat = Field(

@@ -27,7 +27,7 @@ class ModelConfig(Settings):
     kind: Any
     """The model's name. Each subclass declares its own: `kind: Literal["vae"] = "vae"`."""
     kl_warmup_steps: ClassVar[int] = 0
-    """Least number of steps in which the weight of the KL rises from 0."""
+    """Steps in which the weight of the KL rises from 0, whatever the objective."""
 
     @property
     def free(self) -> frozenset[str]:
@@ -178,7 +178,7 @@ class ConvDRAWConfig(RecurrentConfig):
     """Convolutional DRAW: latent maps at each step, with a learned prior."""
 
     kind: Annotated[Literal["conv-draw"], Hidden] = "conv-draw"
-    kl_warmup_steps: ClassVar[int] = 600
+    kl_warmup_steps: ClassVar[int] = 400
     num_steps: Width = Field(default=8, description="steps T, each with its own latent group")
     hidden_maps: Width = Field(default=32, description="maps of both LSTMs")
     latent_maps: Width = Field(default=4, description="latent maps of each step")

@@ -165,7 +165,11 @@ def learning_rate(config: OptimizerConfig, step: int, progress: float) -> float:
 
 
 def kl_weight(config: RunConfig, step: int, steps_per_epoch: int) -> float:
-    """The weight of the KL after `step` steps: linear warm-up, then beta."""
-    least = 0 if config.start_from else config.model.kl_warmup_steps
-    steps = max(least, config.objective.kl_warmup_epochs * steps_per_epoch)
-    return config.objective.beta * (min(1.0, step / steps) if steps else 1.0)
+    """The weight of the KL after `step` steps: linear warm-up, then beta.
+
+    A model's own warm-up is quadratic: the weight is small while the decoder learns to use z.
+    """
+    wanted = config.objective.kl_warmup_epochs * steps_per_epoch
+    own = 0 if config.start_from else config.model.kl_warmup_steps
+    linear, quadratic = (min(1.0, step / steps) if steps else 1.0 for steps in (wanted, own))
+    return config.objective.beta * linear * quadratic**2
