@@ -22,6 +22,7 @@ from limner.layers.levels import (
     SCALE_OF_STD,
     clipped_mean,
     floored,
+    level_masses,
     log_mass,
     logistic,
     nearest_level,
@@ -114,6 +115,16 @@ class DiscretizedLogisticMixture:
         location = [self._location(channel, before[:channel]) for channel in range(len(before))]
         masses = log_mass(x[:, None], torch.stack(location, 2), self.log_scale)
         return per_image(torch.logsumexp(self.log_weight + masses.sum(2), 1))
+
+    def masses(self, channel: int, x: Images) -> Float[Tensor, "batch height width levels"]:
+        """The masses of the 256 levels in a channel, given the channels of `x` before it."""
+        before, log_weight = [each[:, None] for each in x[:, :channel].unbind(1)], self.log_weight
+        for c, level in enumerate(before):
+            location = self._location(c, before[:c])
+            log_weight = log_weight + log_mass(level, location, self.log_scale[:, :, c])
+        weight = log_weight.softmax(1)[..., None]
+        location = self._location(channel, before)
+        return (weight * level_masses(location, self.log_scale[:, :, channel])).sum(1)
 
     def sample(self, generator: torch.Generator | None = None) -> Images:
         """A component, then the channels in turn, each given the levels of those before."""

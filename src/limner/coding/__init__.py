@@ -1,0 +1,26 @@
+"""Lossless compression with a latent-variable model: a file whose size is the bound.
+
+Bits-back coding (Hinton and van Camp 1993; BB-ANS, Townsend et al. 2019) with a stack of bits. To
+add an image x to the stack:
+
+    take z_1, z_2, ... from the stack, as if it held draws from q(z_t | ..., x)    - log q bits less
+    put x on it, coded by p(x | z)                                                 - log p(x|z) more
+    put ..., z_2, z_1 on it, coded by p(z_t | ...)                                 - log p(z) more
+
+On average the stack grows by the negative ELBO. The receiver does the reverse: takes z by p, takes x
+by p(x | z), and puts z back by q(z | x), which restores the stack that the image was added to. The
+first batch of images takes z from random bits, the initial bits, which are counted apart.
+
+grids      latent variables as whole numbers, which have masses
+pixels     the levels of an image and their masses
+codec      batches of images on one stack
+container  the file: header, stack, checksum
+"""
+
+from limner.lazy import lazy
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {"compress": "codec", "decompress": "codec", "Sizes": "codec", "sizes": "codec"},
+    ("codec", "container", "grids", "pixels"),
+)
