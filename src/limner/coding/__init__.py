@@ -9,11 +9,16 @@ add an image x to the stack:
 
 On average the stack grows by the negative ELBO. The receiver does the reverse: takes z by p, takes x
 by p(x | z), and puts z back by q(z | x), which restores the stack that the image was added to. The
-first batch of images takes z from random bits, the initial bits, which are counted apart.
+first image takes its z from random bits, the initial bits, which are counted apart.
 
-grids      latent variables as whole numbers, which have masses
-pixels     the levels of an image and their masses
-codec      batches of images on one stack
+The receiver must compute the same distributions. Both sides compute in float64 and round what the
+coder sees, means, standard deviations and log masses, to multiples of 2^-8. Machines, numbers of
+threads and versions of torch differ by about 1e-14, and so give the same multiples.
+
+grids      latent variables as whole numbers, and draws that meet a stack
+pixels     the levels of images on a stack
+codec      images on one stack: lossless
+depth      the first latent groups alone: lossy
 container  the file: header, stack, checksum
 """
 
@@ -21,6 +26,6 @@ from limner.lazy import lazy
 
 __getattr__, __dir__ = lazy(
     __name__,
-    {"compress": "codec", "decompress": "codec", "Sizes": "codec", "sizes": "codec"},
-    ("codec", "container", "grids", "pixels"),
+    {"compress": "codec", "decompress": "codec", "Sizes": "container", "sizes": "container"},
+    ("codec", "container", "depth", "grids", "pixels"),
 )

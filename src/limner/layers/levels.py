@@ -39,10 +39,10 @@ def log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     return torch.where(x < HALF, first, torch.where(x > 1 - HALF, last, inner))
 
 
-def level_masses(location: Tensor, log_scale: Tensor) -> Float[Tensor, "*shape levels"]:
-    """The masses of all levels, last."""
+def log_masses(location: Tensor, log_scale: Tensor) -> Float[Tensor, "*shape levels"]:
+    """Logs of the masses of all levels, in the last dimension."""
     levels = torch.arange(LEVELS, dtype=location.dtype, device=location.device) / (LEVELS - 1)
-    return log_mass(levels, location[..., None], log_scale[..., None]).exp()
+    return log_mass(levels, location[..., None], log_scale[..., None])
 
 
 def logistic(uniform: Tensor) -> Tensor:

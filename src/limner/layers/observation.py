@@ -18,8 +18,8 @@ from limner.layers.levels import (
     LEVELS,
     SCALE_OF_STD,
     floored,
-    level_masses,
     log_mass,
+    log_masses,
     logistic,
     nearest_level,
     per_image,
@@ -67,10 +67,10 @@ class Bernoulli:
         terms = F.binary_cross_entropy_with_logits(self.logits, x, reduction="none")
         return -per_image(terms)
 
-    def masses(self, channel: int, x: Images) -> Float[Tensor, "batch height width levels"]:
-        """P(0) and P(1) in a channel."""
-        one = self.mean[:, channel]
-        return torch.stack([1 - one, one], -1)
+    def log_masses(self, channel: int, x: Images) -> Float[Tensor, "batch height width levels"]:
+        """log P(0) and log P(1) in a channel."""
+        logits = self.logits[:, channel]
+        return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], -1)
 
     def sample(self, generator: torch.Generator | None = None) -> Images:
         return (uniform_like(self.logits, generator) < self.mean).to(self.logits.dtype)
@@ -145,9 +145,9 @@ class DiscretizedLogistic(_LocationScale):
     def log_prob(self, x: Images) -> Float[Tensor, " batch"]:
         return per_image(log_mass(x, self.location, self.log_scale))
 
-    def masses(self, channel: int, x: Images) -> Float[Tensor, "batch height width levels"]:
-        """The masses of the 256 levels in a channel."""
-        return level_masses(self.location[:, channel], self.log_scale[:, channel])
+    def log_masses(self, channel: int, x: Images) -> Float[Tensor, "batch height width levels"]:
+        """Logs of the masses of the 256 levels in a channel."""
+        return log_masses(self.location[:, channel], self.log_scale[:, channel])
 
     def sample(self, generator: torch.Generator | None = None) -> Images:
         noise = logistic(uniform_like(self.location, generator))

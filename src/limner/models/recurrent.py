@@ -328,9 +328,9 @@ def _traced_step(
     """One step of inference with z_t from `draw`, and its latent group."""
     p = cell.prior(state)
     q, state = cell.posterior(x, state)
-    z = draw(q, p)
-    kl = divergence_of(q, p, z, divergence)
-    return cell.update(z, state), kl, Latent(q, _expanded(p, q), z)
+    wide = _expanded(p, q)
+    z = draw(q, wide)
+    return cell.update(z, state), divergence_of(q, p, z, divergence), Latent(q, wide, z)
 
 
 def _expanded(p: Normal, q: Normal) -> Normal:

@@ -1,0 +1,171 @@
+"""Lossy compression by depth (Gregor et al. 2016): some latent groups, and the model draws the rest.
+
+The first groups, in the order of generation, are stored; the receiver continues with the means of
+the prior and takes the mean image. Without x it cannot restore q(z | x), so that bits-back does not
+pay. Each z is the number k nearest to the posterior's mean on a grid,
+
+    z = mu_p + sigma_p k step,   step = sqrt(12) sigma_q / sigma_p
+
+whose rounding errors have the variance of the posterior, so that z is as exact as a draw from it.
+Numbers are coded by a Gaussian with the spread that they have over images. Per variable that is
+ln(2 pi e / 12) / 2 = 0.18 nats more than the KL if the KL is large, and nothing if it is zero.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from constriction import stream
+from torch import Tensor
+from torch.distributions import Normal
+
+from limner.coding.container import DAMAGED, Header
+from limner.coding.grids import placed, relative
+from limner.errors import InputError
+from limner.models.base import LatentVariableModel
+from limner.models.draws import Draws
+
+STEP = math.sqrt(12)
+"""In standard deviations of a typical posterior."""
+FITTED = 256
+"""Images whose posteriors are typical."""
+PER_OCTAVE = 4
+"""Spreads are powers of 2^(1/4)."""
+Report = Callable[[int, str], None]
+
+
+class Kept(NamedTuple):
+    """The grid of a latent group that is kept."""
+
+    log2_steps: tuple[int, ...]
+    log2_spreads: tuple[int, ...]
+    """Of the standard deviations of the numbers, in quarters."""
+    most: int
+    """The largest number."""
+
+    @property
+    def family(self) -> Any:
+        return stream.model.QuantizedGaussian(-self.most, self.most)
+
+    def parameters(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations of the numbers of `count` images, flat."""
+        spreads = np.tile(np.exp2(np.array(self.log2_spreads) / PER_OCTAVE), count)
+        return np.zeros_like(spreads), spreads
+
+
+class Nearest(Draws):
+    """The numbers nearest to posterior means in the first groups, and means in the others."""
+
+    def __init__(self, log2_steps: Sequence[tuple[int, ...]], keep: int):
+        super().__init__()
+        self.log2_steps, self.keep = log2_steps, keep
+        self.numbers: dict[int, np.ndarray] = {}
+
+    def __call__(self, group: int, distribution: Normal, prior: Normal | None = None) -> Tensor:
+        if len(self.numbers) == self.keep:
+            return distribution.loc
+        p, steps = prior or distribution, self.log2_steps[group]
+        mu, _ = relative(distribution, p, steps)
+        self.numbers[group] = np.rint(mu).astype(np.int32)
+        return placed(self.numbers[group], steps, p)
+
+
+class Stored(Draws):
+    """z of given numbers in the first groups, and means of the prior in the others."""
+
+    def __init__(self, kept: Sequence[Kept], numbers: Sequence[np.ndarray]):
+        super().__init__()
+        self.left = list(zip(kept, numbers, strict=True))[::-1]
+
+    def __call__(self, group: int, distribution: Normal, prior: Normal | None = None) -> Tensor:
+        if not self.left:
+            return distribution.loc
+        kept, numbers = self.left.pop()
+        if len(kept.log2_steps) != distribution.loc[0].numel():
+            raise InputError(DAMAGED)
+        return placed(numbers, kept.log2_steps, distribution)
+
+
+def encoded(
+    model: LatentVariableModel, x: Tensor, keep: int, together: int, report: Report | None = None
+) -> tuple[tuple[Kept, ...], np.ndarray]:
+    """The first `keep` groups of images, and their numbers as words.
+
+    Raises:
+        InputError: there is no such number of groups.
+    """
+    if not 1 <= keep <= model.num_groups:
+        raise InputError(
+            f"This model has {model.num_groups} latent groups, so that it can keep 1 to "
+            f"{model.num_groups}; got {keep}."
+        )
+    return stored(*nearest(model, x, keep, together, report))
+
+
+def nearest(
+    model: LatentVariableModel, x: Tensor, keep: int, together: int, report: Report | None = None
+) -> tuple[list[tuple[int, ...]], list[np.ndarray]]:
+    """Steps and numbers [images, variables] of the first groups, in the order of generation."""
+    first = model.infer(x[:FITTED], torch.Generator().manual_seed(0), trace=True)
+    log2_steps = [_log2_steps(latent.q, latent.p) for latent in first.latents or ()]
+    found: dict[int, list[np.ndarray]] = {}
+    for done, batch in enumerate(x.split(together)):
+        draws = Nearest(log2_steps, keep)
+        model._infer(batch, draws, "closed_form", trace=True)
+        for group, numbers in draws.numbers.items():
+            found.setdefault(group, []).append(numbers.reshape(len(batch), -1))
+        if report is not None:
+            report(done * together + len(batch), "")
+    return [log2_steps[group] for group in found], [np.concatenate(all_) for all_ in found.values()]
+
+
+def _log2_steps(q: Normal, p: Normal) -> tuple[int, ...]:
+    _, sigma = relative(q, p, (0,) * q.loc[0].numel())
+    typical = np.median(sigma.reshape(len(q.loc), -1), axis=0)
+    return tuple(np.rint(np.log2(STEP * typical)).astype(int).clip(-18, 8).tolist())
+
+
+def stored(
+    log2_steps: Sequence[tuple[int, ...]], numbers: Sequence[np.ndarray]
+) -> tuple[tuple[Kept, ...], np.ndarray]:
+    """Grids of groups, and their numbers as words."""
+    stack, kept = stream.stack.AnsCoder(), list[Kept]()
+    for steps, rows in reversed(list(zip(log2_steps, numbers, strict=True))):
+        spread = np.sqrt(np.square(rows.astype(float)).mean(0)).clip(2.0**-4)
+        log2_spreads = np.rint(PER_OCTAVE * np.log2(spread)).astype(int)
+        group = Kept(steps, tuple(log2_spreads.tolist()), max(1, int(np.abs(rows).max())))
+        stack.encode_reverse(rows.ravel(), group.family, *group.parameters(len(rows)))
+        kept.append(group)
+    return tuple(kept[::-1]), stack.get_compressed()
+
+
+def decoded(
+    model: LatentVariableModel, header: Header, words: np.ndarray, report: Report | None = None
+) -> Tensor:
+    """Mean images [n, C, H, W] in [0, 1]."""
+    kept = [Kept(*each) for each in header.kept]
+    stack, count = stream.stack.AnsCoder(words), header.images
+    numbers = [
+        stack.decode(group.family, *group.parameters(count)).reshape(count, -1) for group in kept
+    ]
+    return drawn(model, kept, numbers, header.batches, report)
+
+
+def drawn(
+    model: LatentVariableModel,
+    kept: Sequence[Kept],
+    numbers: Sequence[np.ndarray],
+    batches: Sequence[int],
+    report: Report | None = None,
+) -> Tensor:
+    """Mean images of numbers."""
+    images, done = list[Tensor](), 0
+    for size in batches:
+        rows = [group[done : done + size] for group in numbers]
+        images.append(model._generate(size, Stored(kept, rows), trace=False).images)
+        done += size
+        if report is not None:
+            report(done, "")
+    return torch.cat(images)
