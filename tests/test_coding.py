@@ -110,7 +110,7 @@ def test_masses_of_levels_sum_to_one_and_are_those_of_log_prob(observation):
     x = images(3, observation, shape).double()
     total = torch.zeros(3, dtype=torch.float64)
     for channel in range(2):
-        masses = observed.log_masses(channel, x).exp()
+        masses = observed.log_masses(channel, x.unbind(1)).exp()
         assert_close(masses.sum(-1), torch.ones_like(masses[..., 0]))
         level = (x[:, channel] * (masses.shape[-1] - 1)).round().long()
         total += masses.gather(-1, level[..., None]).log().flatten(1).sum(1)

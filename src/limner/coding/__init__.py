@@ -7,9 +7,9 @@ add an image x to the stack:
     put x on it, coded by p(x | z)                                                 - log p(x|z) more
     put ..., z_2, z_1 on it, coded by p(z_t | ...)                                 - log p(z) more
 
-On average the stack grows by the negative ELBO. The receiver does the reverse: takes z by p, takes x
-by p(x | z), and puts z back by q(z | x), which restores the stack that the image was added to. The
-first image takes its z from random bits, the initial bits, which are counted apart.
+On average the stack grows by the negative ELBO. The receiver does the reverse: takes z by p, takes
+x by p(x | z), and puts z back by q(z | x), which restores the stack that the image was added to.
+The first images take their z from random bits, the initial bits, which are counted apart.
 
 The receiver must compute the same distributions. Both sides compute in float64 and round what the
 coder sees, means, standard deviations and log masses, to multiples of 2^-8. Machines, numbers of
@@ -22,7 +22,15 @@ depth      the first latent groups alone: lossy
 container  the file: header, stack, checksum
 """
 
+from typing import TYPE_CHECKING
+
 from limner.lazy import lazy
+
+if TYPE_CHECKING:
+    from limner.coding.codec import compress as compress
+    from limner.coding.codec import decompress as decompress
+    from limner.coding.container import Sizes as Sizes
+    from limner.coding.container import sizes as sizes
 
 __getattr__, __dir__ = lazy(
     __name__,

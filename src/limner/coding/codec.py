@@ -2,9 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -13,25 +14,32 @@ from constriction import stream
 from torch import Tensor
 
 from limner.coding import depth, pixels
-from limner.coding.container import BATCH, DAMAGED, Header, packed, unpacked
+from limner.coding.container import DAMAGED, Header, packed, stack_of, unpacked
 from limner.coding.grids import Given, Grid, Taken, fitted
 from limner.errors import InputError
 from limner.models.base import LatentVariableModel
+from limner.progress import Report
 
 FITTED = 256
 """Images that grids are fitted to."""
-SPREAD = 2**22
-"""Masses that are in memory together."""
-Report = Callable[[int, str], None]
+FIRST = 4
+"""Images of the first batch: more are faster, and take more initial bits."""
 
 
-@torch.no_grad()
+class Coded(NamedTuple):
+    """A file, and the bound that its size is compared with."""
+
+    data: bytes
+    elbo: Tensor | None
+    """[n] nats, of the z that were coded; None if the file is lossy."""
+
+
 def compress(
     model: LatentVariableModel,
     x: Tensor,
     *,
     keep: int | None = None,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> bytes:
     """Images as bytes, of which `decompress` makes them again exactly.
@@ -39,36 +47,50 @@ def compress(
     Computed on the CPU in float64, in evaluation mode; the model stays as it is.
 
     Args:
-        x: images [n, C, H, W] as the model sees them: 0 or 1 for `bernoulli`, otherwise level / 255.
-        keep: keep only the first latent groups, this many in the order in which the model generates
-            them; `decompress` then gives images that resemble `x`, see `coding.depth`.
+        x: images [n, C, H, W] as the model sees them: 0 or 1 for `bernoulli`, level / 255 for
+            others.
+        keep: keep only this many latent groups, the first in the order in which the model generates
+            them. The file is smaller, and `decompress` gives mean images that resemble `x`.
         about: what to remember of the images, in JSON.
         report: called with the number of images done.
 
     Raises:
         InputError: images that the model cannot code, or none; or no such number of groups.
     """
-    model.check_images(x)
-    if not len(x):
-        raise InputError("There are no images to compress; give at least one.")
-    exact, top = _exact(model), pixels.top_level(model)
-    x = (x.cpu().double() * top).round() / top
-    most = _together(model)
-    named = {"model": digest(model), "shape": model.image_shape, "about": about or {}}
-    if keep is not None:
-        kept, words = depth.encoded(exact, x, keep, most, report)
-        batches = tuple(len(part) for part in x.split(most))
-        return packed(Header(**named, batches=batches, kept=kept), words)
-    first = exact.infer(x[:FITTED], torch.Generator().manual_seed(0), trace=True)
-    grids = tuple(fitted(latent.q, latent.p) for latent in first.latents or ())
-    batches, words, initial = _encoded(exact, x, grids, most, report)
-    return packed(Header(**named, batches=batches, grids=grids, initial=initial), words)
+    return coded(model, x, keep, about or {}, report).data
 
 
 @torch.no_grad()
-def decompress(
-    model: LatentVariableModel, data: bytes, *, report: Report | None = None
-) -> Tensor:
+def coded(
+    model: LatentVariableModel,
+    x: Tensor,
+    keep: int | None = None,
+    about: Mapping[str, Any] = MappingProxyType({}),
+    report: Report | None = None,
+) -> Coded:
+    """`compress`, and the bound."""
+    model.check_images(x)
+    if not len(x):
+        raise InputError("There are no images to compress; give at least one.")
+    exact = in_double(model)
+    levels = (x.cpu() * pixels.top_level(model)).round().to(torch.uint8)
+    named = {"model": digest(model), "shape": model.image_shape, "about": dict(about)}
+    if keep is not None:
+        kept, words = depth.encoded(exact, levels, keep, report)
+        return Coded(packed(Header(**named, images=len(x), kept=kept), words), None)
+    first = exact.infer(
+        pixels.shown(exact, levels[:FITTED]), torch.Generator().manual_seed(0), trace=True
+    )
+    grids = tuple(fitted(latent.q, latent.p) for latent in first.latents or ())
+    stack = _encoded(exact, levels, grids, report)
+    header = Header(
+        **named, images=len(x), batches=stack.batches, grids=grids, initial=stack.initial
+    )
+    return Coded(packed(header, stack.words), stack.elbo)
+
+
+@torch.no_grad()
+def decompress(model: LatentVariableModel, data: bytes, *, report: Report | None = None) -> Tensor:
     """The images [n, C, H, W] that `compress` made `data` of, with the same model.
 
     Raises:
@@ -78,15 +100,14 @@ def decompress(
     if header.model != digest(model):
         raise InputError("These images were compressed with another model; load that one.")
     _check(header, model)
-    exact, dtype = _exact(model), model._dtype
+    exact, dtype = in_double(model), model._dtype
+    if header.kept:
+        return depth.decoded(exact, header, words, report).to(dtype)
     try:
-        if header.kept:
-            x = depth.decoded(exact, header, words, report)
-            return x.to(dtype)
         levels = _decoded(exact, header, words, report)
-    except KeyError:  # a number outside of its distribution
+    except KeyError:  # a number that its distribution does not have
         raise InputError(_ELSEWHERE) from None
-    return levels.to(dtype) / pixels.top_level(model)
+    return pixels.shown(model, levels)
 
 
 def digest(model: LatentVariableModel) -> str:
@@ -106,45 +127,54 @@ _ELSEWHERE = (
 )
 
 
-def _encoded(
-    model: LatentVariableModel,
-    x: Tensor,
-    grids: Sequence[Grid],
-    most: int,
-    report: Report | None,
-) -> tuple[tuple[int, ...], np.ndarray, int]:
-    """The sizes of batches, the words of the stack, and how many random words it started from.
+class _Stack(NamedTuple):
+    words: np.ndarray
+    batches: tuple[int, ...]
+    """The number of images of each batch."""
+    initial: int
+    """Random words that it started from."""
+    elbo: Tensor
+    """[n] nats, of the z that were coded."""
 
-    There are always enough random words. Batches grow with what earlier images have put on them, so
-    that few are touched; the others are left out of the file.
+
+def _encoded(
+    model: LatentVariableModel, levels: Tensor, grids: Sequence[Grid], report: Report | None
+) -> _Stack:
+    """Images on a stack.
+
+    There are always enough random words at its bottom. Batches grow with what earlier images have
+    put on it, so that few of these words are touched, and the others are left out of the file.
     """
-    per_image = 2 * sum(len(grid.log2_steps) for grid in grids)  # words: a number takes 24 bits for
-    # j and a few for u at most
-    bottom = 4 + most * per_image
+    most = pixels.together(model)
+    bottom = 4 + 2 * most * sum(len(grid.log2_steps) for grid in grids)  # no number takes 64 bits
     stack = stream.stack.AnsCoder(_random_words(bottom), True)
-    lowest, taken, batches = stack.num_words(), 1.0, list[int]()
-    while (done := sum(batches)) < len(x):
+    lowest, taken, batches, bounds = bottom, 1.0, list[int](), list[Tensor]()
+    while (done := sum(batches)) < len(levels):
         before = stack.num_words()
-        size = max(1, min(most, int((before - lowest) / taken), len(x) - done))
-        left = _put(model, x[done : done + size], grids, stack)
+        size = min(most, max(FIRST, int((before - lowest) / taken)), len(levels) - done)
+        left, bound = _put(model, pixels.shown(model, levels[done : done + size]), grids, stack)
         lowest, taken = min(lowest, left), max(taken, (before - left) / size)
         batches.append(size)
+        bounds.append(bound)
         if report is not None:
             report(done + size, "")
     untouched = max(0, lowest - 4)
-    return tuple(batches), stack.get_compressed()[untouched:], bottom - untouched
+    words = stack.get_compressed()[untouched:]
+    return _Stack(words, tuple(batches), bottom - untouched, torch.cat(bounds))
 
 
-def _put(model: LatentVariableModel, x: Tensor, grids: Sequence[Grid], stack: Any) -> int:
-    """Add images to the stack; returns how many words were left when z had been taken."""
+def _put(
+    model: LatentVariableModel, x: Tensor, grids: Sequence[Grid], stack: Any
+) -> tuple[int, Tensor]:
+    """Add images to the stack; returns how many words were left without z, and the ELBO."""
     taken = Taken(grids, stack)
-    model._infer(x, taken, "closed_form", trace=True)
+    inference = model._infer(x, taken, "closed_form", trace=True)
     left = stack.num_words()
     given = Given(grids, taken.numbers)
     generation = model._generate(len(x), given, trace=False)
     pixels.put(stack, generation.observation, x)
     given.put(stack)
-    return left
+    return left, inference.log_likelihood - inference.kl.sum(1)
 
 
 def _decoded(
@@ -153,10 +183,9 @@ def _decoded(
     """Levels of the images, the last first from the stack."""
     grids, end = [Grid(*each) for each in header.grids], header.images
     levels = torch.empty(end, *header.shape, dtype=torch.uint8)
-    stack = _stack(words)
+    stack = stack_of(words)
     for size in reversed(header.batches):
-        x = _take(model, torch.empty(size, *header.shape, dtype=torch.float64), grids, stack)
-        levels[end - size : end] = (x * pixels.top_level(model)).round()
+        levels[end - size : end] = _take(model, size, grids, stack)
         end -= size
         if report is not None:
             report(header.images - end, "")
@@ -165,22 +194,15 @@ def _decoded(
     return levels
 
 
-def _take(model: LatentVariableModel, like: Tensor, grids: Sequence[Grid], stack: Any) -> Tensor:
-    """Take images from the stack."""
+def _take(model: LatentVariableModel, size: int, grids: Sequence[Grid], stack: Any) -> Tensor:
+    """Take images from the stack; returns their levels."""
     taken = Taken(grids, stack)
-    generation = model._generate(len(like), taken, trace=False)
-    x = pixels.take(stack, generation.observation, like)
+    generation = model._generate(size, taken, trace=False)
+    levels = pixels.take(stack, generation.observation, model.image_shape[0])
     given = Given(grids, taken.numbers)
-    model._infer(x, given, "closed_form", trace=True)
+    model._infer(pixels.shown(model, levels), given, "closed_form", trace=True)
     given.put(stack)
-    return x
-
-
-def _stack(words: np.ndarray) -> Any:
-    try:
-        return stream.stack.AnsCoder(words)
-    except ValueError:
-        raise InputError(DAMAGED) from None
+    return levels
 
 
 def _random_words(count: int) -> np.ndarray:
@@ -189,13 +211,7 @@ def _random_words(count: int) -> np.ndarray:
     return random.integers(2**32, size=count, dtype=np.uint32)[::-1].copy()
 
 
-def _together(model: LatentVariableModel) -> int:
-    """Images whose tables of masses fit in memory."""
-    _, height, width = model.image_shape
-    return max(1, min(BATCH, SPREAD // (height * width * (pixels.top_level(model) + 1))))
-
-
-def _exact(model: LatentVariableModel) -> LatentVariableModel:
+def in_double(model: LatentVariableModel) -> LatentVariableModel:
     """A copy in float64 on the CPU, in evaluation mode."""
     if model.config.observation == "gaussian":
         raise InputError(
@@ -209,8 +225,9 @@ def _check(header: Header, model: LatentVariableModel) -> None:
     """Refuse a header that Limner did not write for this model, or more images than memory."""
     dims = [math.prod(shape) for shape in model.latent_shapes]
     found = [len(group[0]) for group in header.grids or header.kept]
-    counts = found == dims if header.grids else 0 < len(found) <= len(dims)
-    if header.shape != model.image_shape or not counts:
+    complete = found == dims if header.grids else 0 < len(found) <= len(dims)
+    batches = sum(header.batches) == header.images if header.grids else not header.batches
+    if header.shape != model.image_shape or not complete or not batches:
         raise InputError(DAMAGED)
     if 9 * header.images * math.prod(header.shape) > psutil.virtual_memory().available:
         raise InputError(

@@ -15,6 +15,7 @@ import zlib
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from constriction import stream
 from pydantic import Field
 
 from limner.coding.grids import FINEST, MOST
@@ -43,8 +44,9 @@ class Header(Settings):
     """Digest of the model."""
     shape: tuple[Count, Count, Count]
     """Channels, height, width."""
-    batches: tuple[Annotated[int, Field(gt=0, le=BATCH)], ...] = Field(min_length=1)
-    """Images that are coded together, in turn."""
+    images: Count
+    batches: tuple[Annotated[int, Field(gt=0, le=BATCH)], ...] = ()
+    """Images that are coded together, in turn, of a lossless file."""
     grids: tuple[tuple[tuple[Log2Step, ...], Annotated[int, Field(gt=0, le=MOST)]], ...] = ()
     """The `Grid` of each latent group, of a lossless file."""
     initial: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -54,12 +56,8 @@ class Header(Settings):
         ...,
     ] = ()
     """The `Kept` of each group that is kept, of a lossy file."""
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = Field(default_factory=dict)
     """Where the images come from."""
-
-    @property
-    def images(self) -> int:
-        return sum(self.batches)
 
 
 class Sizes(NamedTuple):
@@ -111,6 +109,14 @@ def _header(text: bytes) -> Header:
             raise ValueError
         return Header.parse(values)
     except (zlib.error, ValueError, RecursionError):  # a sound checksum: not written by Limner
+        raise InputError(DAMAGED) from None
+
+
+def stack_of(words: np.ndarray) -> Any:
+    """A stack of words."""
+    try:
+        return stream.stack.AnsCoder(words)
+    except ValueError:  # its last word is zero
         raise InputError(DAMAGED) from None
 
 

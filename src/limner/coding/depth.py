@@ -1,4 +1,4 @@
-"""Lossy compression by depth (Gregor et al. 2016): some latent groups, and the model draws the rest.
+"""Lossy compression by depth (Gregor et al. 2016): the model draws what is not stored.
 
 The first groups, in the order of generation, are stored; the receiver continues with the means of
 the prior and takes the mean image. Without x it cannot restore q(z | x), so that bits-back does not
@@ -12,7 +12,7 @@ ln(2 pi e / 12) / 2 = 0.18 nats more than the KL if the KL is large, and nothing
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +21,13 @@ from constriction import stream
 from torch import Tensor
 from torch.distributions import Normal
 
-from limner.coding.container import DAMAGED, Header
+from limner.coding.container import BATCH, DAMAGED, Header, stack_of
 from limner.coding.grids import placed, relative
+from limner.coding.pixels import shown
 from limner.errors import InputError
 from limner.models.base import LatentVariableModel
 from limner.models.draws import Draws
+from limner.progress import Report
 
 STEP = math.sqrt(12)
 """In standard deviations of a typical posterior."""
@@ -33,7 +35,6 @@ FITTED = 256
 """Images whose posteriors are typical."""
 PER_OCTAVE = 4
 """Spreads are powers of 2^(1/4)."""
-Report = Callable[[int, str], None]
 
 
 class Kept(NamedTuple):
@@ -89,7 +90,7 @@ class Stored(Draws):
 
 
 def encoded(
-    model: LatentVariableModel, x: Tensor, keep: int, together: int, report: Report | None = None
+    model: LatentVariableModel, levels: Tensor, keep: int, report: Report | None = None
 ) -> tuple[tuple[Kept, ...], np.ndarray]:
     """The first `keep` groups of images, and their numbers as words.
 
@@ -101,24 +102,26 @@ def encoded(
             f"This model has {model.num_groups} latent groups, so that it can keep 1 to "
             f"{model.num_groups}; got {keep}."
         )
-    return stored(*nearest(model, x, keep, together, report))
+    return stored(*nearest(model, levels, keep, report))
 
 
 def nearest(
-    model: LatentVariableModel, x: Tensor, keep: int, together: int, report: Report | None = None
+    model: LatentVariableModel, levels: Tensor, keep: int, report: Report | None = None
 ) -> tuple[list[tuple[int, ...]], list[np.ndarray]]:
     """Steps and numbers [images, variables] of the first groups, in the order of generation."""
-    first = model.infer(x[:FITTED], torch.Generator().manual_seed(0), trace=True)
+    x = shown(model, levels[:FITTED])
+    first = model.infer(x, torch.Generator().manual_seed(0), trace=True)
     log2_steps = [_log2_steps(latent.q, latent.p) for latent in first.latents or ()]
     found: dict[int, list[np.ndarray]] = {}
-    for done, batch in enumerate(x.split(together)):
+    for done in range(0, len(levels), BATCH):
+        x = shown(model, levels[done : done + BATCH])
         draws = Nearest(log2_steps, keep)
-        model._infer(batch, draws, "closed_form", trace=True)
+        model._infer(x, draws, "closed_form", trace=True)
         for group, numbers in draws.numbers.items():
-            found.setdefault(group, []).append(numbers.reshape(len(batch), -1))
+            found.setdefault(group, []).append(numbers.reshape(len(x), -1))
         if report is not None:
-            report(done * together + len(batch), "")
-    return [log2_steps[group] for group in found], [np.concatenate(all_) for all_ in found.values()]
+            report(done + len(x), "")
+    return [log2_steps[group] for group in found], [np.concatenate(rows) for rows in found.values()]
 
 
 def _log2_steps(q: Normal, p: Normal) -> tuple[int, ...]:
@@ -146,26 +149,25 @@ def decoded(
 ) -> Tensor:
     """Mean images [n, C, H, W] in [0, 1]."""
     kept = [Kept(*each) for each in header.kept]
-    stack, count = stream.stack.AnsCoder(words), header.images
+    stack, count = stack_of(words), header.images
     numbers = [
         stack.decode(group.family, *group.parameters(count)).reshape(count, -1) for group in kept
     ]
-    return drawn(model, kept, numbers, header.batches, report)
+    return drawn(model, kept, numbers, report)
 
 
 def drawn(
     model: LatentVariableModel,
     kept: Sequence[Kept],
     numbers: Sequence[np.ndarray],
-    batches: Sequence[int],
     report: Report | None = None,
 ) -> Tensor:
     """Mean images of numbers."""
-    images, done = list[Tensor](), 0
-    for size in batches:
-        rows = [group[done : done + size] for group in numbers]
+    images, count = list[Tensor](), len(numbers[0])
+    for done in range(0, count, BATCH):
+        rows = [group[done : done + BATCH] for group in numbers]
+        size = len(rows[0])
         images.append(model._generate(size, Stored(kept, rows), trace=False).images)
-        done += size
         if report is not None:
-            report(done, "")
+            report(done + size, "")
     return torch.cat(images)

@@ -10,6 +10,7 @@ import torch
 from constriction import stream
 from torch import Tensor
 
+from limner.coding.container import BATCH
 from limner.coding.grids import ROUNDING
 from limner.layers.observation import Gaussian, Observation
 from limner.models.base import LatentVariableModel
@@ -17,6 +18,8 @@ from limner.models.base import LatentVariableModel
 FAMILY = stream.model.Categorical(perfect=False)
 UNIT = 2.0**24
 """A mass of one."""
+MASSES = 2**22
+"""Masses that are in memory together."""
 
 
 def top_level(model: LatentVariableModel) -> int:
@@ -24,27 +27,39 @@ def top_level(model: LatentVariableModel) -> int:
     return 1 if model.config.observation == "bernoulli" else 255
 
 
+def shown(model: LatentVariableModel, levels: Tensor) -> Tensor:
+    """Levels as `model` sees them, in its dtype."""
+    return levels.to(model._dtype) / top_level(model)
+
+
+def together(model: LatentVariableModel) -> int:
+    """Images that are coded together: as many as have their masses in memory."""
+    _, height, width = model.image_shape
+    return max(1, min(BATCH, MASSES // (height * width * (top_level(model) + 1))))
+
+
 def put(stack: Any, observation: Observation, x: Tensor) -> None:
     """Put images [batch, C, H, W] on the stack, last channel first."""
     assert not isinstance(observation, Gaussian)
     for channel in reversed(range(x.shape[1])):
-        table = _table(observation.log_masses(channel, x))
-        levels = (x[:, channel] * (table.shape[-1] - 1)).round().flatten().int()
-        stack.encode_reverse(levels.numpy(), FAMILY, table)
+        table = _table(observation.log_masses(channel, x.unbind(1)))
+        levels = (x[:, channel] * (table.shape[-1] - 1)).round().int()
+        stack.encode_reverse(levels.flatten().numpy(), FAMILY, table.reshape(-1, table.shape[-1]))
 
 
-def take(stack: Any, observation: Observation, like: Tensor) -> Tensor:
-    """Images taken from the stack, in the shape of `like`."""
+def take(stack: Any, observation: Observation, channels: int) -> Tensor:
+    """Levels [batch, channels, H, W] taken from the stack."""
     assert not isinstance(observation, Gaussian)
-    x = torch.zeros_like(like)
-    for channel in range(like.shape[1]):
-        table = _table(observation.log_masses(channel, x))
-        levels = stack.decode(FAMILY, table).reshape(x[:, channel].shape)
-        x[:, channel] = torch.from_numpy(levels).to(x) / (table.shape[-1] - 1)
-    return x
+    before, levels = list[Tensor](), list[Tensor]()
+    for channel in range(channels):
+        table = _table(observation.log_masses(channel, before))
+        taken = stack.decode(FAMILY, table.reshape(-1, table.shape[-1]))
+        levels.append(torch.from_numpy(taken.reshape(table.shape[:-1])))
+        before.append(levels[-1].double() / (table.shape[-1] - 1))
+    return torch.stack(levels, 1)
 
 
 def _table(log_masses: Tensor) -> np.ndarray:
-    """Rows of masses in whole numbers."""
+    """Masses [batch, H, W, levels] in whole numbers."""
     rounded = (log_masses / ROUNDING).round_().mul_(ROUNDING)
-    return rounded.exp_().mul_(UNIT).round_().flatten(0, -2).numpy()
+    return rounded.exp_().mul_(UNIT).round_().numpy()

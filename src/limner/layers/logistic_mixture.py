@@ -117,14 +117,21 @@ class DiscretizedLogisticMixture:
         masses = log_mass(x[:, None], torch.stack(location, 2), self.log_scale)
         return per_image(torch.logsumexp(self.log_weight + masses.sum(2), 1))
 
-    def log_masses(self, channel: int, x: Images) -> Float[Tensor, "batch height width levels"]:
-        """Logs of the masses of the 256 levels in a channel, given the channels of `x` before."""
-        before, log_weight = [each[:, None] for each in x[:, :channel].unbind(1)], self.log_weight
+    def log_masses(
+        self, channel: int, before: Sequence[Tensor]
+    ) -> Float[Tensor, "batch height width levels"]:
+        """Logs of the masses of the 256 levels in a channel, given those `before` [B, H, W]."""
+        before, log_weight = [x[:, None] for x in before[:channel]], self.log_weight
         for c, level in enumerate(before):
             location = self._location(c, before[:c])
             log_weight = log_weight + log_mass(level, location, self.log_scale[:, :, c])
         location, log_scale = self._location(channel, before), self.log_scale[:, :, channel]
-        parts = zip(log_weight.log_softmax(1).unbind(1), location.unbind(1), log_scale.unbind(1), strict=True)
+        parts = zip(
+            log_weight.log_softmax(1).unbind(1),
+            location.unbind(1),
+            log_scale.unbind(1),
+            strict=True,
+        )
         terms = (weight[..., None] + log_masses(m, s) for weight, m, s in parts)
         return reduce(torch.logaddexp, terms)  # one component at a time: all take ten times as much
 

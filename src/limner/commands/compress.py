@@ -1,0 +1,142 @@
+"""`limner compress`: images as a file whose size is the bound."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import tyro
+
+from limner.commands.options import FLAT, IMAGES, Images, RunName, shown_images
+from limner.commands.pictures import require_positive
+from limner.data import Split
+from limner.errors import InputError
+from limner.progress import counted, progress_bar, suggest, wrapped
+from limner.training.named import Checkpoint, WeightKind
+
+if TYPE_CHECKING:
+    from limner.coding.codec import Coded
+    from limner.data import Dataset
+    from limner.training.runs import Run
+
+Given = Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="IMAGES",
+        help="a split (test, validation or train), or picture files, folders, zips or arrays of "
+        "pictures, in this order; the test split if not given",
+    ),
+]
+
+
+def compress(
+    run: RunName,
+    /,
+    *,
+    images: Given = (),
+    out: Path,
+    data: Images = IMAGES,
+    num_images: int | None = None,
+    keep: int | None = None,
+    checkpoint: Checkpoint = "best",
+    weights: WeightKind = "ema",
+) -> None:
+    """Compress images into a file whose size is the -ELBO, by bits-back coding.
+
+    The file is lossless for the images as the model sees them: brought to its size and, for a
+    bernoulli observation, binarized. It does not hold the model, which limner decompress needs.
+
+    Prints bits per image and per dimension, without the initial bits, which the first images are
+    lent and which do not grow with the number of images.
+
+    Args:
+        out: the file
+        num_images: compress only this many images, the first; all if not given
+        keep: keep only this many latent groups (steps of a DRAW, layers of a hierarchy from the
+            top) and let the model draw the rest: a smaller file and images that are similar
+        checkpoint: best by validation -ELBO, or last
+        weights: averaged over training steps (ema), or raw
+    """
+    from limner.coding.codec import coded
+    from limner.data import Frozen
+    from limner.storage import write_atomically
+
+    require_positive(num_images=num_images, keep=keep)
+    split, pictures = _chosen(images)
+    opened = data.open(run)
+    dataset = shown_images(opened, pictures)
+    x = Frozen(dataset, split, opened.config.model.observation)
+    x = x.first(min(len(x), num_images or len(x)))[:]
+    model = opened.model(checkpoint, weights)
+    about = _about(opened, dataset, split, pictures, len(x)) | {
+        "run": run,
+        "checkpoint": checkpoint,
+        "weights": weights,
+    }
+    started = time.monotonic()
+    with progress_bar(f"compressing with {opened.name}", len(x), about=f"to {out}") as report:
+        found = coded(model, x, keep, about, report)
+    seconds = time.monotonic() - started
+    write_atomically(out, found.data)
+    which = counted(len(x), "picture" if pictures else f"{split} image")
+    print(wrapped(f"{which} of {dataset.name} in {out}, {len(found.data):,} bytes", sys.stdout))
+    for name, figure in figures(found, x[0].numel(), len(x) / seconds).items():
+        print(f"{name:<22}{figure}")
+    suggest("decompress", out)
+
+
+def _chosen(images: tuple[str, ...]) -> tuple[Split, tuple[Path, ...]]:
+    """The split and no pictures, or pictures; an existing path wins over a split."""
+    for split in get_args(Split):
+        if images == (split,) and not Path(split).exists():
+            return split, ()
+    return "test", tuple(map(Path, images))
+
+
+def _about(
+    run: "Run", dataset: "Dataset", split: Split, pictures: tuple[Path, ...], count: int
+) -> dict[str, Any]:
+    """Where the images come from, and what compressed them."""
+    import constriction
+    import torch
+
+    import limner
+    from limner.data.arrays import ARRAY_SUFFIXES
+
+    names = dataset.split(split).names
+    if any(path.suffix.lower() in ARRAY_SUFFIXES for path in pictures):
+        names = None
+    return {
+        "images": "pictures" if pictures else f"{split} images of {dataset.name}",
+        "binarization": dataset.binarization,
+        "observation": run.config.model.observation,
+        "versions": {
+            "limner": limner.__version__,
+            "torch": torch.__version__,
+            "constriction": getattr(constriction, "__version__", ""),
+        },
+        **({"names": list(names[:count])} if names else {}),
+    }
+
+
+def figures(found: "Coded", dims: int, speed: float) -> dict[str, str]:
+    """What there is to say about a file, by name; `dims` are the values of an image."""
+    from math import log
+
+    from limner.coding import sizes
+
+    size = sizes(found.data)
+    bits = size.bits / size.images
+    said = {
+        "bits per image": f"{bits:.2f}, {bits / dims:.4f} per dimension",
+        "initial bits": f"{size.initial:,}, once",
+        "header": f"{size.other:,} bits",
+        "images per second": f"{speed:,.0f}",
+    }
+    if found.elbo is None:
+        del said["initial bits"]
+        return said
+    nats, bound = bits * log(2), -found.elbo.mean().item()
+    ratio = f"{nats / bound:.4f} of the -ELBO, {bound:.2f}"
+    return {"nats per image": f"{nats:.2f}, {ratio}", **said}
