@@ -213,12 +213,17 @@ def _random_words(count: int) -> np.ndarray:
 
 def in_double(model: LatentVariableModel) -> LatentVariableModel:
     """A copy in float64 on the CPU, in evaluation mode."""
+    check_model(model)
+    return deepcopy(model).cpu().double().eval()
+
+
+def check_model(model: LatentVariableModel) -> None:
+    """Refuse a model that gives images no masses."""
     if model.config.observation == "gaussian":
         raise InputError(
             "A Gaussian is a density of dequantized images and gives their levels no masses; "
             "train a model with --model.observation discretized_logistic."
         )
-    return deepcopy(model).cpu().double().eval()
 
 
 def _check(header: Header, model: LatentVariableModel) -> None:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 
-from limner.commands.options import FLAT, IMAGES, Images, RunName, shown_images
+from limner.commands.options import IMAGES, Images, RunName, shown_images
 from limner.commands.pictures import require_positive
 from limner.data import Split
-from limner.errors import InputError
 from limner.progress import counted, progress_bar, suggest, wrapped
 from limner.training.named import Checkpoint, WeightKind
 
@@ -79,8 +78,9 @@ def compress(
         found = coded(model, x, keep, about, report)
     seconds = time.monotonic() - started
     write_atomically(out, found.data)
-    which = counted(len(x), "picture" if pictures else f"{split} image")
-    print(wrapped(f"{which} of {dataset.name} in {out}, {len(found.data):,} bytes", sys.stdout))
+    of = "" if pictures else f" of {dataset.name}"
+    which = f"{counted(len(x), 'picture' if pictures else f'{split} image')}{of}"
+    print(wrapped(f"{which} in {out}, {len(found.data):,} bytes", sys.stdout))
     for name, figure in figures(found, x[0].numel(), len(x) / seconds).items():
         print(f"{name:<22}{figure}")
     suggest("decompress", out)

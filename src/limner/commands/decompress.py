@@ -5,7 +5,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +50,7 @@ def decompress(
     name = run or _text(header.about, "run")
     if not name:
         raise InputError(f"{file} does not say what compressed it; name the model with --run.")
-    model = _model(name, header.about, run is None)
+    model = _model(file, name, header.about, run is None)
     started = time.monotonic()
     with progress_bar(f"decompressing {file.name}", header.images, about=f"to {out}") as report:
         x = decoded(model, data, report=report)
@@ -64,7 +64,7 @@ def decompress(
     suggest("data show", out if isinstance(names, list) else out / "images.npz")
 
 
-def _model(name: str, about: dict[str, Any], is_stated: bool) -> "LatentVariableModel":
+def _model(file: Path, name: str, about: dict[str, Any], is_stated: bool) -> "LatentVariableModel":
     """The model, with the weights that the file names."""
     from limner.training.loading import load
 
@@ -75,7 +75,8 @@ def _model(name: str, about: dict[str, Any], is_stated: bool) -> "LatentVariable
     except InputError as error:
         if not is_stated:
             raise
-        raise InputError(f"{str(error).removesuffix('.')}; name another place with --run.") from None
+        why = str(error).removesuffix(".")
+        raise InputError(f"{why}; name the model of {file} with --run.") from None
 
 
 def _text(about: dict[str, Any], key: str) -> str:
