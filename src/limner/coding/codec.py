@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -72,8 +71,8 @@ def coded(
     model.check_images(x)
     if not len(x):
         raise InputError("There are no images to compress; give at least one.")
-    exact = in_double(model)
-    levels = (x.cpu() * pixels.top_level(model)).round().to(torch.uint8)
+    exact = pixels.in_double(model)
+    levels = pixels.levels_of(model, x)
     named = {"model": digest(model), "shape": model.image_shape, "about": dict(about)}
     if keep is not None:
         kept, words = depth.encoded(exact, levels, keep, report)
@@ -100,7 +99,7 @@ def decompress(model: LatentVariableModel, data: bytes, *, report: Report | None
     if header.model != digest(model):
         raise InputError("These images were compressed with another model; load that one.")
     _check(header, model)
-    exact, dtype = in_double(model), model._dtype
+    exact, dtype = pixels.in_double(model), model._dtype
     if header.kept:
         return depth.decoded(exact, header, words, report).to(dtype)
     try:
@@ -209,21 +208,6 @@ def _random_words(count: int) -> np.ndarray:
     """Random words; of more, the last are the same."""
     random = np.random.Generator(np.random.Philox(0))
     return random.integers(2**32, size=count, dtype=np.uint32)[::-1].copy()
-
-
-def in_double(model: LatentVariableModel) -> LatentVariableModel:
-    """A copy in float64 on the CPU, in evaluation mode."""
-    check_model(model)
-    return deepcopy(model).cpu().double().eval()
-
-
-def check_model(model: LatentVariableModel) -> None:
-    """Refuse a model that gives images no masses."""
-    if model.config.observation == "gaussian":
-        raise InputError(
-            "A Gaussian is a density of dequantized images and gives their levels no masses; "
-            "train a model with --model.observation discretized_logistic."
-        )
 
 
 def _check(header: Header, model: LatentVariableModel) -> None:

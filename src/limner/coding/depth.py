@@ -21,9 +21,9 @@ from constriction import stream
 from torch import Tensor
 from torch.distributions import Normal
 
-from limner.coding.container import BATCH, DAMAGED, Header, stack_of
+from limner.coding.container import BATCH, DAMAGED, WORD, Header, stack_of
 from limner.coding.grids import placed, relative
-from limner.coding.pixels import shown
+from limner.coding.pixels import in_double, levels_of, shown
 from limner.errors import InputError
 from limner.models.base import LatentVariableModel
 from limner.models.draws import Draws
@@ -171,3 +171,35 @@ def drawn(
         if report is not None:
             report(done + size, "")
     return torch.cat(images)
+
+
+class Point(NamedTuple):
+    """Some images at some size."""
+
+    kept: int
+    """Latent groups."""
+    bits: float
+    """Per image."""
+    images: Tensor
+
+
+@torch.no_grad()
+def curve(
+    model: LatentVariableModel, x: Tensor, depths: Sequence[int], report: Report | None = None
+) -> list[Point]:
+    """Images `x` [n, C, H, W] with the first groups alone, at several depths.
+
+    Args:
+        x: images as the model sees them.
+        depths: numbers of groups that are kept, in rising order.
+        report: called with the number of depths that are done.
+    """
+    exact, found = in_double(model), list[Point]()
+    log2_steps, numbers = nearest(exact, levels_of(model, x), depths[-1])
+    for done, keep in enumerate(depths, 1):
+        kept, words = stored(log2_steps[:keep], numbers[:keep])
+        images = drawn(exact, kept, numbers[:keep])
+        found.append(Point(keep, WORD * len(words) / len(x), images))
+        if report is not None:
+            report(done, "")
+    return found

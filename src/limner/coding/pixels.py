@@ -1,8 +1,9 @@
-"""The levels of images on a stack, channel by channel, each coded by its masses.
+"""The levels of images, and on a stack, channel by channel, each coded by its masses.
 
 Logs of masses are rounded to multiples of 2^-8, and masses to whole numbers.
 """
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from limner.coding.container import BATCH
 from limner.coding.grids import ROUNDING
+from limner.errors import InputError
 from limner.layers.observation import Gaussian, Observation
 from limner.models.base import LatentVariableModel
 
@@ -22,9 +24,29 @@ MASSES = 2**22
 """Masses that are in memory together."""
 
 
+def in_double(model: LatentVariableModel) -> LatentVariableModel:
+    """A copy in float64 on the CPU, in evaluation mode."""
+    check_model(model)
+    return deepcopy(model).cpu().double().eval()
+
+
+def check_model(model: LatentVariableModel) -> None:
+    """Refuse a model that gives images no masses."""
+    if model.config.observation == "gaussian":
+        raise InputError(
+            "A Gaussian is a density of dequantized images and gives their levels no masses; "
+            "train a model with --model.observation discretized_logistic."
+        )
+
+
 def top_level(model: LatentVariableModel) -> int:
     """The level of white: 1 of binary pixels, 255 of others."""
     return 1 if model.config.observation == "bernoulli" else 255
+
+
+def levels_of(model: LatentVariableModel, x: Tensor) -> Tensor:
+    """Levels, uint8, of images as `model` sees them."""
+    return (x.cpu() * top_level(model)).round().to(torch.uint8)
 
 
 def shown(model: LatentVariableModel, levels: Tensor) -> Tensor:

@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import tyro
 
 from limner.commands.options import IMAGES, Images, RunName, shown_images
-from limner.commands.pictures import require_positive
+from limner.commands.pictures import require_positive, tell
 from limner.data import Split
+from limner.errors import InputError
 from limner.progress import counted, progress_bar, suggest, wrapped
 from limner.training.named import Checkpoint, WeightKind
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from limner.coding.codec import Coded
     from limner.data import Dataset
+    from limner.models import LatentVariableModel
     from limner.training.runs import Run
 
+SHOWN, DEPTHS = 256, 16
+"""Images and depths of the figure, at most."""
 Given = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
@@ -35,6 +41,7 @@ def compress(
     *,
     images: Given = (),
     out: Path,
+    figure: Path | None = None,
     data: Images = IMAGES,
     num_images: int | None = None,
     keep: int | None = None,
@@ -51,6 +58,8 @@ def compress(
 
     Args:
         out: the file
+        figure: a .png file; also draws rate against distortion, with more and more latent groups
+            kept, beside JPEG and WebP of the same size, of the first 256 images
         num_images: compress only this many images, the first; all if not given
         keep: keep only this many latent groups (steps of a DRAW, layers of a hierarchy from the
             top) and let the model draw the rest: a smaller file and images that are similar
@@ -62,6 +71,8 @@ def compress(
     from limner.storage import write_atomically
 
     require_positive(num_images=num_images, keep=keep)
+    if figure is not None and figure.suffix != ".png":
+        raise InputError(f"--figure must be a .png file; got {figure}.")
     split, pictures = _chosen(images)
     opened = data.open(run)
     dataset = shown_images(opened, pictures)
@@ -81,9 +92,33 @@ def compress(
     of = "" if pictures else f" of {dataset.name}"
     which = f"{counted(len(x), 'picture' if pictures else f'{split} image')}{of}"
     print(wrapped(f"{which} in {out}, {len(found.data):,} bytes", sys.stdout))
-    for name, figure in figures(found, x[0].numel(), len(x) / seconds).items():
-        print(f"{name:<22}{figure}")
+    for name, said in figures(found, x[0].numel(), len(x) / seconds).items():
+        print(f"{name:<22}{said}")
+    if figure is not None:
+        _draw(opened, model, x[:SHOWN], figure)
     suggest("decompress", out)
+
+
+def _draw(run: "Run", model: "LatentVariableModel", x: "Tensor", path: Path) -> None:
+    """Write the figure of rate against distortion."""
+    from limner.coding.depth import curve
+    from limner.coding.formats import FORMATS, by_quality
+    from limner.figures import style
+    from limner.figures.rate_distortion import rate_distortion
+    from limner.models import RecurrentModel
+    from limner.pictures import strided
+
+    depths = [place + 1 for place in strided(model.num_groups, DEPTHS)]
+    with progress_bar(f"keeping groups of {run.name}", len(depths), "depths") as report:
+        points = curve(model, x, depths, report)
+    unit = "step" if isinstance(model, RecurrentModel) else "group"
+    made = rate_distortion(x, unit, points, {name: by_quality(x, name) for name in FORMATS})
+    note = (
+        f"The first {unit}s are stored, the others are means of the prior. {len(x)} images; JPEG "
+        "and WebP have them in one sheet. Numbers are bits per dimension."
+    )
+    folder = style.output_folder(path.parent)
+    tell(style.save(made, folder, path.stem, ["png"], title=f"Lossy: {run.name}", note=note))
 
 
 def _chosen(images: tuple[str, ...]) -> tuple[Split, tuple[Path, ...]]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from limner.coding.codec import check_model, coded
+from limner.coding.codec import coded
 from limner.coding.container import sizes
+from limner.coding.pixels import check_model
 from limner.errors import InputError
 from limner.evaluation.estimate import Estimate
 from limner.models import LatentVariableModel
