@@ -19,8 +19,6 @@ from limner.errors import InputError
 from limner.models.base import LatentVariableModel
 from limner.progress import Report
 
-FITTED = 256
-"""Images that grids are fitted to."""
 FIRST = 4
 """Images of the first batch: more are faster, and take more initial bits."""
 
@@ -77,10 +75,7 @@ def coded(
     if keep is not None:
         kept, words = depth.encoded(exact, levels, keep, report)
         return Coded(packed(Header(**named, images=len(x), kept=kept), words), None)
-    first = exact.infer(
-        pixels.shown(exact, levels[:FITTED]), torch.Generator().manual_seed(0), trace=True
-    )
-    grids = tuple(fitted(latent.q, latent.p) for latent in first.latents or ())
+    grids = tuple(fitted(q, p) for q, p in pixels.posteriors(exact, levels))
     stack = _encoded(exact, levels, grids, report)
     header = Header(
         **named, images=len(x), batches=stack.batches, grids=grids, initial=stack.initial
@@ -188,9 +183,17 @@ def _decoded(
         end -= size
         if report is not None:
             report(header.images - end, "")
-    if not np.array_equal(stack.get_compressed(True), _random_words(header.initial)):
+    if not _restored(stack, header.initial):
         raise InputError(_ELSEWHERE)
     return levels
+
+
+def _restored(stack: Any, initial: int) -> bool:
+    """Whether the stack holds the random words that it started from."""
+    try:
+        return np.array_equal(stack.get_compressed(True), _random_words(initial))
+    except AssertionError:  # of the library: not a whole number of words
+        return False
 
 
 def _take(model: LatentVariableModel, size: int, grids: Sequence[Grid], stack: Any) -> Tensor:
@@ -218,7 +221,8 @@ def _check(header: Header, model: LatentVariableModel) -> None:
     batches = sum(header.batches) == header.images if header.grids else not header.batches
     if header.shape != model.image_shape or not complete or not batches:
         raise InputError(DAMAGED)
-    if 9 * header.images * math.prod(header.shape) > psutil.virtual_memory().available:
+    per_image = 9 * math.prod(header.shape) + 32 * sum(found)
+    if per_image * header.images > psutil.virtual_memory().available:
         raise InputError(
             f"The {header.images:,} images do not fit into memory; decompress them on a machine "
             "with more."

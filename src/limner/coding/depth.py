@@ -23,7 +23,7 @@ from torch.distributions import Normal
 
 from limner.coding.container import BATCH, DAMAGED, WORD, Header, stack_of
 from limner.coding.grids import placed, relative
-from limner.coding.pixels import in_double, levels_of, shown
+from limner.coding.pixels import in_double, levels_of, posteriors, shown, together
 from limner.errors import InputError
 from limner.models.base import LatentVariableModel
 from limner.models.draws import Draws
@@ -31,8 +31,6 @@ from limner.progress import Report
 
 STEP = math.sqrt(12)
 """In standard deviations of a typical posterior."""
-FITTED = 256
-"""Images whose posteriors are typical."""
 PER_OCTAVE = 4
 """Spreads are powers of 2^(1/4)."""
 
@@ -109,18 +107,17 @@ def nearest(
     model: LatentVariableModel, levels: Tensor, keep: int, report: Report | None = None
 ) -> tuple[list[tuple[int, ...]], list[np.ndarray]]:
     """Steps and numbers [images, variables] of the first groups, in the order of generation."""
-    x = shown(model, levels[:FITTED])
-    first = model.infer(x, torch.Generator().manual_seed(0), trace=True)
-    log2_steps = [_log2_steps(latent.q, latent.p) for latent in first.latents or ()]
+    log2_steps = [_log2_steps(q, p) for q, p in posteriors(model, levels)]
     found: dict[int, list[np.ndarray]] = {}
-    for done in range(0, len(levels), BATCH):
-        x = shown(model, levels[done : done + BATCH])
+    done = 0
+    for part in levels.split(together(model)):
         draws = Nearest(log2_steps, keep)
-        model._infer(x, draws, "closed_form", trace=True)
+        model._infer(shown(model, part), draws, "closed_form", trace=True)
         for group, numbers in draws.numbers.items():
-            found.setdefault(group, []).append(numbers.reshape(len(x), -1))
+            found.setdefault(group, []).append(numbers.reshape(len(part), -1))
+        done += len(part)
         if report is not None:
-            report(done + len(x), "")
+            report(done, "")
     return [log2_steps[group] for group in found], [np.concatenate(rows) for rows in found.values()]
 
 

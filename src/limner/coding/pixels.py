@@ -3,6 +3,7 @@
 Logs of masses are rounded to multiples of 2^-8, and masses to whole numbers.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,18 +11,21 @@ import numpy as np
 import torch
 from constriction import stream
 from torch import Tensor
+from torch.distributions import Normal
 
 from limner.coding.container import BATCH
 from limner.coding.grids import ROUNDING
 from limner.errors import InputError
 from limner.layers.observation import Gaussian, Observation
-from limner.models.base import LatentVariableModel
+from limner.models.base import Latent, LatentVariableModel
 
 FAMILY = stream.model.Categorical(perfect=False)
 UNIT = 2.0**24
 """A mass of one."""
 MASSES = 2**22
 """Masses that are in memory together."""
+FITTED = 256
+"""Images that grids are fitted to."""
 
 
 def in_double(model: LatentVariableModel) -> LatentVariableModel:
@@ -58,6 +62,23 @@ def together(model: LatentVariableModel) -> int:
     """Images that are coded together: as many as have their masses in memory."""
     _, height, width = model.image_shape
     return max(1, min(BATCH, MASSES // (height * width * (top_level(model) + 1))))
+
+
+def posteriors(model: LatentVariableModel, levels: Tensor) -> list[tuple[Normal, Normal]]:
+    """q and p of each latent group, of the first images."""
+    found: list[list[Latent]] = []
+    for part in levels[:FITTED].split(together(model)):
+        inference = model.infer(shown(model, part), torch.Generator().manual_seed(0), trace=True)
+        found.append(inference.latents or [])
+    return [
+        (_joined([each.q for each in group]), _joined([each.p for each in group]))
+        for group in zip(*found, strict=True)
+    ]
+
+
+def _joined(parts: Sequence[Normal]) -> Normal:
+    loc, scale = (torch.cat([getattr(part, name) for part in parts]) for name in ("loc", "scale"))
+    return Normal(loc, scale, validate_args=False)
 
 
 def put(stack: Any, observation: Observation, x: Tensor) -> None:

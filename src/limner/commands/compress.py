@@ -115,7 +115,8 @@ def _draw(run: "Run", model: "LatentVariableModel", x: "Tensor", path: Path) -> 
     made = rate_distortion(x, unit, points, {name: by_quality(x, name) for name in FORMATS})
     note = (
         f"The first {unit}s are stored, the others are means of the prior. {len(x)} images; JPEG "
-        "and WebP have them in one sheet. Numbers are bits per dimension."
+        "and WebP have them in one sheet, at the best quality that is no larger. Numbers beside "
+        "the rows are bits per dimension."
     )
     folder = style.output_folder(path.parent)
     tell(style.save(made, folder, path.stem, ["png"], title=f"Lossy: {run.name}", note=note))
@@ -143,7 +144,7 @@ def _about(
     if any(path.suffix.lower() in ARRAY_SUFFIXES for path in pictures):
         names = None
     return {
-        "images": "pictures" if pictures else f"{split} images of {dataset.name}",
+        "images": "pictures" if pictures else f"{split} images of {Path(dataset.name).name}",
         "binarization": dataset.binarization,
         "observation": run.config.model.observation,
         "versions": {

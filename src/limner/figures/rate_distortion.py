@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from limner.coding.depth import Point
@@ -14,8 +16,8 @@ from limner.pictures import RGB, to_rgb
 
 COLUMNS, DEPTHS = 10, 3
 """Images that are shown, and depths that they are shown at."""
-HIGHEST = 1.5
-"""Formats are shown up to this multiple of the model's largest rate."""
+HIGHEST = 3
+"""Formats are shown up to this multiple of the model's largest rate, or of their own smallest."""
 
 
 @style.styled
@@ -35,13 +37,14 @@ def rate_distortion(
     height = len(rows) * 0.52 + 0.2
     made = style.figure(7.2, 2.6 + height)
     curves, pictures = made.subplots(2, height_ratios=(2.6, height))
-    end = HIGHEST * model[-1].bits
     for index, (name, points) in enumerate({"model": model, **formats}.items()):
-        shown = [point for point in points if point.bits <= end] or points[:1]
+        end = HIGHEST * max(model[-1].bits, points[0].bits)
+        shown = [point for point in points if point.bits <= end]
         rates = [point.bits / dims for point in shown]
         noise = [decibels(point.images, x) for point in shown]
         curves.plot(rates, noise, label=name, marker="o", **style.series(index))
-    curves.set(xlabel="bits per dimension", ylabel="PSNR, dB")
+    curves.set(xlabel="bits per dimension", ylabel="PSNR, dB", xscale="log")
+    curves.xaxis.set_major_formatter(ScalarFormatter())
     curves.legend()
     draw_rows(pictures, rows)
     return made
@@ -56,14 +59,20 @@ def decibels(images: Tensor, x: Tensor) -> float:
 def _rows(
     x: Tensor, unit: str, model: Sequence[Point], formats: Mapping[str, Sequence[Point]]
 ) -> list[tuple[str, RGB]]:
-    """The images, and at each depth those of the model and of formats that are no larger."""
+    """The images, and at each depth those of the model and of formats that are no larger.
+
+    The smallest file of a format comes last if all are larger.
+    """
     dims = x[0].numel()
     rows = [("image", x)]
-    for place in evenly(torch.arange(len(model)).numpy(), DEPTHS):
+    for place in evenly(np.arange(len(model)), DEPTHS):
         point = model[place]
         label = f"{point.kept} {unit}{'s' if point.kept > 1 else ''}"
         rows.append((f"{label}, {point.bits / dims:.3f}", point.images))
         for name, points in formats.items():
-            smaller = [other for other in points if other.bits <= point.bits] or points[:1]
-            rows.append((f"{name}, {smaller[-1].bits / dims:.3f}", smaller[-1].images))
+            fit = [other for other in points if other.bits <= point.bits]
+            if fit or place == len(model) - 1:
+                shown = fit[-1] if fit else points[0]
+                least = "" if fit else "at least "
+                rows.append((f"{name}, {least}{shown.bits / dims:.3f}", shown.images))
     return [(label, to_rgb(images[:COLUMNS])) for label, images in rows]
