@@ -68,7 +68,7 @@ def compress(
     """
     from limner.coding.codec import coded
     from limner.data import Frozen
-    from limner.storage import write_atomically
+    from limner.storage import writable, write_atomically
 
     require_positive(num_images=num_images, keep=keep)
     if figure is not None and figure.suffix != ".png":
@@ -79,6 +79,8 @@ def compress(
     x = Frozen(dataset, split, opened.config.model.observation)
     x = x.first(min(len(x), num_images or len(x)))[:]
     model = opened.model(checkpoint, weights)
+    for path in (out, figure):
+        writable(path or out)
     about = _about(opened, dataset, split, pictures, len(x)) | {
         "run": run,
         "checkpoint": checkpoint,

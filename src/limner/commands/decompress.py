@@ -41,6 +41,7 @@ def decompress(
     from limner.coding.container import unpacked
     from limner.hub import PREFIX
     from limner.pictures import to_levels
+    from limner.storage import writable
 
     try:
         data = file.read_bytes()
@@ -53,6 +54,7 @@ def decompress(
         raise InputError(f"{file} does not say what compressed it; name the model with --run.")
     if run is None and name.startswith(PREFIX):  # a file must not choose what is downloaded
         raise InputError(f"{file} was compressed with {name}; give that with --run.")
+    writable(out)
     model = _model(file, name, header.about, run is None)
     started = time.monotonic()
     with progress_bar(f"decompressing {file.name}", header.images, about=f"to {out}") as report:
