@@ -148,7 +148,7 @@ def perturbed(monkeypatch, size):
 def test_rounding_as_on_another_machine_changes_nothing(kind, monkeypatch):
     model, x = made(kind), images(60)
     data = compress(model, x)
-    perturbed(monkeypatch, 1e-13)
+    perturbed(monkeypatch, 3e-8)
     assert torch.equal(decompress(model, data), x)
 
 
@@ -240,18 +240,31 @@ def test_masses_of_levels_sum_to_one_and_are_those_of_log_prob(observation):
 # Lossy by depth
 
 
-@pytest.mark.parametrize("kind", ["vae", "ladder", "draw", "conv-ladder", "conv-draw"])
-def test_all_groups_are_as_exact_as_draws_and_cost_little_more_than_their_kl(kind):
-    model, x = made(kind, spread=1.0), images(300)
-    groups = model.num_groups
-    data = compress(model, x, keep=groups)
+def test_a_group_that_is_kept_is_as_exact_as_a_draw_and_costs_little_more_than_its_kl():
+    model, x = made("vae"), images(400)
     with torch.no_grad():
-        drawn = model.infer(x, torch.Generator().manual_seed(2), trace=True)
-    kept, draws = decompress(model, data), drawn.observation.mean
-    assert (kept - x).square().mean() < 1.2 * (draws - x).square().mean()
-    nats = 32 * len(unpacked(data)[1]) * math.log(2) / len(x)
-    units = sum(math.prod(shape) for shape in model.latent_shapes)
-    assert nats < drawn.kl.sum(1).mean().item() + 0.25 * units + 0.5
+        model.posterior.linear.weight[:3] *= 3
+        model.posterior.linear.weight[3:] = 0.0
+        model.posterior.linear.bias[3:] = -4.0  # log sigma
+        inference = model.infer(x, latents="mean", trace=True)
+        exact = pixels.in_double(model)
+        (steps,), (numbers,) = depth.nearest(exact, pixels.levels_of(model, x), 1)
+    (q, p, _) = inference.latents[0]
+    error = (depth.placed(numbers, steps, p) - q.loc) / q.scale
+    assert 2**-0.5 < error.square().mean().sqrt() < 2**0.5  # steps are powers of two
+    nats = 32 * len(unpacked(compress(model, x, keep=1))[1]) * math.log(2) / len(x)
+    shares = [np.unique(column, return_counts=True)[1] / len(x) for column in numbers.T]
+    entropy = sum(-(share * np.log(share)).sum() for share in shares)
+    assert entropy > 5
+    assert entropy - 0.1 < nats < entropy + 1
+    assert nats < inference.kl.sum(1).mean().item() + 3 * (0.18 + math.log(2) / 2)
+
+
+@pytest.mark.parametrize("kind", ["ladder", "draw", "conv-ladder", "conv-draw"])
+def test_groups_that_are_not_used_cost_nothing(kind):
+    model, x = made(kind, spread=0.0), images(100)
+    size = sizes(compress(model, x, keep=model.num_groups))
+    assert size.bits < 0.5 * size.images
 
 
 def test_the_first_groups_are_those_that_the_model_draws_first():
