@@ -256,7 +256,7 @@ def test_a_group_that_is_kept_is_as_exact_as_a_draw_and_costs_little_more_than_i
     shares = [np.unique(column, return_counts=True)[1] / len(x) for column in numbers.T]
     entropy = sum(-(share * np.log(share)).sum() for share in shares)
     assert entropy > 5
-    assert entropy - 0.1 < nats < entropy + 1
+    assert entropy - 0.1 < nats < entropy + 3
     assert nats < inference.kl.sum(1).mean().item() + 3 * (0.18 + math.log(2) / 2)
 
 

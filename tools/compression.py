@@ -128,11 +128,11 @@ def codecs(x: Tensor) -> dict[str, dict[str, float | None]]:
 
     sheet = tile(to_rgb(x), columns_for(len(x)), gap=0, background=(0, 0, 0))
     sheet = sheet[..., 0] if levels.ndim == 3 else sheet
-    pictures = {
+    pictures: dict[str, dict[str, float | None]] = {
         name: {"single": bits(codec, list(levels)), "one_file": bits(codec, [sheet])}
         for name, codec in _pictures(binary).items()
     }
-    streams = {
+    streams: dict[str, dict[str, float | None]] = {
         name: {"single": None, "one_file": bits(codec, [levels])}
         for name, codec in _streams(binary).items()
     }

@@ -15,6 +15,7 @@ The receiver must compute the same distributions. Both sides compute in float64 
 coder sees, means, standard deviations and log masses, to multiples of 2^-8. Machines, numbers of
 threads and versions of torch differ by about 1e-14, and so give the same multiples.
 
+coder      the entropy coder, a library
 grids      latent variables as whole numbers, and draws that meet a stack
 pixels     the levels of images on a stack
 codec      images on one stack: lossless
@@ -35,5 +36,5 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(
     __name__,
     {"compress": "codec", "decompress": "codec", "Sizes": "container", "sizes": "container"},
-    ("codec", "container", "depth", "grids", "pixels"),
+    ("codec", "coder", "container", "depth", "grids", "pixels"),
 )

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 import torch
-from constriction import stream
 from torch import Tensor
 
 from limner.coding import depth, pixels
+from limner.coding.coder import stream
 from limner.coding.container import DAMAGED, Header, packed, stack_of, unpacked
 from limner.coding.grids import Given, Grid, Taken, fitted
 from limner.errors import InputError

@@ -15,9 +15,9 @@ import zlib
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from constriction import stream
 from pydantic import Field
 
+from limner.coding.coder import stream
 from limner.coding.grids import FINEST, MOST
 from limner.errors import InputError
 from limner.settings import MAX_JSON, Settings

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from constriction import stream
 from torch import Tensor
 from torch.distributions import Normal
 
+from limner.coding.coder import stream
 from limner.coding.container import BATCH, DAMAGED, WORD, Header, stack_of
 from limner.coding.grids import placed, relative
 from limner.coding.pixels import in_double, levels_of, posteriors, shown, together
@@ -200,3 +200,9 @@ def curve(
         if report is not None:
             report(done, "")
     return found
+
+
+def decibels(images: Tensor, x: Tensor) -> float:
+    """Peak signal-to-noise ratio: -10 log10 of the mean squared error of images in [0, 1]."""
+    error = (images.double() - x.double()).square().mean()
+    return -10 * torch.log10(error.clamp_min(1e-12)).item()

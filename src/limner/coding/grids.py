@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from constriction import stream
 from torch import Tensor
 from torch.distributions import Normal
 
+from limner.coding.coder import stream
 from limner.errors import InputError
 from limner.models.draws import Draws
 

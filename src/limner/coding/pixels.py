@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from constriction import stream
 from torch import Tensor
 from torch.distributions import Normal
 
+from limner.coding.coder import stream
 from limner.coding.container import BATCH
 from limner.coding.grids import ROUNDING
 from limner.errors import InputError

@@ -71,7 +71,8 @@ def compress(
     from limner.storage import writable, write_atomically
 
     require_positive(num_images=num_images, keep=keep)
-    if figure is not None and figure.suffix != ".png":
+    writable(out)
+    if figure is not None and writable(figure).suffix != ".png":
         raise InputError(f"--figure must be a .png file; got {figure}.")
     split, pictures = _chosen(images)
     opened = data.open(run)
@@ -79,8 +80,6 @@ def compress(
     x = Frozen(dataset, split, opened.config.model.observation)
     x = x.first(min(len(x), num_images or len(x)))[:]
     model = opened.model(checkpoint, weights)
-    for path in (out, figure):
-        writable(path or out)
     about = _about(opened, dataset, split, pictures, len(x)) | {
         "run": run,
         "checkpoint": checkpoint,
@@ -94,7 +93,7 @@ def compress(
     of = "" if pictures else f" of {dataset.name}"
     which = f"{counted(len(x), 'picture' if pictures else f'{split} image')}{of}"
     print(wrapped(f"{which} in {out}, {len(found.data):,} bytes", sys.stdout))
-    for name, said in figures(found, x[0].numel(), len(x) / seconds).items():
+    for name, said in _figures(model, found, x, len(x) / seconds).items():
         print(f"{name:<22}{said}")
     if figure is not None:
         _draw(opened, model, x[:SHOWN], figure)
@@ -136,7 +135,8 @@ def _about(
     run: "Run", dataset: "Dataset", split: Split, pictures: tuple[Path, ...], count: int
 ) -> dict[str, Any]:
     """Where the images come from, and what compressed them."""
-    import constriction
+    from importlib.metadata import version
+
     import torch
 
     import limner
@@ -151,30 +151,35 @@ def _about(
         "observation": run.config.model.observation,
         "versions": {
             "limner": limner.__version__,
-            "torch": torch.__version__,
-            "constriction": getattr(constriction, "__version__", ""),
+            "torch": str(torch.__version__),
+            "constriction": version("constriction"),
         },
         **({"names": list(names[:count])} if names else {}),
     }
 
 
-def figures(found: "Coded", dims: int, speed: float) -> dict[str, str]:
-    """What there is to say about a file, by name; `dims` are the values of an image."""
+def _figures(
+    model: "LatentVariableModel", found: "Coded", x: "Tensor", speed: float
+) -> dict[str, str]:
+    """What there is to say about the file of images `x`, by name."""
     from math import log
 
-    from limner.coding import sizes
+    from limner.coding import decompress, sizes
+    from limner.coding.depth import decibels
 
     size = sizes(found.data)
     bits = size.bits / size.images
     said = {
-        "bits per image": f"{bits:.2f}, {bits / dims:.4f} per dimension",
-        "initial bits": f"{size.initial:,}, once",
+        "bits per image": f"{bits:.2f}, {bits / x[0].numel():.4f} per dimension",
         "header": f"{size.other:,} bits",
         "images per second": f"{speed:,.0f}",
     }
     if found.elbo is None:
-        del said["initial bits"]
-        return said
+        return said | {"PSNR": f"{decibels(decompress(model, found.data), x):.2f} dB"}
     nats, bound = bits * log(2), -found.elbo.mean().item()
     ratio = f"{nats / bound:.4f} of the -ELBO, {bound:.2f}"
-    return {"nats per image": f"{nats:.2f}, {ratio}", **said}
+    return (
+        {"nats per image": f"{nats:.2f}, {ratio}"}
+        | said
+        | {"initial bits": f"{size.initial:,}, once"}
+    )

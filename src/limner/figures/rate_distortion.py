@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
-from limner.coding.depth import Point
+from limner.coding.depth import Point, decibels
 from limner.figures import style
 from limner.figures.contact import evenly
 from limner.figures.grids import draw_rows
@@ -48,12 +47,6 @@ def rate_distortion(
     curves.legend()
     draw_rows(pictures, rows)
     return made
-
-
-def decibels(images: Tensor, x: Tensor) -> float:
-    """Peak signal-to-noise ratio: -10 log10 of the mean squared error of images in [0, 1]."""
-    error = (images.double() - x.double()).square().mean()
-    return -10 * torch.log10(error.clamp_min(1e-12)).item()
 
 
 def _rows(
