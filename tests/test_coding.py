@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 import limner
 from limner import (
+    VAE,
     ConvDRAWConfig,
     ConvLadderVAEConfig,
     ConvVAEConfig,
@@ -27,6 +28,7 @@ from limner.coding.container import CHECKSUM, Header, packed, unpacked
 from limner.coding.grids import MOST, WINDOW, Given, Grid, Taken, fitted
 from limner.layers.observation import OBSERVATIONS
 from limner.models import build
+from limner.models.draws import Draws
 
 CONFIGS = {
     "vae": VAEConfig(hidden_dims=(6,), latent_dim=3),
@@ -65,7 +67,7 @@ def images(n, observation="bernoulli", shape=SHAPE, seed=1):
 @pytest.mark.parametrize("observation", CODED)
 def test_images_come_back_exactly(kind, observation):
     shape = (3, 5, 2) if observation == "discretized_logistic_mixture" else SHAPE
-    model, x = made(kind, observation, shape), images(9, observation, shape)
+    model, x = made(kind, observation, shape), images(5, observation, shape)
     assert torch.equal(decompress(model, compress(model, x)), x)
 
 
@@ -219,6 +221,36 @@ def test_a_posterior_that_is_not_finite_is_refused():
     model.posterior.linear.weight.data[0] = math.nan
     with pytest.raises(InputError, match="not finite"):
         compress(model, images(3))
+
+
+def test_pixels_that_have_no_mass_are_refused():
+    model = made("vae")
+    model.output.bias.data[0] = math.nan
+    with pytest.raises(InputError, match="not finite"):
+        compress(model, images(3))
+
+
+class Silent(VAE):
+    """A VAE that does not say its prior."""
+
+    def _infer(self, x, draws, divergence, trace):
+        return super()._infer(x, Priorless(draws), divergence, trace)
+
+
+class Priorless(Draws):
+    def __init__(self, draws):
+        super().__init__()
+        self.draws = draws
+
+    def __call__(self, group, distribution, prior=None):
+        return self.draws(group, distribution)
+
+
+@pytest.mark.parametrize("keep", [None, 1])
+def test_a_model_that_does_not_say_its_prior_is_refused(keep):
+    model = Silent(CONFIGS["vae"], SHAPE).eval()
+    with pytest.raises(InputError, match=r"draws\(group, q, p\)"):
+        compress(model, images(3), keep=keep)
 
 
 @pytest.mark.parametrize("observation", CODED)

@@ -14,9 +14,9 @@ from torch import Tensor
 from limner.coding import depth, pixels
 from limner.coding.coder import stream
 from limner.coding.container import DAMAGED, Header, packed, stack_of, unpacked
-from limner.coding.grids import Given, Grid, Taken, fitted
+from limner.coding.grids import NO_PRIOR, Given, Grid, Taken, fitted
 from limner.errors import InputError
-from limner.models.base import LatentVariableModel
+from limner.models.base import Inference, LatentVariableModel
 from limner.progress import Report
 
 FIRST = 4
@@ -162,7 +162,7 @@ def _put(
 ) -> tuple[int, Tensor]:
     """Add images to the stack; returns how many words were left without z, and the ELBO."""
     taken = Taken(grids, stack)
-    inference = model._infer(x, taken, "closed_form", trace=True)
+    inference = _inferred(model, x, taken)
     left = stack.num_words()
     given = Given(grids, taken.numbers)
     generation = model._generate(len(x), given, trace=False)
@@ -202,9 +202,17 @@ def _take(model: LatentVariableModel, size: int, grids: Sequence[Grid], stack: A
     generation = model._generate(size, taken, trace=False)
     levels = pixels.take(stack, generation.observation, model.image_shape[0])
     given = Given(grids, taken.numbers)
-    model._infer(pixels.shown(model, levels), given, "closed_form", trace=True)
+    _inferred(model, pixels.shown(model, levels), given)
     given.put(stack)
     return levels
+
+
+def _inferred(model: LatentVariableModel, x: Tensor, draws: Given) -> Inference:
+    """Inference on images with z from `draws`."""
+    inference = model._infer(x, draws, "closed_form", trace=True)
+    if any(prior is None for _, prior in draws.met.values()):
+        raise InputError(NO_PRIOR)
+    return inference
 
 
 def _random_words(count: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from torch.distributions import Normal
 
 from limner.coding.coder import stream
 from limner.coding.container import BATCH, DAMAGED, WORD, Header, stack_of
-from limner.coding.grids import placed, relative
+from limner.coding.grids import NO_PRIOR, placed, relative
 from limner.coding.pixels import in_double, levels_of, posteriors, shown, together
 from limner.errors import InputError
 from limner.models.base import LatentVariableModel
@@ -65,10 +65,12 @@ class Nearest(Draws):
     def __call__(self, group: int, distribution: Normal, prior: Normal | None = None) -> Tensor:
         if len(self.numbers) == self.keep:
             return distribution.loc
-        p, steps = prior or distribution, self.log2_steps[group]
-        mu, _ = relative(distribution, p, steps)
+        if prior is None:
+            raise InputError(NO_PRIOR)
+        steps = self.log2_steps[group]
+        mu, _ = relative(distribution, prior, steps)
         self.numbers[group] = np.rint(mu).astype(np.int32)
-        return placed(self.numbers[group], steps, p)
+        return placed(self.numbers[group], steps, prior)
 
 
 class Stored(Draws):

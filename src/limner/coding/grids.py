@@ -38,6 +38,10 @@ FINEST = -18
 """Base-two logarithm of the smallest step."""
 ROUNDING = 2.0**-8
 """What the coder sees are multiples of this."""
+NO_PRIOR = (
+    "This model does not say the prior of a latent group when it draws from the posterior; call "
+    "draws(group, q, p) in its _infer."
+)
 
 
 class Grid(NamedTuple):
@@ -101,9 +105,8 @@ class Grid(NamedTuple):
         mu, sigma = relative(q, p, self.log2_steps)
         sigma = _rounded(sigma).clip(ROUNDING)
         most = np.tile(self._most(), len(q.loc))
-        widest = np.log2(most / (WINDOW + 1))
-        log2_width = np.minimum(np.log2(FINENESS * sigma), widest).clip(0).astype(np.int32)
-        width = np.left_shift(1, log2_width)
+        widest = np.minimum(FINENESS * sigma, most / (WINDOW + 1))
+        width = np.left_shift(1, (np.frexp(widest)[1] - 1).clip(0))  # a power of two below
         mean = _rounded((mu + (width > 1) / 2) / width)  # numbers m j + u - m / 2 have their middle
         end = most // width - WINDOW - 1
         middle = np.rint(mean).clip(-end, end)

@@ -104,5 +104,10 @@ def take(stack: Any, observation: Observation, channels: int) -> Tensor:
 
 def _table(log_masses: Tensor) -> np.ndarray:
     """Masses [batch, H, W, levels] in whole numbers."""
+    if log_masses.isnan().any():
+        raise InputError(
+            "p(x | z) of an image is not finite; compress with another checkpoint, or train again "
+            "with a lower learning rate."
+        )
     rounded = (log_masses / ROUNDING).round_().mul_(ROUNDING)
     return rounded.exp_().mul_(UNIT).round_().numpy()
