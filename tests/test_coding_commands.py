@@ -22,6 +22,7 @@ from limner.evaluation.tables import results_rows
 from limner.report.sections import numbers
 from limner.training import train
 from limner.training.runs import Run
+from tools.compression import compression
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,17 @@ def test_the_commands_from_a_shell(folder, tmp_path, capsys, monkeypatch):
     assert "new or empty" in said.err
     assert main(["compress", "run", "nowhere", "--out", file]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_program_that_compares_codecs(folder, tmp_path, capsys):
+    out = tmp_path / "compression.json"
+    compression((str(folder / "run"),), num_images=6, out=out)
+    (entry,) = json.loads(out.read_text()).values()
+    assert entry["models"]["run"]["images"] == 6
+    assert entry["models"]["run"]["ratio"] == pytest.approx(1, abs=0.5)
+    assert {"PNG", "WebP", "bz2"} <= entry["codecs"].keys()
+    assert all(codec["one_file"] > 0 for codec in entry["codecs"].values())
+    assert "| run | " in out.with_suffix(".md").read_text()
 
 
 def test_the_header_is_small(file):
