@@ -3,6 +3,8 @@
 import json
 import os
 import re
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -22,7 +24,6 @@ from limner.evaluation.tables import results_rows
 from limner.report.sections import numbers
 from limner.training import train
 from limner.training.runs import Run
-from tools.compression import compression
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +228,9 @@ def test_the_commands_from_a_shell(folder, tmp_path, capsys, monkeypatch):
 
 
 def test_the_program_that_compares_codecs(folder, tmp_path, capsys):
+    script = Path(__file__).parents[1] / "tools" / "compression.py"
     out = tmp_path / "compression.json"
-    compression((str(folder / "run"),), num_images=6, out=out)
+    run_path(str(script))["compression"]((str(folder / "run"),), num_images=6, out=out)
     (entry,) = json.loads(out.read_text()).values()
     assert entry["models"]["run"]["images"] == 6
     assert entry["models"]["run"]["ratio"] == pytest.approx(1, abs=0.5)
