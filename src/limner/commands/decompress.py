@@ -29,7 +29,7 @@ def decompress(
 ) -> None:
     """Write the images in a file of limner compress to a folder.
 
-    Pictures become PNG files under their own names. The images of a split or an array become
+    Images that came from picture files become PNG files under their names. Others become
     images.npz, with `images`, 8-bit levels [N, H, W] or [N, H, W, C] as every command takes them.
 
     Args:
