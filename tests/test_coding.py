@@ -1,6 +1,8 @@
 """Bits-back coding: exact round trips, rates near the bound, and damage that is noticed."""
 
 import math
+import sys
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from limner import (
     VAEConfig,
     elbo,
 )
-from limner.coding import codec, compress, container, decompress, depth, pixels, sizes
+from limner.coding import codec, coder, compress, container, decompress, depth, pixels, sizes
 from limner.coding.container import CHECKSUM, Header, packed, unpacked
 from limner.coding.grids import MOST, WINDOW, Given, Grid, Taken, fitted
 from limner.layers.observation import OBSERVATIONS
@@ -406,6 +408,17 @@ def test_what_cannot_be_coded_is_refused():
         compress(made("vae"), images(0))
     with pytest.raises(InputError):
         compress(made("vae"), images(2, "discretized_logistic"))
+
+
+def test_a_missing_coder_is_named_when_it_is_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    missing = run_path(coder.__file__)
+    assert missing["stream"] is None
+    with pytest.raises(InputError, match="pip install constriction"):
+        missing["require_coder"]()
+    monkeypatch.setattr(coder, "stream", None)
+    with pytest.raises(InputError, match="pip install constriction"):
+        compress(made("vae"), images(2))
 
 
 def test_bits_are_counted():

@@ -27,7 +27,6 @@ RARE = 0.01
 """Share of images whose posteriors may be narrower than a step is made for."""
 WINDOW = 50
 """Largest j; an m is an eighth of a standard deviation or more, so the window covers 6.25."""
-COARSE = stream.model.QuantizedGaussian(-WINDOW, WINDOW)
 REACH = 8.0
 """Standard deviations of the prior on either side that have numbers, at least."""
 MARGIN = 1.5
@@ -69,7 +68,7 @@ class Grid(NamedTuple):
     def take_by_posterior(self, stack: Any, q: Normal, p: Normal) -> np.ndarray:
         """Numbers taken from the stack, as if drawn from `q`."""
         bins = self._bins(q, p)
-        j = bins.middle + stack.decode(COARSE, bins.mean, bins.sigma)
+        j = bins.middle + stack.decode(_coarse(), bins.mean, bins.sigma)
         u, wide = np.zeros_like(j), bins.width > 1
         if wide.any():
             u[wide] = stack.decode(stream.model.Uniform(), bins.width[wide])
@@ -82,7 +81,7 @@ class Grid(NamedTuple):
         wide = bins.width > 1
         if wide.any():
             stack.encode_reverse(u[wide], stream.model.Uniform(), bins.width[wide])
-        stack.encode_reverse(j - bins.middle, COARSE, bins.mean, bins.sigma)
+        stack.encode_reverse(j - bins.middle, _coarse(), bins.mean, bins.sigma)
 
     def values(self, numbers: np.ndarray, p: Normal) -> Tensor:
         """z of some numbers, in the shape of `p`."""
@@ -112,6 +111,11 @@ class Grid(NamedTuple):
         middle = np.rint(mean).clip(-end, end)
         mean = (mean - middle).clip(-WINDOW, WINDOW)
         return _Bins(width, middle.astype(np.int32), mean, sigma / width)
+
+
+def _coarse() -> Any:
+    """The distributions of j in a window."""
+    return stream.model.QuantizedGaussian(-WINDOW, WINDOW)
 
 
 class _Bins(NamedTuple):

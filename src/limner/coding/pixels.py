@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from limner.coding.coder import stream
+from limner.coding.coder import require_coder, stream
 from limner.coding.container import BATCH
 from limner.coding.grids import ROUNDING
 from limner.errors import InputError
 from limner.layers.observation import Gaussian, Observation
 from limner.models.base import Latent, LatentVariableModel
 
-FAMILY = stream.model.Categorical(perfect=False)
 UNIT = 2.0**24
 """A mass of one."""
 MASSES = 2**22
@@ -30,6 +29,7 @@ FITTED = 256
 
 def in_double(model: LatentVariableModel) -> LatentVariableModel:
     """A copy in float64 on the CPU, in evaluation mode."""
+    require_coder()
     check_model(model)
     return deepcopy(model).cpu().double().eval()
 
@@ -87,7 +87,8 @@ def put(stack: Any, observation: Observation, x: Tensor) -> None:
     for channel in reversed(range(x.shape[1])):
         table = _table(observation.log_masses(channel, x.unbind(1)))
         levels = (x[:, channel] * (table.shape[-1] - 1)).round().int()
-        stack.encode_reverse(levels.flatten().numpy(), FAMILY, table.reshape(-1, table.shape[-1]))
+        rows = table.reshape(-1, table.shape[-1])
+        stack.encode_reverse(levels.flatten().numpy(), _categorical(), rows)
 
 
 def take(stack: Any, observation: Observation, channels: int) -> Tensor:
@@ -96,10 +97,15 @@ def take(stack: Any, observation: Observation, channels: int) -> Tensor:
     before, levels = list[Tensor](), list[Tensor]()
     for channel in range(channels):
         table = _table(observation.log_masses(channel, before))
-        taken = stack.decode(FAMILY, table.reshape(-1, table.shape[-1]))
+        taken = stack.decode(_categorical(), table.reshape(-1, table.shape[-1]))
         levels.append(torch.from_numpy(taken.reshape(table.shape[:-1])))
         before.append(levels[-1].double() / (table.shape[-1] - 1))
     return torch.stack(levels, 1)
+
+
+def _categorical() -> Any:
+    """Distributions that rows of masses define."""
+    return stream.model.Categorical(perfect=False)
 
 
 def _table(log_masses: Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from limner.coding.codec import coded
+from limner.coding.coder import require_coder
 from limner.coding.container import sizes
 from limner.coding.pixels import check_model
 from limner.errors import InputError
@@ -16,6 +17,7 @@ from limner.progress import Report
 
 def check_coded(model: LatentVariableModel, count: int, there: int) -> None:
     """Refuse a number of images that cannot be compressed."""
+    require_coder()
     check_model(model)
     if not 0 < count <= there:
         raise InputError(f"There are {there:,} images to compress; change --coded {count}.")
