@@ -18,7 +18,7 @@ RANKS = [  # each may import what stands above it, and itself
     {"settings", "pictures", "storage"},
     {"layers", "data"},
     {"models"},
-    {"estimators"},
+    {"coding", "estimators"},
     {"objectives", "config", "hub"},
     {"recipes"},
     {"training", "evaluation"},

@@ -139,6 +139,7 @@ COMMANDS = {
     "animate": "--grid 1 2 --magnification 1 --show samples",
     "figures": "--max-images 20 --projection pca --formats png",
     "report": "",
+    "compress": "--num-images 4 --out runs/some.lim",
 }
 
 

@@ -36,6 +36,8 @@ _HOMES = {
     "VAE": "models",
     "VAEConfig": "models",
     "compare": "evaluation",
+    "compress": "coding",
+    "decompress": "coding",
     "elbo": "objectives",
     "evaluate": "evaluation",
     "fit": "training.fitting",
@@ -49,6 +51,8 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from limner.coding import compress as compress
+    from limner.coding import decompress as decompress
     from limner.config import RunConfig as RunConfig
     from limner.errors import InputError as InputError
     from limner.evaluation import Comparison as Comparison
@@ -112,6 +116,8 @@ __all__ = [
     "VAEConfig",
     "__version__",
     "compare",
+    "compress",
+    "decompress",
     "elbo",
     "evaluate",
     "fit",

@@ -53,6 +53,12 @@ COMMANDS = {
     ),
     "interpolate": Command("interpolate:interpolate", "walk between two images or two samples"),
     "encode": Command("encode:encode", "write posterior means of images to a file"),
+    "compress": Command(
+        "compress:compress", "images as a file whose size is the bound", imports="coding.codec"
+    ),
+    "decompress": Command(
+        "decompress:decompress", "the images in such a file", imports="coding.codec"
+    ),
     "probe": Command("probe:probe", "how well representations predict labels"),
     "animate": Command(
         "animate:animate", "the images step by step, as GIF and strip", imports="figures.scenes"

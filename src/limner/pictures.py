@@ -29,15 +29,19 @@ def to_rgb(images: Tensor | np.ndarray) -> RGB:
 
     One channel becomes grey. Two are red and green. Of more, the first three are used.
     """
-    array = images.detach().cpu().float().numpy() if isinstance(images, Tensor) else images
-    levels = np.rint(np.clip(np.nan_to_num(array), 0, 1) * 255).astype(np.uint8)
-    levels = np.moveaxis(levels, -3, -1)
+    levels = np.moveaxis(to_levels(images), -3, -1)
     channels = levels.shape[-1]
     if channels == 1:
         return np.repeat(levels, 3, axis=-1)
     if channels == 2:
         return np.concatenate([levels, np.zeros_like(levels[..., :1])], axis=-1)
     return np.ascontiguousarray(levels[..., :3])
+
+
+def to_levels(images: Tensor | np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as uint8 of the same shape."""
+    array = images.detach().cpu().float().numpy() if isinstance(images, Tensor) else images
+    return np.rint(np.clip(np.nan_to_num(array), 0, 1) * 255).astype(np.uint8)
 
 
 def magnify(images: RGB, factor: int) -> RGB:

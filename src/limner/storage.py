@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +67,21 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def writable(path: Path) -> Path:
+    """`path`, whose folder is made, before anything is computed.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        advice = "make it writable, or choose another place with --out"
+        raise unwritable(path.parent, error, advice) from None
+    return path
 
 
 def unwritable(

@@ -47,6 +47,8 @@ COMMANDS = [
     "reconstruct 1",
     "interpolate 1",
     "encode 1",
+    "compress 1 --num-images 9 --out test.lim",
+    "decompress test.lim --out again",
     "probe 1 --num-train 100 --num-test 50",
     "animate draw --grid 1 2 --magnification 1",
     "figures draw --max-images 20 --projection pca --formats png",

@@ -50,6 +50,8 @@ class Options(Subject):
     """number of steps of a DRAW; as many as in training if not given"""
     per_step: bool = False
     """also evaluate -ELBO of a DRAW after each step"""
+    coded: int | None = None
+    """also compress this many images, the first, and report the bits that they take"""
     seed: int = 0
     """seed of the noise"""
     out: Path | None = None
@@ -104,6 +106,7 @@ def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> 
 
     from limner.data import Frozen
     from limner.evaluation import evaluate_model, results_of, set_num_steps
+    from limner.evaluation.coded import check_coded, coded_figures
     from limner.training.made import maker
 
     check_split(pictures, options.split)
@@ -114,6 +117,8 @@ def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> 
         set_num_steps(model, options.num_steps)
     images = dataset.split(options.split)
     x = _first(Frozen(dataset, options.split, run.config.model.observation), options)
+    if options.coded is not None:
+        check_coded(model, options.coded, len(x))
     if note := _seen(run, images.take(slice(len(x))), options, bool(pictures)):
         warn(note)
     changes = _changes(run, dataset, options, trained_steps, bool(pictures))
@@ -135,6 +140,10 @@ def evaluated(run: "Run", options: Options, pictures: tuple[Path, ...] = ()) -> 
     if pictures:
         about |= {"split": "pictures", "names": list(images.names or ())[: len(x)]}
     results = results_of(evaluation, about | {"evaluated_with": maker(device).model_dump()})
+    if options.coded is not None:
+        with progress_bar(f"compressing with {run.name}", options.coded) as report:
+            found = coded_figures(model, x.first(options.coded)[:], evaluation.elbo, report)
+        results |= {"coded": found}
     _write(path, path.with_suffix(".safetensors"), evaluation, results)
     if pictures and len(x) <= MANY_PICTURES:
         Console().print(_pictures_table(results["names"], evaluation))

@@ -30,10 +30,14 @@ def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
         "KL": ("kl", 1),
     }
     bits = results["bits_per_dim"]
-    return [
+    rows = [
         [label, with_error(results[key], 2, sign), with_error(bits[key], 4) if key in bits else ""]
         for label, (key, sign) in labels.items()
     ]
+    if coded := results.get("coded"):
+        which = f"the first {coded['num_images']:,}, whose -ELBO is {coded['minus_elbo']:.2f}"
+        rows.append([f"file of {which}", f"{coded['nats']:.2f}", f"{coded['bits_per_dim']:.4f}"])
+    return rows
 
 
 def groups_table(results: Mapping[str, Any]) -> Table:

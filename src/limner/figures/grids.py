@@ -49,7 +49,7 @@ def labelled_rows(
     inches = min(width - margin, len(rows[0][1]) * image_inches)
     made = style.figure(margin + inches, inches * size[0] / size[1] + 0.25 + 0.17 * bool(unit))
     axes = made.subplots()
-    _draw(axes, rows, headings)
+    draw_rows(axes, rows, headings)
     if unit:
         axes.set_xlabel(unit)
         axes.xaxis.set_label_position("top")
@@ -84,7 +84,7 @@ def named_pairs(
     width, height = _margin(rows) + inches + 0.1, inches * size[0] / size[1] + 0.25
     made = style.figure(width * len(parts), height)
     for axes, part in zip(made.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
-        _draw(axes, part, headings)
+        draw_rows(axes, part, headings)
     return made
 
 
@@ -100,7 +100,7 @@ def _tiled(rows: Sequence[tuple[str, RGB]]) -> RGB:
     return tile(images, counts.pop(), _gap(images))
 
 
-def _draw(
+def draw_rows(
     axes: Axes, rows: Sequence[tuple[str, RGB]], headings: Sequence[str] | None = None
 ) -> None:
     """Rows of images with their labels, and headings above the columns."""

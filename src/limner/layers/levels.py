@@ -39,6 +39,12 @@ def log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     return torch.where(x < HALF, first, torch.where(x > 1 - HALF, last, inner))
 
 
+def log_masses(location: Tensor, log_scale: Tensor) -> Float[Tensor, "*shape levels"]:
+    """Logs of the masses of all levels, in the last dimension."""
+    levels = torch.arange(LEVELS, dtype=location.dtype, device=location.device) / (LEVELS - 1)
+    return log_mass(levels, location[..., None], log_scale[..., None])
+
+
 def logistic(uniform: Tensor) -> Tensor:
     """Standard logistic noise from uniform noise in [0, 1)."""
     return torch.logit(uniform.clamp(1e-6, 1 - 1e-6))

@@ -10,6 +10,7 @@ channels are logistic, each conditioned on those before:
 import math
 from collections.abc import Sequence
 from copy import copy
+from functools import reduce
 from itertools import pairwise
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ from limner.layers.levels import (
     clipped_mean,
     floored,
     log_mass,
+    log_masses,
     logistic,
     nearest_level,
     per_image,
@@ -114,6 +116,24 @@ class DiscretizedLogisticMixture:
         location = [self._location(channel, before[:channel]) for channel in range(len(before))]
         masses = log_mass(x[:, None], torch.stack(location, 2), self.log_scale)
         return per_image(torch.logsumexp(self.log_weight + masses.sum(2), 1))
+
+    def log_masses(
+        self, channel: int, before: Sequence[Tensor]
+    ) -> Float[Tensor, "batch height width levels"]:
+        """Logs of the masses of the 256 levels in a channel, given those `before` [B, H, W]."""
+        before, log_weight = [x[:, None] for x in before[:channel]], self.log_weight
+        for c, level in enumerate(before):
+            location = self._location(c, before[:c])
+            log_weight = log_weight + log_mass(level, location, self.log_scale[:, :, c])
+        location, log_scale = self._location(channel, before), self.log_scale[:, :, channel]
+        parts = zip(
+            log_weight.log_softmax(1).unbind(1),
+            location.unbind(1),
+            log_scale.unbind(1),
+            strict=True,
+        )
+        terms = (weight[..., None] + log_masses(m, s) for weight, m, s in parts)
+        return reduce(torch.logaddexp, terms)  # one component at a time: all take ten times as much
 
     def sample(self, generator: torch.Generator | None = None) -> Images:
         """A component, then the channels in turn, each given the levels of those before."""

@@ -6,6 +6,7 @@ like torch.distributions, and sums over channels and pixels: `log_prob` is in na
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from limner.layers.levels import (
     SCALE_OF_STD,
     floored,
     log_mass,
+    log_masses,
     logistic,
     nearest_level,
     per_image,
@@ -65,6 +67,13 @@ class Bernoulli:
     def log_prob(self, x: Images) -> Float[Tensor, " batch"]:
         terms = F.binary_cross_entropy_with_logits(self.logits, x, reduction="none")
         return -per_image(terms)
+
+    def log_masses(
+        self, channel: int, before: Sequence[Tensor]
+    ) -> Float[Tensor, "batch height width levels"]:
+        """log P(0) and log P(1) in a channel."""
+        logits = self.logits[:, channel]
+        return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], -1)
 
     def sample(self, generator: torch.Generator | None = None) -> Images:
         return (uniform_like(self.logits, generator) < self.mean).to(self.logits.dtype)
@@ -138,6 +147,12 @@ class DiscretizedLogistic(_LocationScale):
 
     def log_prob(self, x: Images) -> Float[Tensor, " batch"]:
         return per_image(log_mass(x, self.location, self.log_scale))
+
+    def log_masses(
+        self, channel: int, before: Sequence[Tensor]
+    ) -> Float[Tensor, "batch height width levels"]:
+        """Logs of the masses of the 256 levels in a channel."""
+        return log_masses(self.location[:, channel], self.log_scale[:, channel])
 
     def sample(self, generator: torch.Generator | None = None) -> Images:
         noise = logistic(uniform_like(self.location, generator))

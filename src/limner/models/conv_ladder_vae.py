@@ -136,7 +136,7 @@ class ConvLadderVAE(LatentVariableModel):
             p = group.prior(h)
             q = group.posterior(evidence[self.levels[index]], h, p)
             p = StandardNormal(q.loc.shape, like=q.loc) if p is None else p
-            z = draws(index, q)
+            z = draws(index, q, p)
             kl.append(divergence_of(q, p, z, divergence))
             latents.append(Latent(q, p, z))
             h = group.decode(h, z)

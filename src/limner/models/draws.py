@@ -127,8 +127,11 @@ class Draws:
         given = [*(self.latents or ()), *(self.given_noise or ())]
         return any(isinstance(each, Tensor) and each.requires_grad for each in given)
 
-    def __call__(self, group: int, distribution: Normal) -> Tensor:
-        """z ~ N(mu, sigma^2), differentiable in mu and sigma, or the given z."""
+    def __call__(self, group: int, distribution: Normal, prior: Normal | None = None) -> Tensor:
+        """z ~ N(mu, sigma^2), differentiable in mu and sigma, or the given z.
+
+        A `prior` is given in inference, for draws on a grid that depends on it.
+        """
         given = self.given(group)
         if given is not None:
             return given

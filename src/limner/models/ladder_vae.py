@@ -84,7 +84,7 @@ class LadderVAE(LatentVariableModel):
         for layer in reversed(range(self.num_groups)):
             p = self._prior(layer, features, x.shape[0])
             q = evidence[layer] if features is None else precision_weighted(evidence[layer], p)
-            z = draws(layer, q)
+            z = draws(layer, q, p)
             kl.append(divergence_of(q, p, z, divergence))
             groups.append(Latent(q, p, z))
             features = self.down[layer](z)

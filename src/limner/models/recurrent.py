@@ -286,18 +286,20 @@ def _unrolled(
         gathered = Gathered(cell, batch, len(steps), compiling)
     like = x.new_empty(batch, *cell.latent_shape)
     for t in steps:
+        here = cell.at_step(t)
+        if record is not None:
+            state, kl_t, latent = _traced_step(here, x, state, partial(draws, t), divergence)
+            record.add(state, latent)
+            kl.append(kl_t)
+            continue
         once = t == steps[0] and any(leaf.shape[0] < batch for leaf in tree_leaves(state))
         step = compiled(_step, x.device.type) if compiling and not once else _step
         if gathered is not None:
             gathered.begin()
-        noise, given = draws.noise(t, like), draws.given(t)
-        traced = record is not None
-        state, kl_t, latent = step(cell.at_step(t), x, state, noise, given, divergence, traced)
+        state, kl_t = step(here, x, state, draws.noise(t, like), draws.given(t), divergence)
         if gathered is not None:
             gathered.end()
         kl.append(kl_t)
-        if record is not None and latent is not None:
-            record.add(state, latent)
     return state, torch.stack(kl, dim=1)
 
 
@@ -308,15 +310,27 @@ def _step(
     noise: Tensor,
     z: Tensor | None,
     divergence: Divergence,
-    trace: bool,
-) -> tuple[State, Float[Tensor, " batch"], Latent | None]:
-    """One step of inference. z_t is drawn with `noise` unless `z` is given."""
+) -> tuple[State, Float[Tensor, " batch"]]:
+    """One step of inference, as a function of tensors. z_t is drawn with `noise` unless given."""
     p = cell.prior(state)
     q, state = cell.posterior(x, state)
     z = q.loc + q.scale * noise if z is None else z
-    kl = divergence_of(q, p, z, divergence)
-    latent = Latent(q, _expanded(p, q), z) if trace else None
-    return cell.update(z, state), kl, latent
+    return cell.update(z, state), divergence_of(q, p, z, divergence)
+
+
+def _traced_step(
+    cell: RecurrentModel,
+    x: Tensor,
+    state: State,
+    draw: Callable[[Normal, Normal], Tensor],
+    divergence: Divergence,
+) -> tuple[State, Float[Tensor, " batch"], Latent]:
+    """One step of inference with z_t from `draw`, and its latent group."""
+    p = cell.prior(state)
+    q, state = cell.posterior(x, state)
+    wide = _expanded(p, q)
+    z = draw(q, wide)
+    return cell.update(z, state), divergence_of(q, p, z, divergence), Latent(q, wide, z)
 
 
 def _expanded(p: Normal, q: Normal) -> Normal:

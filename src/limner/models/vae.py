@@ -48,7 +48,8 @@ class VAE(LatentVariableModel):
 
     def _infer(self, x: Tensor, draws: Draws, divergence: Divergence, trace: bool) -> Inference:
         q = mapped(draws.spread, self.posterior(self.encoder(x.flatten(1))))
-        p, z = StandardNormal(q.loc.shape, like=q.loc), draws(0, q)
+        p = StandardNormal(q.loc.shape, like=q.loc)
+        z = draws(0, q, p)
         canvas, features = self._decode(z)
         observation = self.observe(canvas)
         kl = divergence_of(q, p, z, divergence)[:, None]

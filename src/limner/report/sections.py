@@ -130,6 +130,9 @@ def numbers(results: Mapping[str, Any]) -> Entries:
         (Markup("−L<sub>{}</sub>").format(samples), with_error(results.get("iw_bound"), -1)),
         ("bits per dimension", with_error(bits_of(results), digits=4)),
     ]
+    if coded := results.get("coded"):
+        images = f"{number(coded['num_images'])} images, whose −ELBO is {coded['minus_elbo']:.2f}"
+        found.append(("compressed", f"{coded['nats']:.2f}, the file of the first {images}"))
     active = results.get("active_units")
     if active and None not in active:
         units = results.get("latent_units")

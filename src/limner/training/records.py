@@ -41,6 +41,16 @@ class BitsPerDim(Record):
     iw_bound: Statistic
 
 
+class Coded(Record):
+    """A file that images were compressed to."""
+
+    num_images: PositiveInt
+    nats: NonNegativeFloat
+    minus_elbo: float
+    bits_per_dim: NonNegativeFloat
+    initial_bits: NonNegativeInt
+
+
 class Results(Record):
     """results.json."""
 
@@ -53,6 +63,7 @@ class Results(Record):
     elbo_per_step: list[Statistic] = []
     active_units: list[NonNegativeInt | None]
     latent_units: list[NonNegativeInt] = []
+    coded: Coded | None = None
     dataset: str
     split: str
     binarization: str

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -41,6 +40,7 @@ from limner.storage import (
     save_tensors,
     sweep,
     unwritable,
+    writable,
     write_atomically,
 )
 from limner.training import named
@@ -361,14 +361,7 @@ class Run:
         Raises:
             InputError: the folder cannot be written to.
         """
-        path = self.out / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path.parent).close()  # before anything is computed
-        except OSError as error:
-            advice = "make it writable, or choose another place with --out"
-            raise unwritable(path.parent, error, advice) from None
-        return path
+        return writable(self.out / name)
 
     def made(self) -> list[Maker]:
         """Code and machine that trained the run; several if it was resumed with another."""
