@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -169,7 +170,12 @@ def _streams(binary: bool) -> dict[str, Codec]:
 
 
 def _jpeg_xl(levels: np.ndarray) -> bytes:
-    return _piped(["cjxl", "-", "-", "-d", "0", "-e", "9", "--quiet"], png(levels))
+    with TemporaryDirectory() as folder:
+        given, made = Path(folder) / "image.png", Path(folder) / "image.jxl"
+        given.write_bytes(png(levels))
+        command = ["cjxl", str(given), str(made), "-d", "0", "-e", "9", "--num_threads=0"]
+        subprocess.run(command, capture_output=True, check=True)
+        return made.read_bytes()
 
 
 def _piped(command: Sequence[str], content: bytes) -> bytes:
