@@ -71,6 +71,7 @@ def test_what_cannot_be_compared_is_refused(digits):
         ([1], "mapping"),
         ({"a": []}, "no evaluation of a"),
         ({"a": [3]}, "not int"),
+        ({"a": build(VAEConfig(hidden_dims=(2,), latent_dim=1), (1, 2, 2))}, "not VAE"),
         ({"a": "no-run-of-that-name"}, "no run folder"),
     ):
         with pytest.raises(limner.InputError, match=words):

@@ -176,7 +176,7 @@ def test_num_steps_is_a_dial():
     ("call", "sentence"),
     [
         (lambda model: evaluate_model(model, images(2)[:0]), "at least one image"),
-        (lambda model: evaluate_model(model, images(), 0), "at least one sample"),
+        (lambda model: evaluate_model(model, images(), 0), "at least one"),
         (lambda model: evaluate_model(model, images(), per_step=True), "leave out --per-step"),
         (lambda model: set_num_steps(model, 3), "leave out --num-steps"),
         (lambda model: set_num_steps(draw(), 0), "at least one step"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from limner import InputError, importance_weighted_bound
+from limner import VAE, InputError, importance_weighted_bound
 from limner.layers.names import ObservationName
 from limner.models.checks import (
     check_form,
@@ -217,3 +217,9 @@ def test_models_of_16_bits_are_refused(dtype):
     assert "torch.autocast" in refusal(model.generate, 2)
     assert "torch.autocast" in refusal(model, images().to(dtype))
     check_model_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_model_refuses_a_dict_for_its_config():
+    with pytest.raises(InputError, match=r"VAE takes a config such as VAEConfig\(\); got dict"):
+        VAE({"latent_dim": 2}, (1, 4, 4))  # pyright: ignore[reportArgumentType]

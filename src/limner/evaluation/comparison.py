@@ -103,7 +103,7 @@ class _Measurement(NamedTuple):
 
 
 def _as_sequence(subject: Subject | Sequence[Subject]) -> Sequence[Subject]:
-    return [subject] if isinstance(subject, Evaluation | Run | str | Path) else subject
+    return subject if isinstance(subject, list | tuple) else [subject]
 
 
 def _measurement(subject: Subject) -> _Measurement:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -158,7 +159,7 @@ def _count(wanted: int | None, there: int, where: str) -> int:
         raise InputError(f"The {where} has no images; give at least one.")
     if wanted is None:
         return there
-    if not 0 < wanted <= there:
+    if not isinstance(wanted, Integral) or not 0 < wanted <= there:
         raise InputError(f"The {where} has {there} images; change num_images={wanted}.")
     return wanted
 

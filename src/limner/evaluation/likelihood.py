@@ -7,6 +7,7 @@ samples fit into memory nor on whether the evaluation was interrupted.
 
 import math
 import time
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -64,9 +65,10 @@ def evaluate_model(
         raise RuntimeError("The model is in training mode; call model.eval() first.")
     if len(x) < 1:
         raise InputError(f"An evaluation needs at least one image; got {len(x)}.")
-    if num_samples < 1:
+    if not isinstance(num_samples, Integral) or num_samples < 1:
         raise InputError(
-            f"The importance-weighted bound needs at least one sample; got {num_samples}."
+            "The importance-weighted bound needs a whole number of samples, at least one; got "
+            f"{num_samples}."
         )
     if per_step and not isinstance(model, RecurrentModel):
         raise InputError("This model has no steps; leave out --per-step (per_step).")

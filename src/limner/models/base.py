@@ -119,6 +119,11 @@ class LatentVariableModel(nn.Module, ABC):
 
     def __init__(self, config: ModelConfig, image_shape: Sequence[int]):
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            raise InputError(
+                f"{type(self).__name__} takes a config such as {type(self).__name__}Config(); got "
+                f"{type(config).__name__}."
+            )
         self.config = config
         self.compiled = False
         self.register_load_state_dict_pre_hook(_rename)
