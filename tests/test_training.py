@@ -521,6 +521,21 @@ def test_a_model_that_memorises_its_images_is_not_called_divergent(tmp_path):
     spiked = [record | {"skipped_steps": 1}]
     sentence = next(remarks(run.config, spiked, load_data(DataConfig(name="digits"))))
     assert "skipped, because their gradient was not finite or far above the usual one" in sentence
+    assert "lower --optimizer.learning-rate" in sentence
+    spiked = [record | {"skipped_steps": 1, "step": 1000}]
+    assert "so few do no harm" in next(
+        remarks(run.config, spiked, load_data(DataConfig(name="digits")))
+    )
+
+
+def test_a_collapsed_model_is_told(tmp_path):
+    run = train(config(epochs=1, optimizer=OptimizerConfig(warmup_steps=1)), tmp_path / "run")
+    record = run.metrics()[-1]
+    silent = record | {"validation": record["validation"] | {"kl": 0.004}}
+    (sentence,) = remarks(run.config, [silent], load_data(DataConfig(name="digits")))
+    assert sentence.startswith(
+        "The KL is 0.00 nats, so the latent variables say nothing of an image"
+    )
 
 
 def test_a_training_within_its_warmup_says_so(tmp_path, capsys):

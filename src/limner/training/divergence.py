@@ -7,6 +7,9 @@ from typing import Any
 from limner.config import RunConfig
 from limner.data import Dataset, pixel_kind
 
+COLLAPSED = 0.02
+"""A KL, in nats per image, below which the model is one distribution for all images."""
+
 
 def remarks(
     config: RunConfig, records: Sequence[Mapping[str, Any]], dataset: Dataset
@@ -25,9 +28,11 @@ def remarks(
     bound, trained = last["validation"]["elbo"], last["train"]["elbo"]
     advice = "train again with a lower --optimizer.learning-rate"
     if skipped:
+        few = skipped < step / 100
         yield (
             f"{skipped:,} of {step:,} steps ({skipped / step:.1%}) were skipped, because their "
-            f"gradient was not finite or far above the usual one; {advice}."
+            "gradient was not finite or far above the usual one; "
+            + ("so few do no harm." if few else f"{advice}.")
         )
     guess = uniform_bound(dataset, config.model.observation)
     bit = math.log(2) * math.prod(dataset.image_shape)
@@ -43,6 +48,12 @@ def remarks(
         yield (
             f"The last training -ELBO, {-trained:,.4g} nats per image, is far worse than the "
             f"{-guess:,.4g} of random guessing: training diverged; {advice}."
+        )
+    elif (last["validation"]["kl"] or 0.0) < COLLAPSED:
+        yield (
+            f"The KL is {last['validation']['kl']:.2f} nats, so the latent variables say nothing "
+            "of an image (posterior collapse); train longer, or with --objective.kl-warmup-epochs "
+            "5."
         )
     else:
         yield from _memorised(records, bit, dataset)
