@@ -27,7 +27,7 @@ from limner import (
 )
 from limner.coding import codec, coder, compress, container, decompress, depth, pixels, sizes
 from limner.coding.container import CHECKSUM, Header, packed, unpacked
-from limner.coding.grids import MOST, WINDOW, Given, Grid, Taken, fitted
+from limner.coding.grids import MOST, Given, Grid, Taken, fitted
 from limner.layers.observation import OBSERVATIONS
 from limner.models import build
 from limner.models.draws import Draws
@@ -324,7 +324,7 @@ def test_groups_that_are_not_stored_are_means_of_the_prior():
 
 @pytest.mark.parametrize("keep", [0, -1, 4])
 def test_a_number_of_groups_that_the_model_does_not_have_is_refused(keep):
-    with pytest.raises(InputError, match="can keep 1 to 3"):
+    with pytest.raises(InputError, match="can keep are 1 to 3"):
         compress(made("draw"), images(2), keep=keep)
 
 
@@ -421,6 +421,48 @@ def test_a_missing_coder_is_named_when_it_is_needed(monkeypatch):
         compress(made("vae"), images(2))
 
 
+def test_what_would_not_come_back_is_refused_before_it_is_coded():
+    levels = made("vae", "discretized_logistic")
+    with pytest.raises(InputError, match="whole levels, k / 255"):
+        compress(levels, images(2, "discretized_logistic") + 0.001)
+    model, x = made("vae"), images(2)
+    for about, words in (({"a": object()}, "form in JSON"), ({"a": "x" * 2**22}, "give less")):
+        with pytest.raises(InputError, match=words):
+            compress(model, x, about=about)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_not_bytes_is_refused():
+    with pytest.raises(InputError, match="are bytes; got NoneType"):
+        limner.decompress(made("vae"), None)
+
+
+def test_the_digest_knows_every_setting():
+    one = made("vae")
+    other = type(one)(one.config.with_(activation="tanh"), one.image_shape)
+    other.load_state_dict(one.state_dict())
+    with pytest.raises(InputError, match="another model"):
+        limner.decompress(other.eval(), limner.compress(one, images(2)))
+
+
+def test_a_header_cannot_ask_for_more_random_words_than_any_file_has():
+    model = made("vae")
+    header, words = unpacked(limner.compress(model, images(2)))
+    with pytest.raises(InputError, match="damaged"):
+        limner.decompress(model, packed(header.with_(initial=2**30), words))
+
+
+def test_means_that_are_not_finite_are_refused():
+    model = made("vae")
+    file = limner.compress(model, images(2), keep=1)
+    with torch.no_grad():
+        model._output_bias.fill_(torch.nan)
+    header, words = unpacked(file)
+    again = packed(header.with_(model=codec.digest(model)), words)
+    with pytest.raises(InputError, match="not finite"):
+        limner.decompress(model, again)
+
+
 def test_bits_are_counted():
     model, x, done = made("vae"), images(130), []
     data = limner.compress(model, x, about={"split": "test"}, report=lambda n, _: done.append(n))
@@ -432,7 +474,6 @@ def test_bits_are_counted():
     assert done == sorted(done)
     assert done[-1] == 130
     assert unpacked(data)[0].about == {"split": "test"}
-    assert WINDOW < MOST
     again = []
     limner.decompress(model, data, report=lambda n, _: again.append(n))
     assert again[-1] == 130

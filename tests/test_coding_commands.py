@@ -75,6 +75,18 @@ def test_pictures_come_back_under_their_names(folder, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["again"]
 
 
+@pytest.mark.parametrize(("place", "words"), [("test/0.lim", "among"), ("test", "is a folder")])
+def test_the_pictures_are_not_overwritten(folder, place, words):
+    pictures = folder / "bars" / "test"
+    before = sorted(pictures.iterdir())
+    with pytest.raises(InputError, match=words):
+        compress(str(folder / "run"), images=(str(pictures),), out=folder / "bars" / place)
+    one = before[0]
+    with pytest.raises(InputError, match="among"):
+        compress(str(folder / "run"), images=(str(one),), out=one)
+    assert sorted(pictures.iterdir()) == before
+
+
 def test_an_array_comes_back_as_an_array(folder, tmp_path):
     levels = 255 * np.random.default_rng(0).integers(2, size=(7, 6, 5), dtype=np.uint8)
     np.savez(tmp_path / "some.npz", images=levels)
@@ -239,8 +251,10 @@ def test_the_program_that_compares_codecs(folder, tmp_path, capsys):
     assert "| run | " in out.with_suffix(".md").read_text()
 
 
-def test_the_header_is_small(file):
-    header, _ = unpacked(file.read_bytes())
+def test_the_header_is_small_and_names_what_made_the_file(file):
+    content = file.read_bytes()
+    header, words = unpacked(content)
     assert isinstance(header, Header)
+    assert len(content) - 4 * len(words) < 400
     assert header.about["run"]
     assert header.about["versions"]["torch"]

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,7 +14,15 @@ from torch import Tensor
 
 from limner.coding import depth, pixels
 from limner.coding.coder import stream
-from limner.coding.container import DAMAGED, Header, packed, stack_of, unpacked
+from limner.coding.container import (
+    BATCH,
+    DAMAGED,
+    Header,
+    check_about,
+    packed,
+    stack_of,
+    unpacked,
+)
 from limner.coding.grids import NO_PRIOR, Given, Grid, Taken, fitted
 from limner.errors import InputError
 from limner.models.base import Inference, LatentVariableModel
@@ -44,15 +53,16 @@ def compress(
     Computed on the CPU in float64, in evaluation mode; the model stays as it is.
 
     Args:
-        x: images [n, C, H, W] as the model sees them: 0 or 1 for `bernoulli`, level / 255 for
-            others.
+        x: images [n, C, H, W] as the model sees them: 0 or 1 for `bernoulli`, whole levels / 255
+            for others.
         keep: keep only this many latent groups, the first in the order in which the model generates
             them. The file is smaller, and `decompress` gives mean images that resemble `x`.
         about: what to remember of the images, in JSON.
         report: called with the number of images done.
 
     Raises:
-        InputError: images that the model cannot code, or none; or no such number of groups.
+        InputError: images that the model cannot code, or none; no such number of groups; or an
+            `about` that is no JSON or takes more than 2 MiB.
     """
     return coded(model, x, keep, about or {}, report).data
 
@@ -69,6 +79,9 @@ def coded(
     model.check_images(x)
     if not len(x):
         raise InputError("There are no images to compress; give at least one.")
+    if keep is not None and not isinstance(keep, Integral):
+        raise InputError(f"keep must be a whole number of latent groups; got {keep}.")
+    check_about(about)
     exact = pixels.in_double(model)
     levels = pixels.levels_of(model, x)
     named = {"model": digest(model), "shape": model.image_shape, "about": dict(about)}
@@ -105,10 +118,11 @@ def decompress(model: LatentVariableModel, data: bytes, *, report: Report | None
 
 
 def digest(model: LatentVariableModel) -> str:
-    """Sixteen hexadecimal digits that identify a model: its kind, sizes and weights."""
-    steps, config = getattr(model, "num_steps", None), model.config
+    """Sixteen hexadecimal digits that identify a model: its settings, steps, sizes and weights."""
+    settings = model.config.model_dump(mode="json") | {"memory": None}
+    settings |= {"num_steps": getattr(model, "num_steps", None)}
     found = hashlib.blake2b(digest_size=8)
-    found.update(repr((config.kind, config.observation, model.image_shape, steps)).encode())
+    found.update(repr((sorted(settings.items()), model.image_shape)).encode())
     for name, tensor in sorted(model.state_dict().items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -140,7 +154,7 @@ def _encoded(
     put on it, so that few of these words are touched, and the others are left out of the file.
     """
     most = pixels.together(model)
-    bottom = 4 + 2 * most * sum(len(grid.log2_steps) for grid in grids)  # no number takes 64 bits
+    bottom = _most_words(most, sum(len(grid.log2_steps) for grid in grids))
     stack = stream.stack.AnsCoder(_random_words(bottom), True)
     lowest, taken, batches, bounds = bottom, 1.0, list[int](), list[Tensor]()
     while (done := sum(batches)) < len(levels):
@@ -155,6 +169,11 @@ def _encoded(
     untouched = max(0, lowest - 4)
     words = stack.get_compressed()[untouched:]
     return _Stack(words, tuple(batches), bottom - untouched, torch.cat(bounds))
+
+
+def _most_words(images: int, numbers: int) -> int:
+    """Words that the z of some images take at most: no number takes 64 bits."""
+    return 4 + 2 * images * numbers
 
 
 def _put(
@@ -227,7 +246,8 @@ def _check(header: Header, model: LatentVariableModel) -> None:
     found = [len(group[0]) for group in header.grids or header.kept]
     complete = found == dims if header.grids else 0 < len(found) <= len(dims)
     batches = sum(header.batches) == header.images if header.grids else not header.batches
-    if header.shape != model.image_shape or not complete or not batches:
+    initial = header.initial <= _most_words(BATCH, sum(found))
+    if header.shape != model.image_shape or not (complete and batches and initial):
         raise InputError(DAMAGED)
     per_image = 9 * math.prod(header.shape) + 32 * sum(found)
     if per_image * header.images > psutil.virtual_memory().available:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,18 @@ class Sizes(NamedTuple):
     """Header and checksum."""
 
 
+def check_about(about: Mapping[str, Any]) -> None:
+    """Refuse what has no place in a header, before anything is computed."""
+    try:
+        size = len(json.dumps(dict(about)).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"about must have a form in JSON ({error}).") from None
+    if size > MAX_JSON // 2:
+        raise InputError(
+            f"What to remember of the images takes {size / 2**20:.1f} MiB, of 2 at most; give less."
+        )
+
+
 def packed(header: Header, words: np.ndarray) -> bytes:
     """A file with a header and 32-bit words."""
     text = zlib.compress(header.model_dump_json(exclude_defaults=True).encode(), 9)
@@ -85,6 +98,9 @@ def unpacked(data: bytes) -> tuple[Header, np.ndarray]:
     Raises:
         InputError: it is not such a file, of another version, or damaged.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InputError(f"Compressed images are bytes; got {type(data).__name__}.")
+    data = bytes(data)
     if len(data) < _FIXED.size or data[: len(MAGIC)] != MAGIC:
         raise InputError("This is not a file of compressed images of Limner; give such a file.")
     _, version, length = _FIXED.unpack_from(data)

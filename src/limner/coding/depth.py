@@ -23,7 +23,14 @@ from torch.distributions import Normal
 from limner.coding.coder import stream
 from limner.coding.container import BATCH, DAMAGED, WORD, Header, stack_of
 from limner.coding.grids import NO_PRIOR, placed, relative
-from limner.coding.pixels import in_double, levels_of, posteriors, shown, together
+from limner.coding.pixels import (
+    NOT_FINITE,
+    in_double,
+    levels_of,
+    posteriors,
+    shown,
+    together,
+)
 from limner.errors import InputError
 from limner.models.base import LatentVariableModel
 from limner.models.draws import Draws
@@ -99,8 +106,7 @@ def encoded(
     """
     if not 1 <= keep <= model.num_groups:
         raise InputError(
-            f"This model has {model.num_groups} latent groups, so that it can keep 1 to "
-            f"{model.num_groups}; got {keep}."
+            f"The latent groups that this model can keep are 1 to {model.num_groups}; got {keep}."
         )
     return stored(*nearest(model, levels, keep, report))
 
@@ -169,7 +175,9 @@ def drawn(
         images.append(model._generate(size, Stored(kept, rows), trace=False).images)
         if report is not None:
             report(done + size, "")
-    return torch.cat(images)
+    if not (found := torch.cat(images)).isfinite().all():
+        raise InputError(NOT_FINITE)
+    return found
 
 
 class Point(NamedTuple):

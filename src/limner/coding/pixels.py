@@ -23,6 +23,10 @@ UNIT = 2.0**24
 """A mass of one."""
 MASSES = 2**22
 """Masses that are in memory together."""
+NOT_FINITE = (
+    "p(x | z) of an image is not finite; compress with another checkpoint, or train again with a "
+    "lower learning rate."
+)
 FITTED = 256
 """Images that grids are fitted to."""
 
@@ -49,8 +53,18 @@ def top_level(model: LatentVariableModel) -> int:
 
 
 def levels_of(model: LatentVariableModel, x: Tensor) -> Tensor:
-    """Levels, uint8, of images as `model` sees them."""
-    return (x.cpu() * top_level(model)).round().to(torch.uint8)
+    """Levels, uint8, of images as `model` sees them.
+
+    Raises:
+        InputError: pixels between two levels, which would come back as one of them.
+    """
+    exact = x.cpu().double() * top_level(model)
+    levels = exact.round()
+    if (exact - levels).abs().max() > 0.01:
+        raise InputError(
+            f"Images must have pixels of whole levels, k / {top_level(model)}; round them first."
+        )
+    return levels.to(torch.uint8)
 
 
 def shown(model: LatentVariableModel, levels: Tensor) -> Tensor:
@@ -111,9 +125,6 @@ def _categorical() -> Any:
 def _table(log_masses: Tensor) -> np.ndarray:
     """Masses [batch, H, W, levels] in whole numbers."""
     if log_masses.isnan().any():
-        raise InputError(
-            "p(x | z) of an image is not finite; compress with another checkpoint, or train again "
-            "with a lower learning rate."
-        )
+        raise InputError(NOT_FINITE)
     rounded = (log_masses / ROUNDING).round_().mul_(ROUNDING)
     return rounded.exp_().mul_(UNIT).round_().numpy()

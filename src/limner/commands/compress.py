@@ -1,5 +1,6 @@
 """`limner compress`: images as a file whose size is the bound."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SHOWN, DEPTHS = 256, 16
 """Images and depths of the figure, at most."""
+MOST_NAMES = 10_000
+"""More pictures come back as one array."""
 Given = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
@@ -62,7 +65,7 @@ def compress(
             kept, beside JPEG and WebP of the same size, of the first 256 images
         num_images: compress only this many images, the first; all if not given
         keep: keep only this many latent groups (steps of a DRAW, layers of a hierarchy from the
-            top) and let the model draw the rest: a smaller file and images that are similar
+            top); the rest are means of the prior: a smaller file and images that are similar
         checkpoint: best by validation -ELBO, or last
         weights: averaged over training steps (ema), or raw
     """
@@ -71,6 +74,7 @@ def compress(
     from limner.storage import writable, write_atomically
 
     require_positive(num_images=num_images, keep=keep)
+    _check_place(out, images)
     writable(out)
     if figure is not None and writable(figure).suffix != ".png":
         raise InputError(f"--figure must be a .png file; got {figure}.")
@@ -97,7 +101,8 @@ def compress(
         print(f"{name:<22}{said}")
     if figure is not None:
         _draw(opened, model, x[:SHOWN], figure)
-    suggest("decompress", out)
+    folder = shlex.quote(str(out.with_name(f"{out.stem}-images")))
+    suggest(f"decompress {shlex.quote(str(out))} --out {folder}")
 
 
 def _draw(run: "Run", model: "LatentVariableModel", x: "Tensor", path: Path) -> None:
@@ -121,6 +126,16 @@ def _draw(run: "Run", model: "LatentVariableModel", x: "Tensor", path: Path) -> 
     )
     folder = style.output_folder(path.parent)
     tell(style.save(made, folder, path.stem, ["png"], title=f"Lossy: {run.name}", note=note))
+
+
+def _check_place(out: Path, images: tuple[str, ...]) -> None:
+    """Refuse a folder, and a file that is one of the pictures or lies among them."""
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; choose the path of a file with --out.")
+    place = out.resolve()
+    for given in map(Path, images):
+        if given.exists() and given.resolve() in (place, *place.parents):
+            raise InputError(f"{out} is among the pictures of {given}; choose another --out.")
 
 
 def _chosen(images: tuple[str, ...]) -> tuple[Split, tuple[Path, ...]]:
@@ -154,7 +169,7 @@ def _about(
             "torch": str(torch.__version__),
             "constriction": version("constriction"),
         },
-        **({"names": list(names[:count])} if names else {}),
+        **({"names": list(names[:count])} if names and count <= MOST_NAMES else {}),
     }
 
 

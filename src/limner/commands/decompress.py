@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from limner.errors import InputError
-from limner.progress import counted, progress_bar, suggest, waiting, wrapped
+from limner.progress import counted, progress_bar, suggest, waiting, warn, wrapped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +102,7 @@ def _pictures(names: list[Any], levels: "np.ndarray") -> Iterator[tuple[str, byt
     places = [_place(name) for name in names]
     distinct = {place.casefold() for place in places if place}
     if not len(places) == len(distinct) == len(levels):
+        warn("Names of pictures are equal without their suffixes, so the pictures are numbered.")
         places = [f"{number:06}" for number in range(len(levels))]
     for place, image in zip(places, levels, strict=True):
         grey = image.shape[0] == 1
