@@ -283,7 +283,9 @@ figures. `python -m tools.publish` writes these pages.
 
 The table in the README of the project is from `make study`, seed 0, commit 00536fe, two cores of an
 AMD EPYC (family 25, AVX2): 500 test digits of mnist-5k. [What depth buys](./depth/README.md)
-compares depth in space and in time; [speedrun.md](./speedrun.md) has the time to a given bound.
+compares depth in space and in time; other studies are of [filters](./attention/README.md) and of
+[four models](./four/README.md). [speedrun.md](./speedrun.md) has the time to a given bound, and
+[compression.md](./compression.md) bits per pixel beside other codecs.
 """
 
 

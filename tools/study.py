@@ -103,7 +103,7 @@ def _made(runs: Sequence[Run]) -> str:
     )
     return (
         f"Trained with commit {commits} on {hardware}, torch {torch}. "
-        "Every run is in [results.csv](results.csv)."
+        "Every run is in `results.csv`."
     )
 
 
