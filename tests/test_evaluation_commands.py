@@ -200,7 +200,7 @@ def test_interpolate_draws_a_row_for_each_walk(folder, tmp_path, monkeypatch):
     [
         (["evaluate", "draw", "--num-images", "17"], "has 16 images"),
         (["evaluate", "draw", "--num-images", "0"], "at least one image"),
-        (["evaluate", "draw", "--num-samples", "0"], "one sample"),
+        (["evaluate", "draw", "--num-samples", "0"], "at least one"),
         (["evaluate", "vae", "--num-steps", "1"], "leave out --num-steps"),
         (["evaluate", "vae", "--per-step"], "leave out --per-step"),
         (["evaluate", "nowhere"], "no run folder"),
