@@ -103,7 +103,9 @@ class _Measurement(NamedTuple):
 
 
 def _as_sequence(subject: Subject | Sequence[Subject]) -> Sequence[Subject]:
-    return subject if isinstance(subject, list | tuple) else [subject]
+    if isinstance(subject, Sequence) and not isinstance(subject, str):
+        return subject
+    return [subject]
 
 
 def _measurement(subject: Subject) -> _Measurement:
