@@ -289,7 +289,7 @@ def test_a_training_that_was_cut_short_says_so_beside_the_right_figure(trained):
     results = trained.results() | {"dataset": "mnist", "epochs": 1.5} | {
         "trained_with": [MADE], "evaluated_with": MADE
     }  # fmt: skip
-    entry = publish.Entry("cut", trained.config, results, trained.metrics())
+    entry = publish.Entry("cut", trained.config, results)
     assert "| 86.76 (-L_5000, dynamic) |" in publish.page([entry])
     assert "| 1.5 of 2 |" in publish.page([entry])
     assert ": 1.5 of 2 epochs in " in publish.run_page(entry)

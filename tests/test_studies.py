@@ -191,7 +191,10 @@ def test_memory_is_estimated_for_the_size_of_the_images(data, expected):
         ({"plots": [{"x": "colour"}]}, "x"),
         ({"colour": 1}, "no setting 'colour'"),
         ({"plots": []}, "plots"),
-        ({"axes": [{"name": "seed", "choices": [{"name": "a"}]}]}, "column of the table"),
+        *(
+            ({"axes": [{"name": name, "choices": [{"name": "a"}]}]}, "column of the table")
+            for name in ("seed", "images per second", "-ELBO, stderr over images")
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_sentence(changes, message):

@@ -58,7 +58,6 @@ class Entry(NamedTuple):
     name: str
     config: RunConfig
     results: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, Any]]
     home: Path = RESULTS
     """The folder with the results of all runs."""
 
@@ -91,7 +90,7 @@ def publish(
     if not weights and name in named.names():
         raise InputError(f"{name} names other weights; publish them too, or choose another name.")
     results = _results(found, commit, hardware, target)
-    entry = Entry(name, _portable(found.config, home), results, found.metrics(), home)
+    entry = Entry(name, _portable(found.config, home), results, home)
     if name in [one.name for one in _trainings(entry)[:-1]]:
         raise InputError(f"{name} is what this run started from; publish it by another name.")
     for place in (home, named.FOLDER):
@@ -119,7 +118,7 @@ def entries(home: Path = RESULTS) -> list[Entry]:
 
 def _entry(name: str, home: Path) -> Entry:
     run = Run.at(home / name)
-    return Entry(name, run.config, read_json(run.path / "results.json"), run.metrics(), home)
+    return Entry(name, run.config, read_json(run.path / "results.json"), home)
 
 
 def _trainings(entry: Entry) -> list[Entry]:

@@ -43,7 +43,14 @@ X = Literal["steps", "groups", "parameters", "training seconds", "memory", "choi
 """`choice`: a place on the axis for every combination of choices."""
 Y = Literal["-ELBO", "-L_K", "bits per dimension"]
 Name = Annotated[str, Field(min_length=1)]
-COLUMNS = frozenset({*get_args(X), *get_args(Y), "seed", "seeds", "run"} - {"choice"})
+FIGURES = (
+    *get_args(Y),
+    *("groups", "steps", "parameters", "training seconds", "images per second", "memory"),
+)
+"""Figures of a run. `memory`: bytes that a training step keeps for the backward pass."""
+ERRORS = {bound: f"{bound}, stderr over images" for bound in get_args(Y)}
+"""The columns with the errors of the bounds of one run."""
+COLUMNS = frozenset({*FIGURES, *ERRORS.values(), "seed", "seeds", "run"})
 """Columns of the table, whose names no axis can have."""
 
 

@@ -11,8 +11,7 @@ from limner.report.page import asset, environment
 from limner.report.shown import ShownPicture
 from limner.report.table import Cell
 from limner.storage import write_atomically
-from limner.studies.file import Study
-from limner.studies.tables import BOUNDS
+from limner.studies.file import ERRORS, Study
 
 
 def cells(
@@ -37,7 +36,7 @@ def cells(
         for name, form, scale in figures.values():
             value = row[name]
             text = form.format(scale * value.mean)
-            bounded = name in BOUNDS and value.error is not None
+            bounded = name in ERRORS and value.error is not None
             shown = f"{text} ± {form.format(value.error)}" if bounded else text
             line.append(Cell(shown, value.mean))
         lines.append(line)

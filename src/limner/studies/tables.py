@@ -9,18 +9,10 @@ from typing import Any, NamedTuple
 
 from limner.models import build
 from limner.report.table import harmless
+from limner.studies.file import COLUMNS, ERRORS, FIGURES
 from limner.studies.studying import Outcome
 from limner.training.resuming import position_of
 from limner.training.runs import Run
-
-FIGURES = (
-    *("-ELBO", "-L_K", "bits per dimension", "groups", "steps", "parameters"),
-    *("training seconds", "images per second", "memory"),
-)
-"""Figures of a run. `memory`: bytes that a training step keeps for the backward pass."""
-BOUNDS = FIGURES[:3]
-"""They have an error over images, in a column of their own."""
-ERROR = "{}, stderr over images"
 
 
 class Mean(NamedTuple):
@@ -50,7 +42,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def figures_of(run: Run) -> dict[str, float]:
-    """The `FIGURES` of a run that was evaluated, and the errors of its `BOUNDS`."""
+    """The `FIGURES` of a run that was evaluated, and the `ERRORS` of its bounds."""
     results = run.results() or {}
     model, position = build(run.config.model, run.image_shape), position_of(run.path)
     elbo, iw_bound, bits = results["elbo"], results["iw_bound"], results["bits_per_dim"]["elbo"]
@@ -64,10 +56,9 @@ def figures_of(run: Run) -> dict[str, float]:
         "training seconds": results["training_seconds"],
         "images per second": results["images_per_second"],
         "memory": model.stored_bytes(run.config.batch_size),
-        **{
-            ERROR.format(name): bound["stderr"]
-            for name, bound in zip(BOUNDS, (elbo, iw_bound, bits), strict=True)
-        },
+        ERRORS["-ELBO"]: elbo["stderr"],
+        ERRORS["-L_K"]: iw_bound["stderr"],
+        ERRORS["bits per dimension"]: bits["stderr"],
     }
 
 
@@ -96,7 +87,7 @@ def to_csv(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _title(name: str) -> str:
-    return name if name.split(",", 1)[0] in FIGURES else harmless(name)
+    return name if name in COLUMNS else harmless(name)
 
 
 def _harmless(value: Any) -> Any:
@@ -106,5 +97,5 @@ def _harmless(value: Any) -> Any:
 def _over(figure: str, group: Sequence[Mapping[str, Any]]) -> Mean:
     values = [row[figure] for row in group]
     if len(values) == 1:
-        return Mean(values[0], None, group[0].get(ERROR.format(figure)))
+        return Mean(values[0], None, group[0].get(ERRORS.get(figure, "")))
     return Mean(mean(values), stdev(values) / math.sqrt(len(values)))

@@ -26,6 +26,7 @@ def remarks(
     last, warmup = records[-1], config.optimizer.warmup_steps
     skipped, step = last["skipped_steps"], last["step"]
     bound, trained = last["validation"]["elbo"], last["train"]["elbo"]
+    kl = last["validation"]["kl"]
     advice = "train again with a lower --optimizer.learning-rate"
     if skipped:
         few = skipped < step / 100
@@ -49,11 +50,10 @@ def remarks(
             f"The last training -ELBO, {-trained:,.4g} nats per image, is far worse than the "
             f"{-guess:,.4g} of random guessing: training diverged; {advice}."
         )
-    elif (last["validation"]["kl"] or 0.0) < COLLAPSED:
+    elif kl is not None and kl < COLLAPSED:
         yield (
-            f"The KL is {last['validation']['kl']:.2f} nats, so the latent variables say nothing "
-            "of an image (posterior collapse); train longer, or with --objective.kl-warmup-epochs "
-            "5."
+            f"The KL is {kl:.2f} nats, so the latent variables say nothing of an image (posterior "
+            "collapse); train longer, or with --objective.kl-warmup-epochs 5."
         )
     else:
         yield from _memorised(records, bit, dataset)
